@@ -1,0 +1,121 @@
+//! A flow: the five-tuple (and connection) a message came over and can be answered on (RFC 5626 §1.1).
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// Index of a listener in the running configuration's order; stable while the process lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerId(pub u16);
+
+/// A connection accepted or opened by this process; never reused while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConnId(pub u64);
+
+/// SIP transports (RFC 3261 §18, RFC 7118).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Datagrams.
+    #[default]
+    Udp,
+    /// A stream without TLS.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Lower-case name, as in a `transport` URI parameter.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Upper-case name, as in Via (RFC 3261 §20.42, RFC 7118 §5).
+    #[must_use]
+    pub const fn via(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
+        }
+    }
+
+    /// Whether the transport delivers or fails, so that requests are not retransmitted (RFC 3261 §17).
+    #[must_use]
+    pub const fn reliable(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// The port used when none is given (RFC 3261 §19.1.2, RFC 7118 §5.1).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Transport {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
+            .into_iter()
+            .find(|t| t.as_str().eq_ignore_ascii_case(text))
+            .ok_or(())
+    }
+}
+
+/// Where bytes came from and where an answer goes. Both addresses are canonical ([`crate::canonical`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Flow {
+    /// The listener whose socket carries it.
+    pub listener: ListenerId,
+    /// Transport protocol.
+    pub transport: Transport,
+    /// Our address on it.
+    pub local: SocketAddr,
+    /// The peer's address, as seen.
+    pub remote: SocketAddr,
+    /// The connection, for stream transports.
+    pub conn: Option<ConnId>,
+}
+
+impl Flow {
+    /// A UDP flow; addresses are made canonical.
+    #[must_use]
+    pub fn udp(listener: ListenerId, local: SocketAddr, remote: SocketAddr) -> Self {
+        let (local, remote) = (crate::canonical(local), crate::canonical(remote));
+        Self { listener, transport: Transport::Udp, local, remote, conn: None }
+    }
+}
+
+/// `udp:192.0.2.1:5060`, the peer's side, as in events' `received` and in tables.
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.transport, self.remote)
+    }
+}

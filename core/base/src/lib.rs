@@ -1,0 +1,18 @@
+//! Words shared by every crate: ids, time, addresses, flows, secrets and cheap text.
+//!
+//! A closed list: a type belongs here only when two crates that may not use each other must agree on it.
+//! Nothing here does I/O, reads a clock or draws randomness.
+
+mod cidr;
+mod flow;
+mod ids;
+mod secret;
+mod text;
+mod time;
+
+pub use cidr::{Cidr, canonical, canonical_ip};
+pub use flow::{ConnId, Flow, ListenerId, Transport};
+pub use ids::{BlockId, CallUid, EdgeIdentity, EventSeq, IdError, JournalId, ShortToken, TenantId};
+pub use secret::{Secret, constant_time_eq};
+pub use text::Text;
+pub use time::{Mono, Now, Wall};
