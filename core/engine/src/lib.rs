@@ -1,1 +1,14 @@
-//! (skeleton)
+//! Pure decisions: what to send, what to record, when to wake.
+//!
+//! The engine is one value, driven by one thread. It owns no socket, clock, file or random source: the edge (or a
+//! simulated world) hands it [`Input`]s with the time, and drains the [`Outbox`] after each. Only [`state::apply`]
+//! changes durable state, from records that carry every value it needs; transactions and timers are volatile.
+
+pub mod contract;
+pub mod settings;
+
+pub use contract::{
+    Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Outbox, Pressure,
+    QueryId, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
+};
+pub use settings::Settings;

@@ -1,0 +1,206 @@
+//! What can happen to an engine.
+
+use signalbox_base::{EventSeq, Flow, Text};
+use signalbox_sip::Message;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::settings::Settings;
+
+/// One thing that happened. Every input is handled in one turn, without waiting.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram or a framed stream message, unparsed: the gate judges raw bytes before parsing costs anything.
+    Packet {
+        /// Where it came from and where an answer goes.
+        flow: Flow,
+        /// The bytes as received.
+        bytes: &'a [u8],
+    },
+    /// A message that the driver has parsed already (tests, the simulated world).
+    Message {
+        /// Where it came from and where an answer goes.
+        flow: Flow,
+        /// The message, borrowing the receive buffer.
+        message: Message<&'a [u8]>,
+    },
+    /// Timers may be due; the engine works off at most [`crate::contract::Input::DUE_MAX`] of them a call.
+    Due,
+    /// Every record up to and including this one is on disk, and what waited for it has been sent.
+    Committed(EventSeq),
+    /// An operator's command or a new configuration; the reply is put into the outbox.
+    Command(Command),
+    /// An answer to [`crate::Ask::Resolve`]: the targets in order of preference, empty when the name does not resolve.
+    Resolved {
+        /// The question's number.
+        query: QueryId,
+        /// Addresses in order of preference.
+        targets: &'a [ResolvedTarget],
+    },
+    /// A connection ended.
+    FlowClosed {
+        /// The flow that is gone.
+        flow: Flow,
+        /// Why.
+        cause: FlowEnd,
+    },
+    /// A transmit failed at the socket (for UDP: an ICMP error reported later names the peer only).
+    Unsent {
+        /// The transmit's ticket, when the driver knows which one it was.
+        ticket: Option<Ticket>,
+        /// The peer that could not be reached.
+        remote: SocketAddr,
+        /// Why.
+        cause: SendError,
+    },
+    /// Disk or load: how much is still admitted.
+    Pressure(Pressure),
+    /// The journal has not committed for 200 ms (`true`), or has caught up again (`false`).
+    Stalled(bool),
+}
+
+impl Input<'_> {
+    /// Timers worked off in one [`Input::Due`].
+    pub const DUE_MAX: usize = 256;
+}
+
+/// Number of a question asked with [`crate::Ask::Resolve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(pub u64);
+
+/// Number of a transmit whose failure matters to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// One address a name resolved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedTarget {
+    /// Canonical address and port.
+    pub address: SocketAddr,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowEnd {
+    /// The peer closed it.
+    Closed,
+    /// Nothing came for too long.
+    Idle,
+    /// An error of the transport.
+    Failed,
+}
+
+/// Why a transmit failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// ICMP port unreachable, connection refused.
+    Refused,
+    /// No route, network or host unreachable.
+    Unreachable,
+    /// Larger than the transport carries.
+    TooLarge,
+    /// The local socket's buffer stayed full.
+    Busy,
+    /// Anything else.
+    Other,
+}
+
+/// How much is admitted (DESIGN.md §6 "Stall and full").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Everything.
+    #[default]
+    Normal,
+    /// New INVITE and REGISTER get 503; dialogs go on.
+    Reserve,
+    /// Only what ends dialogs.
+    Full,
+}
+
+/// What an operator asks of the running engine. Each is answered by one [`CommandReply`] in the same turn.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Apply a new configuration; recorded as `config.applied` with its diff.
+    Reload {
+        /// The new effective settings.
+        settings: Arc<Settings>,
+        /// Revision number, rising by one.
+        revision: u64,
+        /// SHA-256 of the canonical effective configuration, hexadecimal.
+        sha256: Text,
+        /// The effective configuration as JSON, secrets by name only.
+        effective: Text,
+        /// One line a changed key: `tenant.acme.backends[0].weight: 1 → 2`.
+        diff: Vec<Text>,
+        /// Who asked.
+        actor: Text,
+    },
+    /// A configuration was refused; recorded as `config.rejected`.
+    ReloadRejected {
+        /// Each error with its place.
+        errors: Vec<Text>,
+        /// Who asked.
+        actor: Text,
+    },
+    /// Set a backend's operator state; recorded as `backend.state_changed` and `admin.acted`.
+    Backend {
+        /// `tenant/name`, or the name alone where it is unique.
+        name: Text,
+        /// The wish.
+        wish: BackendWish,
+        /// Who asked.
+        actor: Text,
+    },
+    /// Stop admitting: new INVITE and REGISTER get 503, dialogs go on; recorded as `edge.draining`.
+    Drain {
+        /// Who asked.
+        actor: Text,
+    },
+    /// The last words of a stopping edge; recorded as `edge.stopped`.
+    Stop {
+        /// No call was cut off.
+        clean: bool,
+    },
+    /// Something an operator did that changes no engine state (log level, …); recorded as `admin.acted`.
+    Acted {
+        /// What was done.
+        action: Text,
+        /// To what.
+        target: Text,
+        /// `done` or the error.
+        outcome: Text,
+        /// Who asked.
+        actor: Text,
+    },
+    /// A fact of the edge itself: `edge.started`, `edge.clock_stepped`, `journal.sealed`, `journal.overrun` …
+    Note(Box<signalbox_schemas::Event>),
+    /// Remove a binding or all of an AoR; recorded as `registration.removed` with reason `admin`.
+    RemoveBinding {
+        /// `user@domain`.
+        aor: Text,
+        /// The tenant; needed when two tenants have the AoR.
+        tenant: Option<Text>,
+        /// Who asked.
+        actor: Text,
+    },
+}
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendWish {
+    /// New traffic again, by its probes.
+    Enable,
+    /// No new traffic; dialogs and their AoRs' calls in progress go on.
+    Drain,
+    /// No traffic and no probes.
+    Disable,
+}
+
+/// The engine's answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandReply {
+    /// Done; one line for people.
+    Done(Text),
+    /// Refused; why and what to do.
+    Refused(Text),
+}

@@ -1,0 +1,51 @@
+//! What the engine is told about the world: valid by construction of the configuration loader (or of a test).
+
+mod limits;
+mod peers;
+
+pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
+pub use peers::{
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, PeerAddress, Serves,
+    TenantLimits, TenantSettings,
+};
+
+use signalbox_base::{EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text};
+
+/// Everything the engine needs to know; replaced as a whole by a reload.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who this edge is.
+    pub identity: EdgeIdentity,
+    /// The journal that records get their ids from.
+    pub journal: JournalId,
+    /// Version of the program, for `edge.started` and User-Agent of our own requests.
+    pub version: Text,
+    /// Names of the networks, in order; listeners and peers name them by index.
+    pub networks: Vec<Text>,
+    /// Listeners; `ListenerId(i)` is the i-th.
+    pub listeners: Vec<ListenerSettings>,
+    /// Tenants.
+    pub tenants: Vec<TenantSettings>,
+    /// Probing of backends that do not say otherwise.
+    pub probe: ProbeSettings,
+    /// Protocol timers and intervals.
+    pub timers: TimerSettings,
+    /// Budget for events about unauthenticated noise.
+    pub noise: NoiseBudget,
+    /// Key of contact tokens and of stateless dialog tokens: the same on all edges of a cluster.
+    pub cluster_key: Secret,
+}
+
+impl Settings {
+    /// The listener's settings; `None` for a listener of an older configuration.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> Option<&ListenerSettings> {
+        self.listeners.get(usize::from(id.0))
+    }
+
+    /// The tenant's settings.
+    #[must_use]
+    pub fn tenant(&self, name: &TenantId) -> Option<&TenantSettings> {
+        self.tenants.iter().find(|t| &t.name == name)
+    }
+}

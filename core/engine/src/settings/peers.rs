@@ -1,0 +1,143 @@
+//! Listeners, tenants, domains and backends.
+
+use super::limits::ProbeSettings;
+use signalbox_base::{Cidr, TenantId, Text, Transport};
+use std::net::SocketAddr;
+
+/// A socket the edge listens on.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Index into [`super::Settings::networks`].
+    pub network: u16,
+    /// Transport.
+    pub transport: Transport,
+    /// Bound address.
+    pub address: SocketAddr,
+    /// `host:port` told to peers in Via, Contact and Record-Route; the bound address where the config says nothing.
+    pub advertise: Text,
+    /// Who is recognised here.
+    pub serves: Serves,
+    /// The domain of requests that name none of ours (for example by address), if the listener has one.
+    pub domain: Option<Text>,
+}
+
+/// Which kinds of peers a listener recognises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serves {
+    /// Phones.
+    pub endpoints: bool,
+    /// PBXs, known by address.
+    pub backends: bool,
+    /// Carriers, known by address.
+    pub trunks: bool,
+    /// Other edges of the cluster.
+    pub edges: bool,
+}
+
+impl Serves {
+    /// Everyone: the default with a single network.
+    pub const ALL: Self = Self { endpoints: true, backends: true, trunks: true, edges: true };
+}
+
+/// A customer.
+#[derive(Clone, Debug)]
+pub struct TenantSettings {
+    /// Name.
+    pub name: TenantId,
+    /// SIP domains, at least one.
+    pub domains: Vec<DomainSettings>,
+    /// Whose calls from outside are forwarded.
+    pub calls_from: CallsFrom,
+    /// PBX nodes, at least one.
+    pub backends: Vec<BackendSettings>,
+    /// Limits; `None` is unlimited.
+    pub limits: TenantLimits,
+}
+
+/// A SIP domain of a tenant.
+#[derive(Clone, Debug)]
+pub struct DomainSettings {
+    /// Canonical name, lower case.
+    pub name: Text,
+    /// Other names for it, lower case.
+    pub aliases: Vec<Text>,
+}
+
+/// Whose requests outside a dialog are forwarded to backends (no open relay, DESIGN.md §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallsFrom {
+    /// Only over the flow of a live binding with a matching identity.
+    #[default]
+    Registered,
+    /// Anyone's: the backend authenticates.
+    Any,
+}
+
+/// Per-tenant limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Bindings at a time.
+    pub registrations: Option<u32>,
+    /// Calls at a time.
+    pub calls: Option<u32>,
+    /// New calls a second, as a token bucket of one second's depth.
+    pub calls_per_second: Option<u32>,
+}
+
+/// A PBX node.
+#[derive(Clone, Debug)]
+pub struct BackendSettings {
+    /// Name, unique in the tenant.
+    pub name: Text,
+    /// Where requests go.
+    pub address: PeerAddress,
+    /// Further sources it may send from; its own address is always one.
+    pub source: Vec<Cidr>,
+    /// Lower is tried first.
+    pub priority: u16,
+    /// Share of new AoRs and calls among equals of a priority; 0 takes none while another is up.
+    pub weight: u16,
+    /// The domain it speaks for when its request's own names none of the tenant's.
+    pub domain: Option<Text>,
+    /// Index into [`super::Settings::networks`]: the listener of that network and transport carries its traffic.
+    pub network: u16,
+    /// How a registration towards it names the phone.
+    pub contact: ContactMode,
+    /// Topology hiding towards it beyond what every leg has.
+    pub hide: Hide,
+    /// Probing.
+    pub probe: ProbeSettings,
+}
+
+/// An address or a host name with transport and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Transport.
+    pub transport: Transport,
+    /// IP address or host name, without brackets.
+    pub host: Text,
+    /// Port; the transport's default where the config says none.
+    pub port: u16,
+    /// The address, when `host` is one; else it is asked for with [`crate::Ask::Resolve`].
+    pub literal: Option<SocketAddr>,
+}
+
+/// How the Contact of a proxied REGISTER is formed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContactMode {
+    /// Contact is the edge's address with an opaque token as user.
+    #[default]
+    Token,
+    /// The phone's Contact stays and a Path with the token is added (RFC 3327).
+    Path,
+}
+
+/// Hiding of dialog identifiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hide {
+    /// Call-ID and tags pass through.
+    #[default]
+    Off,
+    /// New Call-ID and tags on this peer's leg.
+    Full,
+}
