@@ -1,1 +1,24 @@
-//! (skeleton)
+//! The contract that users build on: the types of every event, their envelope and their schemas.
+//!
+//! - one module per domain with the events' `data` structs, [`values`] and [`words`] inside them;
+//! - [`Kind`] and [`Event`] over all of them, [`Event::read`] upcasts what older releases wrote;
+//! - [`envelope`]: the CloudEvents 1.0.2 envelope, written around `data` without parsing it.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness.
+
+pub mod admin;
+pub mod backend;
+pub mod call;
+mod catalogue;
+pub mod config;
+pub mod edge;
+mod event;
+pub mod journal;
+pub mod registration;
+pub mod security;
+mod upcast;
+pub mod values;
+pub mod words;
+
+pub use catalogue::{Aggregate, Event, Kind};
+pub use event::{EventData, ReadError, TYPE_PREFIX};

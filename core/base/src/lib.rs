@@ -6,6 +6,8 @@
 mod cidr;
 mod flow;
 mod ids;
+#[cfg(feature = "schemars")]
+mod schema;
 mod secret;
 mod text;
 mod time;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Immutable UTF-8 text, cloned by reference count. The empty text does not allocate a second time.
+/// Immutable UTF-8 text, cloned by reference count. `Text::default()`, the empty text, does not allocate.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Arc<str>);
 
@@ -32,7 +32,7 @@ impl Text {
 
 impl Default for Text {
     fn default() -> Self {
-        Self::new("")
+        Self(Arc::default())
     }
 }
 
