@@ -1,0 +1,112 @@
+//! The tables' history: numbered files, applied in order, never changed once released.
+//!
+//! A file in `migrations/common` is the same for both databases; where DDL must differ, `migrations/postgres` and
+//! `migrations/sqlite` each have one of the same number and name. The checksum of every applied file is kept in
+//! `refinery_schema_history`; a difference stops the migration before it changes anything.
+
+use crate::error::{Class, Error};
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::store::Backend;
+use refinery::{Migration, Runner};
+use std::ops::DerefMut;
+use std::path::Path;
+
+const COMMON: &[(&str, &str)] = &[
+    ("V1__store", include_str!("../../../migrations/common/V1__store.sql")),
+    ("V3__location", include_str!("../../../migrations/common/V3__location.sql")),
+    ("V4__calls_and_cdr", include_str!("../../../migrations/common/V4__calls_and_cdr.sql")),
+    ("V5__backend", include_str!("../../../migrations/common/V5__backend.sql")),
+];
+const POSTGRES: &[(&str, &str)] =
+    &[("V2__store_id", include_str!("../../../migrations/postgres/V2__store_id.sql"))];
+const SQLITE: &[(&str, &str)] =
+    &[("V2__store_id", include_str!("../../../migrations/sqlite/V2__store_id.sql"))];
+
+/// Key of the advisory lock that one migrating process holds: the letters `signalbx`.
+const LOCK: i64 = 0x7369_676E_616C_6278;
+
+pub(crate) async fn run(backend: &Backend) -> Result<Vec<String>, Error> {
+    match backend {
+        Backend::Sqlite(sqlite) => run_sqlite(sqlite).await,
+        Backend::Postgres(postgres) => run_postgres(postgres).await,
+    }
+}
+
+async fn run_postgres(postgres: &Postgres) -> Result<Vec<String>, Error> {
+    let runner = runner(POSTGRES)?;
+    // The lock belongs to the session. Out of the pool, the connection ends with this function, and the lock with it.
+    let mut connection = deadpool_postgres::Object::take(postgres.connection().await?);
+    connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    let client: &mut tokio_postgres::Client = connection.deref_mut();
+    let report = runner.run_async(client).await?;
+    client.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await?;
+    Ok(names(&report))
+}
+
+async fn run_sqlite(sqlite: &Sqlite) -> Result<Vec<String>, Error> {
+    let runner = runner(SQLITE)?;
+    let lock_path = lock_path(sqlite.path());
+    sqlite
+        .with_writer(move |connection| {
+            let locked = std::fs::File::create(&lock_path).and_then(|file| file.lock().map(|()| file));
+            let _lock = locked
+                .map_err(|error| Error::new(Class::Config, format!("{}: {error}", lock_path.display())))?;
+            Ok(names(&runner.run(connection)?))
+        })
+        .await
+}
+
+/// `signalbox.db` is migrated under a lock on `signalbox.db-migrate`.
+fn lock_path(database: &Path) -> std::path::PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push("-migrate");
+    database.with_file_name(name)
+}
+
+fn runner(own: &[(&str, &str)]) -> Result<Runner, Error> {
+    let mut files: Vec<_> = COMMON.iter().chain(own).collect();
+    files.sort_by_key(|(name, _)| number(name));
+    let migrations: Result<Vec<_>, _> =
+        files.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
+    Ok(Runner::new(&migrations?).set_abort_divergent(true).set_abort_missing(true))
+}
+
+fn number(name: &str) -> u32 {
+    name.strip_prefix('V').and_then(|rest| rest.split("__").next()?.parse().ok()).unwrap_or(u32::MAX)
+}
+
+fn names(report: &refinery::Report) -> Vec<String> {
+    report.applied_migrations().iter().map(|migration| migration.name().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn on_disk(folder: &str) -> BTreeSet<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(folder);
+        let files =
+            std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        files.map(|name| name.strip_suffix(".sql").expect("only .sql files").to_owned()).collect()
+    }
+
+    #[test]
+    fn every_file_is_embedded() {
+        for (folder, list) in [("common", COMMON), ("postgres", POSTGRES), ("sqlite", SQLITE)] {
+            let embedded: BTreeSet<String> = list.iter().map(|(name, _)| (*name).to_owned()).collect();
+            assert_eq!(embedded, on_disk(folder), "{folder}");
+        }
+    }
+
+    #[test]
+    fn each_database_sees_every_number_once_and_without_gaps() {
+        for own in [POSTGRES, SQLITE] {
+            let mut numbers: Vec<u32> = COMMON.iter().chain(own).map(|(name, _)| number(name)).collect();
+            numbers.sort_unstable();
+            let expected: Vec<u32> = (1..).take(numbers.len()).collect();
+            assert_eq!(numbers, expected);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Positions in the database, written in the transaction of the rows they stand for, by one holder at a time.
+//!
+//! Claiming raises the epoch of a projection's row. Every transaction begins with [`Claim::guard`], which touches that
+//! row only while the epoch is still ours; it also locks it, so two transactions of one projection never run beside
+//! each other. A process that was stopped and goes on after another has claimed writes nothing: it is fenced.
+
+use crate::error::{Class, Error};
+use crate::position::Position;
+use crate::statement::Statement;
+use crate::store::Store;
+use crate::value::Row;
+use signalbox_base::{Text, Wall};
+
+/// The right to write one version of one projection, until somebody else claims it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    projection: Text,
+    version: u32,
+    epoch: i64,
+}
+
+/// A stored position with the place to read on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The event source's URN.
+    pub source: String,
+    /// The domain, or [`RESUME`] for the whole source.
+    pub domain: String,
+    /// What is applied.
+    pub position: Position,
+    /// The highest `sequence` of the source that needs no reading again; only a hint, duplicates are recognised.
+    pub sequence: u64,
+}
+
+/// The `domain` under which the place to read on from is kept for a source as a whole.
+pub const RESUME: &str = "*";
+
+const CLAIM: &str = "INSERT INTO projection_holder (projection, version, epoch, holder, claimed_at, saved_at) \
+    VALUES ($1, $2, 1, $3, $4, $4) \
+    ON CONFLICT (projection, version) DO UPDATE SET epoch = projection_holder.epoch + 1, \
+    holder = excluded.holder, claimed_at = excluded.claimed_at RETURNING epoch";
+
+const GUARD: &str = "UPDATE projection_holder SET saved_at = $1 \
+    WHERE projection = $2 AND version = $3 AND epoch = $4";
+
+const SAVE: &str = "INSERT INTO projection_position \
+    (projection, version, source, domain, low, ranges, retained_from, sequence, saved_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    ON CONFLICT (projection, version, source, domain) DO UPDATE SET low = excluded.low, ranges = excluded.ranges, \
+    retained_from = excluded.retained_from, sequence = excluded.sequence, saved_at = excluded.saved_at";
+
+const LOAD: &str = "SELECT source, domain, low, ranges, retained_from, sequence FROM projection_position \
+    WHERE projection = $1 AND version = $2 ORDER BY source, domain";
+
+/// Takes the projection over; whoever held it is fenced from this moment. `holder` says who (for people).
+///
+/// # Errors
+/// As [`Error::class`] says.
+pub async fn claim(
+    store: &Store,
+    projection: &str,
+    version: u32,
+    holder: &str,
+    now: Wall,
+) -> Result<Claim, Error> {
+    let params = vec![projection.into(), version.into(), holder.into(), now.into()];
+    let rows = store.write_returning(CLAIM, params).await?;
+    let epoch = rows.first().map(|row| row.int("epoch")).transpose()?.flatten();
+    let epoch = epoch.ok_or_else(|| Error::new(Class::Database, "a claim returned no epoch"))?;
+    Ok(Claim { projection: projection.into(), version, epoch })
+}
+
+/// The positions of a projection, read after it was claimed.
+///
+/// # Errors
+/// As [`Error::class`] says; [`Class::Schema`] for a stored position that is not one.
+pub async fn load(store: &Store, projection: &str, version: u32) -> Result<Vec<Saved>, Error> {
+    let rows = store.query(LOAD, vec![projection.into(), version.into()]).await?;
+    rows.iter().map(saved).collect()
+}
+
+impl Claim {
+    /// The epoch; each claim raises it by one.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// The first statement of every transaction under this claim.
+    #[must_use]
+    pub fn guard(&self, now: Wall) -> Statement {
+        let params = vec![now.into(), (&*self.projection).into(), self.version.into(), self.epoch.into()];
+        Statement::guard(GUARD, params, 1)
+    }
+
+    /// Stores a position.
+    #[must_use]
+    pub fn save(
+        &self,
+        source: &str,
+        domain: &str,
+        position: &Position,
+        sequence: u64,
+        now: Wall,
+    ) -> Statement {
+        let params = vec![
+            (&*self.projection).into(),
+            self.version.into(),
+            source.into(),
+            domain.into(),
+            position.low().into(),
+            position.ranges().into(),
+            position.retained_from().into(),
+            sequence.into(),
+            now.into(),
+        ];
+        Statement::new(SAVE, params)
+    }
+}
+
+fn saved(row: &Row) -> Result<Saved, Error> {
+    let broken = || Error::new(Class::Schema, "a stored position cannot be read");
+    let text = |column| row.text(column)?.map(str::to_owned).ok_or_else(broken);
+    let number = |column| row.int(column).map(|value| value.and_then(|value| u64::try_from(value).ok()));
+    let low = number("low")?.ok_or_else(broken)?;
+    let position = Position::restore(low, &text("ranges")?, number("retained_from")?).ok_or_else(broken)?;
+    Ok(Saved {
+        source: text("source")?,
+        domain: text("domain")?,
+        position,
+        sequence: number("sequence")?.ok_or_else(broken)?,
+    })
+}

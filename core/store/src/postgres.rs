@@ -1,0 +1,188 @@
+//! PostgreSQL: a pool of connections; a transaction's statements are sent without waiting for each other's answers.
+
+use crate::config::{Postgres as Options, Tls};
+use crate::error::{Class, Error};
+use crate::statement::Statement;
+use crate::tls;
+use crate::value::{Row, Value, timestamp_text};
+use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures_util::future::try_join_all;
+use postgres_types::private::BytesMut;
+use postgres_types::{FromSql, IsNull, ToSql, Type};
+use signalbox_base::Wall;
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::NoTls;
+
+/// How long a caller waits for a free or new connection before the fault counts as retryable.
+const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+/// 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds after 1970.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+pub(crate) struct Postgres {
+    pool: Pool,
+}
+
+impl Postgres {
+    /// Prepares the pool; no connection is made before one is needed.
+    pub(crate) fn open(options: &Options) -> Result<Self, Error> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let settings = options.options.clone();
+        let manager = match &options.tls {
+            Tls::Disable => Manager::from_config(settings, NoTls, recycling),
+            tls => Manager::from_config(settings, tls::connector(tls)?, recycling),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(options.connections)
+            .wait_timeout(Some(CONNECTION_WAIT))
+            .create_timeout(Some(CONNECTION_WAIT))
+            .recycle_timeout(Some(CONNECTION_WAIT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::new(Class::Config, format!("postgres pool: {error}")))?;
+        Ok(Self { pool })
+    }
+
+    pub(crate) async fn connection(&self) -> Result<Object, Error> {
+        Ok(self.pool.get().await?)
+    }
+
+    pub(crate) async fn query(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
+        let connection = self.connection().await?;
+        let prepared = connection.prepare_cached(&statement.sql).await?;
+        let columns: Arc<[String]> =
+            prepared.columns().iter().map(|column| column.name().to_owned()).collect();
+        let rows = GenericClient::query(&connection, &prepared, &parameters(&statement.params)).await?;
+        rows.iter().map(|row| row_of(row, &columns)).collect()
+    }
+
+    pub(crate) async fn transaction(&self, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+        let mut connection = self.connection().await?;
+        let transaction = connection.transaction().await?;
+        let mut texts: HashMap<&str, tokio_postgres::Statement> = HashMap::new();
+        for (at, statement) in statements.iter().enumerate() {
+            if !texts.contains_key(&*statement.sql) {
+                let prepared =
+                    transaction.prepare_cached(&statement.sql).await.map_err(|e| Error::from(e).at(at))?;
+                texts.insert(&statement.sql, prepared);
+            }
+        }
+        // Polled in order, so they are sent in order; the first fault is the one that broke the transaction, later
+        // ones only say that it is broken. A guard stands before what it guards: when it fails, all is rolled back.
+        let sent = statements.iter().enumerate().map(|(at, statement)| {
+            let (transaction, prepared) = (&transaction, &texts[&*statement.sql]);
+            async move {
+                let params = parameters(&statement.params);
+                let count =
+                    transaction.execute(prepared, &params).await.map_err(|e| Error::from(e).at(at))?;
+                if statement.must_touch.is_some_and(|wanted| wanted != count) {
+                    return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
+                }
+                Ok(count)
+            }
+        });
+        let touched = in_chunks(sent).await?;
+        transaction.commit().await?;
+        Ok(touched)
+    }
+}
+
+/// Statements in flight at once: enough to hide the line's delay, small enough to poll cheaply.
+const PIPELINE: usize = 64;
+
+async fn in_chunks<F>(statements: impl Iterator<Item = F>) -> Result<Vec<u64>, Error>
+where
+    F: Future<Output = Result<u64, Error>>,
+{
+    let mut touched = Vec::new();
+    let mut statements = statements.peekable();
+    while statements.peek().is_some() {
+        touched.extend(try_join_all(statements.by_ref().take(PIPELINE)).await?);
+    }
+    Ok(touched)
+}
+
+fn parameters(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+fn row_of(row: &tokio_postgres::Row, columns: &Arc<[String]>) -> Result<Row, Error> {
+    let values = (0..columns.len())
+        .map(|at| Ok(row.try_get::<_, Option<Value>>(at)?.unwrap_or(Value::Null)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Row::new(Arc::clone(columns), values))
+}
+
+type Boxed = Box<dyn StdError + Sync + Send>;
+
+impl ToSql for Value {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) => match *ty {
+                Type::INT2 => i16::try_from(*value)?.to_sql(ty, out),
+                Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
+                Type::INT8 => value.to_sql(ty, out),
+                _ => Err(format!("an integer for a column of type {ty}").into()),
+            },
+            Self::Real(value) => match *ty {
+                #[expect(clippy::cast_possible_truncation, reason = "a REAL column holds what fits it")]
+                Type::FLOAT4 => (*value as f32).to_sql(ty, out),
+                Type::FLOAT8 => value.to_sql(ty, out),
+                _ => Err(format!("a number for a column of type {ty}").into()),
+            },
+            Self::Text(value) if <&str as ToSql>::accepts(ty) => value.to_sql(ty, out),
+            Self::Bytes(value) if *ty == Type::BYTEA => value.to_sql(ty, out),
+            Self::Timestamp(at) if *ty == Type::TIMESTAMP => {
+                let whole = Wall::from_secs(at.secs());
+                (whole.0.saturating_sub(POSTGRES_EPOCH)).to_sql(&Type::INT8, out)
+            }
+            Self::Text(_) => Err(format!("text for a column of type {ty}").into()),
+            Self::Bytes(_) => Err(format!("bytes for a column of type {ty}").into()),
+            Self::Timestamp(_) => Err(format!("a timestamp for a column of type {ty}").into()),
+        }
+    }
+
+    /// What does not fit is found in `to_sql`, where the value is known.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    postgres_types::to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Value {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Boxed> {
+        Ok(match *ty {
+            Type::INT2 => Self::Int(i16::from_sql(ty, raw)?.into()),
+            Type::INT4 => Self::Int(i32::from_sql(ty, raw)?.into()),
+            Type::INT8 => Self::Int(i64::from_sql(ty, raw)?),
+            Type::BOOL => Self::Int(bool::from_sql(ty, raw)?.into()),
+            // By its shortest decimal, so that 0.7 reads as 0.7 and not as the nearest half-size number.
+            Type::FLOAT4 => Self::Real(f32::from_sql(ty, raw)?.to_string().parse()?),
+            Type::FLOAT8 => Self::Real(f64::from_sql(ty, raw)?),
+            Type::BYTEA => Self::Bytes(raw.to_vec()),
+            Type::TIMESTAMP => {
+                let since = i64::from_sql(&Type::INT8, raw)?;
+                Self::Text(timestamp_text(Wall(since.saturating_add(POSTGRES_EPOCH))))
+            }
+            _ => Self::Text(String::from_sql(ty, raw)?),
+        })
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(
+            *ty,
+            Type::INT2
+                | Type::INT4
+                | Type::INT8
+                | Type::BOOL
+                | Type::FLOAT4
+                | Type::FLOAT8
+                | Type::BYTEA
+                | Type::TIMESTAMP
+        ) || <&str as FromSql>::accepts(ty)
+    }
+}

@@ -1,0 +1,192 @@
+//! The embedded database: one thread writes, one reads, both off the async threads.
+//!
+//! WAL lets the reader (and other processes, the command line's) see the last commit while a write is under way.
+//! `synchronous=FULL`: the journal drops what the store's position has passed, so that position must survive a power cut.
+
+use crate::error::{Class, Error};
+use crate::statement::Statement;
+use crate::value::{Row, Value, timestamp_text};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a statement waits for another process's write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept for each connection.
+const STATEMENTS_KEPT: usize = 256;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    writer: Worker,
+    reader: Worker,
+}
+
+impl Sqlite {
+    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
+        let writer = Worker::start(path, "store-writer").await?;
+        let reader = Worker::start(path, "store-reader").await?;
+        Ok(Self { path: path.to_owned(), writer, reader })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<Row>, Error> {
+        self.reader.run(move |connection| rows(connection, &statement)).await
+    }
+
+    pub(crate) async fn write_returning(&self, statement: Statement) -> Result<Vec<Row>, Error> {
+        self.writer.run(move |connection| rows(connection, &statement)).await
+    }
+
+    pub(crate) async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
+        self.writer.run(move |connection| transaction(connection, &statements)).await
+    }
+
+    /// Runs `job` on the writing connection.
+    pub(crate) async fn with_writer<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.writer.run(job).await
+    }
+}
+
+/// A thread that owns a connection; it ends when its handle is dropped.
+struct Worker {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Worker {
+    async fn start(path: &Path, name: &str) -> Result<Self, Error> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (opened, answer) = oneshot::channel();
+        let path = path.to_owned();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || match open(&path) {
+                Ok(mut connection) => {
+                    let _ = opened.send(Ok(()));
+                    while let Ok(job) = queue.recv() {
+                        job(&mut connection);
+                    }
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            })
+            .map_err(|error| Error::new(Class::Database, format!("sqlite: no thread: {error}")))?;
+        answer.await.map_err(|_| stopped())??;
+        Ok(Self { jobs })
+    }
+
+    async fn run<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    {
+        let (done, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Nobody waits any more when the caller was cancelled; the work is done all the same.
+            let _ = done.send(job(connection));
+        });
+        self.jobs.send(job).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Class::Database, "sqlite: the database thread has ended")
+}
+
+fn open(path: &Path) -> Result<Connection, Error> {
+    let connection = Connection::open(path).map_err(|error| {
+        let class = Error::from(error);
+        Error::new(class.class(), format!("{class}: {}", path.display()))
+    })?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
+}
+
+fn transaction(connection: &mut Connection, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut touched = Vec::with_capacity(statements.len());
+    for (at, statement) in statements.iter().enumerate() {
+        let count = execute(&transaction, statement).map_err(|error| error.at(at))?;
+        if statement.must_touch.is_some_and(|wanted| wanted != count) {
+            return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
+        }
+        touched.push(count);
+    }
+    transaction.commit()?;
+    Ok(touched)
+}
+
+fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
+    let mut prepared = connection.prepare_cached(&statement.sql)?;
+    bind(&mut prepared, &statement.params)?;
+    Ok(prepared.raw_execute()? as u64)
+}
+
+fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Error> {
+    let mut prepared = connection.prepare_cached(&statement.sql)?;
+    bind(&mut prepared, &statement.params)?;
+    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let mut found = Vec::new();
+    let mut cursor = prepared.raw_query();
+    while let Some(row) = cursor.next()? {
+        let values =
+            (0..columns.len()).map(|at| Ok(value_of(row.get_ref(at)?))).collect::<Result<_, Error>>()?;
+        found.push(Row::new(Arc::clone(&columns), values));
+    }
+    Ok(found)
+}
+
+/// Binds by name: to SQLite `$2` is a name, numbered by where it first appears, not the second parameter.
+fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Error> {
+    if prepared.parameter_count() != params.len() {
+        let message =
+            format!("{} parameters for a statement of {}", params.len(), prepared.parameter_count());
+        return Err(Error::new(Class::Schema, message));
+    }
+    for (at, value) in params.iter().enumerate() {
+        let name = format!("${}", at + 1);
+        let index = prepared
+            .parameter_index(&name)?
+            .ok_or_else(|| Error::new(Class::Schema, format!("a statement has no parameter {name}")))?;
+        prepared.raw_bind_parameter(index, sql_of(value))?;
+    }
+    Ok(())
+}
+
+fn sql_of(value: &Value) -> ToSqlOutput<'_> {
+    match value {
+        Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+        Value::Int(value) => ToSqlOutput::Borrowed(ValueRef::Integer(*value)),
+        Value::Real(value) => ToSqlOutput::Borrowed(ValueRef::Real(*value)),
+        Value::Text(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
+        Value::Bytes(value) => ToSqlOutput::Borrowed(ValueRef::Blob(value)),
+        Value::Timestamp(at) => ToSqlOutput::Owned(rusqlite::types::Value::Text(timestamp_text(*at))),
+    }
+}
+
+fn value_of(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Real(value) => Value::Real(value),
+        ValueRef::Text(value) => Value::Text(String::from_utf8_lossy(value).into_owned()),
+        ValueRef::Blob(value) => Value::Bytes(value.to_vec()),
+    }
+}

@@ -1,0 +1,125 @@
+//! The one handle that everything above uses, whichever database is behind it.
+
+use crate::config::{Config, Target};
+use crate::error::Error;
+use crate::migrations;
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::statement::Statement;
+use crate::value::{Row, Value};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// An open store; cheap to clone, usable from any task.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<Backend>,
+}
+
+pub(crate) enum Backend {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Store {
+    /// Opens the database. For PostgreSQL no connection is made yet: a server that is down delays nobody's start.
+    /// The tables are as they are; [`Store::migrate`] brings them to this version.
+    ///
+    /// # Errors
+    /// [`crate::Class::Config`] when the SQLite file cannot be opened or a root certificate cannot be used.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let backend = match &config.target {
+            Target::Sqlite(path) => Backend::Sqlite(Sqlite::open(path).await?),
+            Target::Postgres(options) => Backend::Postgres(Postgres::open(options)?),
+        };
+        Ok(Self { backend: Arc::new(backend) })
+    }
+
+    /// Applies the migrations that are missing and returns their names in order. Two processes may do so at once.
+    ///
+    /// # Errors
+    /// [`crate::Class::Config`] when an applied migration differs from this program's, or is unknown to it (a newer
+    /// program has been here); connection and permission faults as they come.
+    pub async fn migrate(&self) -> Result<Vec<String>, Error> {
+        migrations::run(&self.backend).await
+    }
+
+    /// Rows of a `SELECT`. `$n` stand for `params`, `$1` first.
+    ///
+    /// # Errors
+    /// As [`Error::class`] says.
+    pub async fn query(
+        &self,
+        sql: impl Into<Cow<'static, str>>,
+        params: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let statement = Statement::new(sql, params);
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.query(statement).await,
+            Backend::Postgres(postgres) => postgres.query(&statement).await,
+        }
+    }
+
+    /// Runs one `INSERT`, `UPDATE` or `DELETE` with `RETURNING` and gives its rows.
+    ///
+    /// # Errors
+    /// As [`Error::class`] says.
+    pub async fn write_returning(
+        &self,
+        sql: impl Into<Cow<'static, str>>,
+        params: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let statement = Statement::new(sql, params);
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.write_returning(statement).await,
+            Backend::Postgres(postgres) => postgres.query(&statement).await,
+        }
+    }
+
+    /// Runs one statement in a transaction of its own and returns the number of rows it touched.
+    ///
+    /// # Errors
+    /// As [`Error::class`] says.
+    pub async fn execute(&self, sql: impl Into<Cow<'static, str>>, params: Vec<Value>) -> Result<u64, Error> {
+        let touched = self.transaction(vec![Statement::new(sql, params)]).await?;
+        Ok(touched.first().copied().unwrap_or(0))
+    }
+
+    /// Runs `statements` in order in one transaction: all of them or none. Returns the rows each touched.
+    ///
+    /// After a retryable fault of the commit itself the outcome is unknown: what is written must bear being written
+    /// again, or be guarded by a position.
+    ///
+    /// # Errors
+    /// The first fault with the number of its statement; [`crate::Class::Fenced`] when a guard did not hold.
+    pub async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.transaction(statements).await,
+            Backend::Postgres(postgres) => postgres.transaction(&statements).await,
+        }
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &*self.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Asks the database for an answer, for readiness and `check --live`.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.query("SELECT 1 AS one", Vec::new()).await.map(|_| ())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.kind()).finish()
+    }
+}

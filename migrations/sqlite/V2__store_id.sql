@@ -1,0 +1,3 @@
+-- Written like a journal's id: 26 characters of which hexadecimal digits are a subset.
+INSERT INTO store_meta (name, value)
+VALUES ('store_id', '0' || substr(hex(randomblob(13)), 1, 25));
