@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian or Ubuntu, and says what. `install.sh build`: to build and run.
+# `install.sh peers`: the real servers and clients that the tests start. Nothing installed is started.
+set -euo pipefail
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+cache="${SIGNALBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/signalbox}"
+
+install_packages() { # the names of packages; only the missing ones are installed
+  local missing=()
+  for name in "$@"; do
+    dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'install ok installed' || missing+=("$name")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  echo "installing: ${missing[*]}"
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    echo "this needs root: run as root, or install sudo, or install the packages above yourself" >&2
+    exit 1
+  fi
+  # A server must not start because its package was installed; the tests start their own.
+  local policy=/usr/sbin/policy-rc.d made=
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod +x "$policy" && made=1
+  fi
+  local failed=0
+  { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  } || failed=1
+  [ -n "$made" ] && as_root rm -f "$policy"
+  return $failed
+}
+
+install_rust() {
+  export PATH="$HOME/.cargo/bin:$PATH"
+  if ! command -v cargo >/dev/null; then
+    if apt-cache show rustup >/dev/null 2>&1; then
+      install_packages rustup
+    else
+      echo "installing: rustup, by its official installer"
+      curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none
+    fi
+  fi
+  # The toolchain named in rust-toolchain.toml, unless this cargo already is that version.
+  local wanted; wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  if [ "$(cargo --version 2>/dev/null | cut -d' ' -f2)" != "$wanted" ]; then
+    echo "installing: Rust $wanted with clippy and rustfmt"
+    rustup toolchain install "$wanted" --profile minimal --component clippy,rustfmt
+  fi
+}
+
+# Asterisk is not in every Debian release: it runs from a tree of its own that is made once.
+install_asterisk() {
+  local tree="$cache/asterisk-16"
+  if command -v asterisk >/dev/null; then return 0; fi
+  if [ -e "$tree/.complete" ]; then return 0; fi
+  echo "installing: Asterisk 16 (Debian bullseye) into $tree"
+  mkdir -p "$cache"
+  as_root rm -rf "$tree"
+  as_root mmdebstrap --quiet --variant=apt --include=asterisk,asterisk-core-sounds-en-gsm,asterisk-modules \
+    --aptopt='APT::Install-Recommends "false"' bullseye "$tree"
+  as_root touch "$tree/.complete"
+}
+
+cd "$(dirname "$0")/../.."
+case "${1:-}" in
+  build)
+    install_packages build-essential pkg-config ca-certificates curl git
+    install_rust
+    ;;
+  peers)
+    install_packages kamailio kamailio-extra-modules sip-tester sipsak postgresql postgresql-client \
+      python3 python3-venv iproute2 iptables procps mmdebstrap netcat-openbsd
+    install_asterisk
+    ;;
+  *) echo "usage: install.sh build|peers" >&2; exit 2 ;;
+esac
