@@ -1,0 +1,5 @@
+//! Stories of sockets on the loopback interface.
+
+#![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
+
+mod udp;
