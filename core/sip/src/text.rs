@@ -1,0 +1,178 @@
+//! Byte classes and small scanners shared by every parser in this crate.
+//!
+//! Header values are seen raw: a folded value still holds its line ends, so CR and LF count as blanks here.
+
+const TOKEN: u8 = 1;
+const BLANK: u8 = 2;
+
+const CLASS: [u8; 256] = {
+    let mut table = [0_u8; 256];
+    let token = b"-.!%*_+`'~";
+    let mut i = 0;
+    while i < 256 {
+        let byte = i as u8;
+        if byte.is_ascii_alphanumeric() {
+            table[i] |= TOKEN;
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < token.len() {
+        table[token[i] as usize] |= TOKEN;
+        i += 1;
+    }
+    table[b' ' as usize] |= BLANK;
+    table[b'\t' as usize] |= BLANK;
+    table[b'\r' as usize] |= BLANK;
+    table[b'\n' as usize] |= BLANK;
+    table
+};
+
+/// A `token` character (RFC 3261 §25.1).
+#[inline]
+pub(crate) const fn is_token(byte: u8) -> bool {
+    CLASS[byte as usize] & TOKEN != 0
+}
+
+/// Space, tab, or part of a fold.
+#[inline]
+pub(crate) const fn is_blank(byte: u8) -> bool {
+    CLASS[byte as usize] & BLANK != 0
+}
+
+/// Whether all of `bytes` are token characters, and there is at least one.
+pub(crate) fn is_all_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| is_token(b))
+}
+
+/// Without blanks at either end.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_start(trim_end(bytes))
+}
+
+pub(crate) fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes {
+        if !is_blank(*first) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes {
+        if !is_blank(*last) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Splits off the leading token.
+pub(crate) fn take_token(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|&b| !is_token(b)).unwrap_or(bytes.len());
+    bytes.split_at(end)
+}
+
+/// Position just behind the quoted string that starts at `bytes[0] == b'"'`; `None` when it never closes.
+pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
+    let mut i = 1;
+    while let Some(&byte) = bytes.get(i) {
+        match byte {
+            b'\\' => i += 2,
+            b'"' => return Some(i + 1),
+            _ => i += 1,
+        }
+    }
+    None
+}
+
+/// Finds `wanted` outside quoted strings and angle brackets; an unclosed quote or bracket runs to the end.
+pub(crate) fn find_outside(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let mut i = 0;
+    while let Some(&byte) = bytes.get(i) {
+        match byte {
+            _ if byte == wanted => return Some(i),
+            b'"' => i += quoted_end(&bytes[i..])?,
+            b'<' => i += memchr::memchr(b'>', &bytes[i..])? + 1,
+            _ => i += 1,
+        }
+    }
+    None
+}
+
+/// A decimal number of at most `digits_max` digits that fits `u64`; no sign, no blanks.
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || bytes.len() > 40 {
+        return None;
+    }
+    bytes.iter().try_fold(0_u64, |n, &b| {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 { None } else { n.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+/// A decimal number that fits `u32`.
+pub(crate) fn decimal_u32(bytes: &[u8]) -> Option<u32> {
+    decimal(bytes).and_then(|n| u32::try_from(n).ok())
+}
+
+/// Like [`decimal_u32`], but a number too large becomes `u32::MAX` (delta-seconds, RFC 3261 §20.19).
+pub(crate) fn decimal_saturating(bytes: &[u8]) -> Option<u32> {
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(decimal_u32(bytes).unwrap_or(u32::MAX))
+}
+
+/// Without quotes and escapes, when `bytes` is a quoted string; else as it is.
+pub(crate) fn unquote(bytes: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    let inner = match bytes {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => return std::borrow::Cow::Borrowed(bytes),
+    };
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::borrow::Cow::Borrowed(inner);
+    }
+    let mut out = Vec::with_capacity(inner.len());
+    let mut rest = inner.iter();
+    while let Some(&byte) = rest.next() {
+        match byte {
+            b'\\' => out.extend(rest.next()),
+            _ => out.push(byte),
+        }
+    }
+    std::borrow::Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_sign_and_do_not_wrap() {
+        assert_eq!(decimal(b"0068"), Some(68));
+        assert_eq!(decimal(b"-1"), None);
+        assert_eq!(decimal(b"+1"), None);
+        assert_eq!(decimal(b""), None);
+        assert_eq!(decimal(b"18446744073709551616"), None);
+        assert_eq!(decimal_u32(b"4294967296"), None);
+        assert_eq!(decimal_saturating(b"1000000000000000000000000"), Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_comma_inside_quotes_or_brackets_is_not_found() {
+        assert_eq!(find_outside(br#""a,b" <sip:a,b>, c"#, b','), Some(15));
+        assert_eq!(find_outside(br#""a\",b" c"#, b','), None);
+        assert_eq!(find_outside(br#""never closed, x"#, b','), None);
+    }
+
+    #[test]
+    fn unquoting_removes_escapes_once() {
+        assert_eq!(&*unquote(br#""a\\b\"c""#), br#"a\b"c"#);
+        assert_eq!(&*unquote(b"plain"), b"plain");
+        assert_eq!(&*unquote(br#"""#), br#"""#);
+    }
+}
