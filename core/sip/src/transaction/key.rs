@@ -1,0 +1,298 @@
+//! How messages find their transaction (RFC 3261 §17.1.3, §17.2.3, §9.2).
+//!
+//! A response finds its client transaction by the branch we made, which is 64 bits of ours. A request finds its server
+//! transaction by what its sender wrote; that is hashed into 128 bits with a seed the sender does not know, so that a
+//! lookup neither allocates nor can be made to collide.
+
+use signalbox_base::ShortToken;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
+
+/// What every branch of RFC 3261 starts with (§8.1.1.7).
+pub const BRANCH_COOKIE: &str = "z9hG4bK";
+
+/// A branch of our own: printed as the cookie and 11 characters. 64 bits that repeat neither in time nor among edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Branch(pub u64);
+
+impl Branch {
+    /// Reads one of ours; `None` when another element made it.
+    #[must_use]
+    pub fn parse(branch: &[u8]) -> Option<Self> {
+        let token = branch.strip_prefix(BRANCH_COOKIE.as_bytes())?;
+        std::str::from_utf8(token).ok()?.parse::<ShortToken>().ok().map(|token| Self(token.0))
+    }
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BRANCH_COOKIE}{}", ShortToken(self.0))
+    }
+}
+
+/// A method's name in 32 bits (FNV-1a; methods are case-sensitive, RFC 3261 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MethodTag(u32);
+
+impl MethodTag {
+    /// INVITE.
+    pub const INVITE: Self = Self::new(b"INVITE");
+    /// ACK.
+    pub const ACK: Self = Self::new(b"ACK");
+    /// CANCEL.
+    pub const CANCEL: Self = Self::new(b"CANCEL");
+
+    /// Of any method.
+    #[must_use]
+    pub const fn new(method: &[u8]) -> Self {
+        let (mut hash, mut i) = (0x811C_9DC5_u32, 0);
+        while i < method.len() {
+            hash = (hash ^ method[i] as u32).wrapping_mul(0x0100_0193);
+            i += 1;
+        }
+        Self(hash)
+    }
+}
+
+/// Finds a client transaction: our branch and the method, which tells an INVITE from its CANCEL (RFC 3261 §17.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    /// Of the top Via.
+    pub branch: Branch,
+    /// Of CSeq.
+    pub method: MethodTag,
+}
+
+impl ClientKey {
+    /// Of a response: the branch of its top Via and the method of its CSeq. `None` when the branch is not ours.
+    #[must_use]
+    pub fn of_response(branch: &[u8], cseq_method: &[u8]) -> Option<Self> {
+        Branch::parse(branch).map(|branch| Self { branch, method: MethodTag::new(cseq_method) })
+    }
+}
+
+/// What of a request tells its transaction. All slices as they were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestFields<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// `branch` of the top Via.
+    pub branch: Option<&'a [u8]>,
+    /// Host of the top Via's sent-by; compared without case.
+    pub sent_by_host: &'a [u8],
+    /// Port of the top Via's sent-by; an absent port is not the default port, since one sender writes one of them.
+    pub sent_by_port: Option<u16>,
+    /// The whole value of the top Via; here and below for RFC 2543 senders only.
+    pub via: &'a [u8],
+    /// Request-URI.
+    pub uri: &'a [u8],
+    /// Tag of From.
+    pub from_tag: &'a [u8],
+    /// Tag of To.
+    pub to_tag: &'a [u8],
+    /// Call-ID.
+    pub call_id: &'a [u8],
+    /// Number of CSeq.
+    pub cseq: u32,
+    /// What else must agree: anything that keeps strangers apart, such as a hash of the source address, so that nobody
+    /// elsewhere can cancel an INVITE by guessing its branch. Zero is the RFC's rule.
+    pub scope: u64,
+}
+
+/// Hashes requests to keys, with a secret seed.
+#[derive(Clone, Debug)]
+pub struct KeyHasher {
+    high: FixedState,
+    low: FixedState,
+}
+
+/// Finds a server transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServerKey(u128);
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerKey({:032x})", self.0)
+    }
+}
+
+impl KeyHasher {
+    /// `seed` is random and stays in the process.
+    #[must_use]
+    pub fn new(seed: [u64; 2]) -> Self {
+        Self { high: FixedState::with_seed(seed[0]), low: FixedState::with_seed(!seed[1]) }
+    }
+
+    /// The request's own transaction; for an ACK, the INVITE's that it may acknowledge (RFC 3261 §17.2.3).
+    #[must_use]
+    pub fn key(&self, request: &RequestFields<'_>) -> ServerKey {
+        match request.method {
+            b"ACK" => self.key_as(request, b"INVITE"),
+            method => self.key_as(request, method),
+        }
+    }
+
+    /// The INVITE that a CANCEL means (RFC 3261 §9.2).
+    #[must_use]
+    pub fn cancelled(&self, cancel: &RequestFields<'_>) -> ServerKey {
+        self.key_as(cancel, b"INVITE")
+    }
+
+    fn key_as(&self, request: &RequestFields<'_>, method: &[u8]) -> ServerKey {
+        let half = |state: &FixedState| {
+            let mut hasher = state.build_hasher();
+            write(&mut hasher, request, method);
+            hasher.finish()
+        };
+        ServerKey(u128::from(half(&self.high)) << 64 | u128::from(half(&self.low)))
+    }
+}
+
+fn write(hasher: &mut impl Hasher, request: &RequestFields<'_>, method: &[u8]) {
+    hasher.write_u64(request.scope);
+    field(hasher, method);
+    if let Some(branch) = request.branch.filter(|branch| is_rfc3261(branch)) {
+        hasher.write_u8(1);
+        field(hasher, branch);
+        lower_field(hasher, request.sent_by_host);
+        hasher.write_u32(request.sent_by_port.map_or(u32::MAX, u32::from));
+        return;
+    }
+    // RFC 2543 senders, RFC 3261 §17.2.3. The To tag of an ACK is the one that the server chose, and a CANCEL carries the
+    // INVITE's, so it says nothing about these; among the others it tells requests within a dialog apart.
+    hasher.write_u8(2);
+    for value in [request.via, request.uri, request.from_tag, request.call_id] {
+        field(hasher, value);
+    }
+    hasher.write_u32(request.cseq);
+    if !matches!(method, b"INVITE" | b"CANCEL") {
+        field(hasher, request.to_tag);
+    }
+}
+
+/// A branch that is the cookie and nothing else is unique to nobody (RFC 4475 §3.1.2.14 wants it treated as RFC 2543's).
+fn is_rfc3261(branch: &[u8]) -> bool {
+    let cookie = BRANCH_COOKIE.as_bytes();
+    branch.len() > cookie.len() && branch[..cookie.len()].eq_ignore_ascii_case(cookie)
+}
+
+/// With its length first, so that neighbouring fields cannot trade bytes.
+fn field(hasher: &mut impl Hasher, value: &[u8]) {
+    hasher.write_usize(value.len());
+    hasher.write(value);
+}
+
+fn lower_field(hasher: &mut impl Hasher, value: &[u8]) {
+    hasher.write_usize(value.len());
+    for chunk in value.chunks(32) {
+        let mut lower = [0; 32];
+        lower[..chunk.len()].copy_from_slice(chunk);
+        lower.make_ascii_lowercase();
+        hasher.write(&lower[..chunk.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hasher() -> KeyHasher {
+        KeyHasher::new([1, 2])
+    }
+
+    fn invite() -> RequestFields<'static> {
+        RequestFields {
+            method: b"INVITE",
+            branch: Some(b"z9hG4bK776"),
+            sent_by_host: b"pc33.example.com",
+            sent_by_port: Some(5060),
+            via: b"SIP/2.0/UDP pc33.example.com:5060;branch=z9hG4bK776",
+            uri: b"sip:bob@example.com",
+            from_tag: b"1928",
+            to_tag: b"",
+            call_id: b"a84b4c76e66710",
+            cseq: 314_159,
+            scope: 0,
+        }
+    }
+
+    #[test]
+    fn branch_sent_by_and_method_tell_transactions_apart_rfc3261_17_2_3() {
+        let key = hasher().key(&invite());
+        let host = RequestFields { sent_by_host: b"PC33.EXAMPLE.COM", call_id: b"other", ..invite() };
+        assert_eq!(hasher().key(&host), key, "hosts have no case; Call-ID says nothing");
+        for other in [
+            RequestFields { branch: Some(b"z9hG4bK777"), ..invite() },
+            RequestFields { sent_by_host: b"pc34.example.com", ..invite() },
+            RequestFields { sent_by_port: Some(5061), ..invite() },
+            RequestFields { sent_by_port: None, ..invite() },
+            RequestFields { method: b"OPTIONS", ..invite() },
+            RequestFields { scope: 7, ..invite() },
+        ] {
+            assert_ne!(hasher().key(&other), key, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn ack_and_cancel_find_the_invite_rfc3261_17_2_3_and_9_2() {
+        let key = hasher().key(&invite());
+        assert_eq!(hasher().key(&RequestFields { method: b"ACK", to_tag: b"chosen", ..invite() }), key);
+        let cancel = RequestFields { method: b"CANCEL", ..invite() };
+        assert_eq!(hasher().cancelled(&cancel), key);
+        assert_ne!(hasher().key(&cancel), key, "a CANCEL has a transaction of its own");
+        let ack_to_2xx = RequestFields { method: b"ACK", branch: Some(b"z9hG4bKnew"), ..invite() };
+        assert_ne!(hasher().key(&ack_to_2xx), key);
+    }
+
+    #[test]
+    fn without_the_cookie_all_fields_count_rfc3261_17_2_3() {
+        for branch in [None, Some(b"1".as_slice()), Some(BRANCH_COOKIE.as_bytes())] {
+            let old = RequestFields { branch, ..invite() };
+            let key = hasher().key(&old);
+            assert_eq!(hasher().key(&RequestFields { method: b"ACK", to_tag: b"chosen", ..old }), key);
+            assert_eq!(hasher().cancelled(&RequestFields { method: b"CANCEL", ..old }), key);
+            for other in [
+                RequestFields { call_id: b"b", ..old },
+                RequestFields { cseq: 1, ..old },
+                RequestFields { uri: b"sip:carol@example.com", ..old },
+                RequestFields { from_tag: b"2", ..old },
+                RequestFields { via: b"SIP/2.0/UDP pc34", ..old },
+            ] {
+                assert_ne!(hasher().key(&other), key);
+            }
+        }
+    }
+
+    #[test]
+    fn another_seed_gives_other_keys() {
+        assert_ne!(KeyHasher::new([1, 3]).key(&invite()), hasher().key(&invite()));
+        assert_ne!(KeyHasher::new([5, 2]).key(&invite()), hasher().key(&invite()));
+    }
+
+    #[test]
+    fn a_response_of_another_method_or_branch_is_not_ours_rfc3261_17_1_3() {
+        let branch = Branch(42);
+        let key = ClientKey { branch, method: MethodTag::INVITE };
+        let text = branch.to_string();
+        assert_eq!(ClientKey::of_response(text.as_bytes(), b"INVITE"), Some(key));
+        assert_ne!(ClientKey::of_response(text.as_bytes(), b"CANCEL"), Some(key));
+        for bad in ["", "z9hG4bK", "z9hG4bKshort", "z9hG4bK0000000000!", "Z9HG4BK00000000001"] {
+            assert_eq!(ClientKey::of_response(bad.as_bytes(), b"INVITE"), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn branches_print_and_read(token: u64) {
+            prop_assert_eq!(Branch::parse(Branch(token).to_string().as_bytes()), Some(Branch(token)));
+        }
+
+        #[test]
+        fn reading_a_branch_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Branch::parse(&bytes);
+        }
+    }
+}
