@@ -4,6 +4,7 @@ use crate::catalogue::{Event, Kind};
 use crate::upcast::{self, UPCASTERS};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// The prefix of every CloudEvents `type` of ours.
 pub const TYPE_PREFIX: &str = "io.signalbox.";
@@ -82,6 +83,13 @@ impl Kind {
     }
 }
 
+/// `call.ended`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.short())
+    }
+}
+
 /// Reads `data` of `kind` written in `version`.
 pub(crate) fn read_version<T: DeserializeOwned>(
     kind: Kind,
@@ -89,4 +97,77 @@ pub(crate) fn read_version<T: DeserializeOwned>(
     data: &[u8],
 ) -> Result<T, ReadError> {
     upcast::read(UPCASTERS, kind.short(), kind.version(), version, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::EdgeClockStepped;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_kind_is_found_by_each_of_its_names() {
+        for kind in Kind::ALL.iter().copied() {
+            assert_eq!(Kind::parse(kind.versioned()), Some((kind, kind.version())));
+            assert_eq!(Kind::parse(kind.type_name()), Some((kind, kind.version())));
+            assert_eq!(Kind::from_short(kind.short()), Some(kind));
+            assert_eq!(Kind::from_type_name(kind.type_name()), Some(kind));
+            assert!(kind.short().starts_with(&format!("{}.", kind.domain())), "{kind}");
+            assert!(!kind.description().is_empty(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn severity_is_on_the_domains_that_have_one() {
+        for kind in Kind::ALL {
+            let has = ["security", "backend", "edge"].contains(&kind.domain());
+            assert_eq!(kind.severity().is_some(), has, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_type_with_its_version_is_unknown() {
+        for bad in [
+            "",
+            "call.ended",
+            "call.ended.v",
+            "call.ended.v01",
+            "call.ended.v+1",
+            "call.ended.v65536",
+            "fax.sent.v1",
+        ] {
+            assert_eq!(Event::read(bad, b"{}"), Err(ReadError::UnknownType(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn given_a_version_of_tomorrow_when_read_then_its_domain_must_stop() {
+        let newer = ReadError::NewerVersion { short: "call.ended", found: 2, known: 1 };
+        assert_eq!(Event::read("call.ended.v2", b"not even JSON"), Err(newer));
+    }
+
+    #[test]
+    fn given_wrong_data_when_read_then_the_error_says_what_and_where() {
+        let error = Event::read("edge.clock_stepped.v1", br#"{"edge":"e","step_ms":"far"}"#).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("edge.clock_stepped.v1") && said.contains("column"), "{said}");
+    }
+
+    #[test]
+    fn data_is_appended_and_absent_fields_are_left_out() {
+        let mut out = b"before".to_vec();
+        EdgeClockStepped { edge: "e".into(), step_ms: -7 }.write(&mut out);
+        crate::registration::RegistrationRejected::default().write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(r#"before{"edge":"e","step_ms":-7}{"edge":"""#), "{text}");
+        assert!(!text.contains("null") && !text.contains("user_agent"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(index in 0..Kind::ALL.len(), data in "\\PC{0,60}") {
+            let _ = Event::read(Kind::ALL[index].versioned(), data.as_bytes());
+            let _ = Event::read(&data, b"{}");
+        }
+    }
 }

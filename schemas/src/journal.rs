@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{EventSeq, Text};
 
-/// A segment was closed for ever. Its hash is published, so that history can not be edited unseen.
+/// A segment was closed for ever. Its hash is published, so that history cannot be edited unseen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JournalSealed {
     /// Name of the edge.

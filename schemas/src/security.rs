@@ -1,7 +1,7 @@
 //! Events of the security plane: what was refused.
 //!
 //! The aggregate is the source (subject: its address, or a prefix or `*` when many sources were merged).
-//! One event counts all that one source did in a window, so that noise can not fill the journal.
+//! One event counts all that one source did in a window, so that noise cannot fill the journal.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -147,7 +147,7 @@ words! {
         Replaced = "replaced",
         /// An operator removed it.
         Admin = "admin",
-        /// Its flow was lost and can not come back.
+        /// Its flow was lost and cannot come back.
         FlowFailed = "flow_failed",
     }
 
