@@ -1,0 +1,131 @@
+//! Real files: fdatasync, directory fsync, posix_fallocate, flock.
+
+use super::{Entry, Lock, OpenMode, Space, Storage, StoredFile, Wait};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The file system of this machine. Files are created with mode 0600, directories with the process's umask.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileStorage;
+
+impl Storage for FileStorage {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // A name may vanish between listing and stat when retention runs in another process.
+            let Ok(meta) = entry.metadata() else { continue };
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let len = if meta.is_dir() { 0 } else { meta.len() };
+            entries.push(Entry { name, len, is_dir: meta.is_dir() });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_dir(parent)?;
+        }
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        self.sync_dir(parent.unwrap_or_else(|| Path::new(".")))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn StoredFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match mode {
+            OpenMode::Read => &mut options,
+            OpenMode::Write => options.write(true),
+            OpenMode::Create => options.write(true).create(true).truncate(true),
+            OpenMode::Ensure => options.write(true).create(true),
+        };
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = nix::sys::statvfs::statvfs(dir)?;
+        let unit = stat.fragment_size();
+        Ok(Space { total: stat.blocks() * unit, free: stat.blocks_available() * unit })
+    }
+
+    fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<Box<dyn Lock>>> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match wait {
+            Wait::Yes => file.lock()?,
+            Wait::No => match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(e),
+            },
+        }
+        Ok(Some(Box::new(FileLock { _file: file })))
+    }
+}
+
+struct RealFile(File);
+
+impl StoredFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(&self.0, buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(&self.0, bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let length = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        match nix::fcntl::posix_fallocate(&self.0, 0, length) {
+            Ok(()) => Ok(()),
+            // A file system without preallocation still works; it only learns of a full disk later.
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.0.set_len(len),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+}
+
+/// The open file is the lock: closing it, or dying, frees it (flock(2)).
+struct FileLock {
+    _file: File,
+}
+
+impl Lock for FileLock {}

@@ -1,0 +1,1 @@
+//! The journal under crashes, damage, retention and readers.
