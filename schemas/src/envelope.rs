@@ -100,16 +100,18 @@ impl Envelope<'_> {
         if self.tenant.is_empty() { "_" } else { self.tenant }
     }
 
-    /// The schema of `data`, where this release knows the type in this version.
+    /// The kind, where this release knows the type in this version.
     #[must_use]
-    pub fn schema(&self) -> Option<(Kind, u16)> {
-        Kind::parse(self.type_with_version).filter(|(kind, version)| kind.version() == *version)
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::parse(self.type_with_version)
+            .filter(|(kind, version)| kind.version() == *version)
+            .map(|(kind, _)| kind)
     }
 }
 
 /// Appends the structured-mode JSON of an event. `data` is its JSON and goes in as it is.
 pub fn write_structured(envelope: &Envelope<'_>, data: &[u8], out: &mut Vec<u8>) {
-    let known = envelope.schema().map(|(kind, _)| kind);
+    let known = envelope.kind();
     let name = envelope.type_with_version.strip_prefix(TYPE_PREFIX).unwrap_or(envelope.type_with_version);
     put(
         out,

@@ -322,6 +322,18 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_of_a_dual_stack_socket_is_told_by_its_ipv4_addresses() {
+        let (local, remote) =
+            ("[::ffff:192.0.2.1]:5060".parse().unwrap(), "[::ffff:192.0.2.7]:41822".parse().unwrap());
+        let (listener, transport) = (signalbox_base::ListenerId(0), signalbox_base::Transport::Tcp);
+        let flow = Flow { listener, transport, local, remote, conn: None };
+        let json = r#"{"transport":"tcp","local":"192.0.2.1:5060","remote":"192.0.2.7:41822"}"#;
+        assert_eq!(serde_json::to_string(&FlowData::from(flow)).unwrap(), json);
+        assert_eq!(TransportAddress::remote(&flow).to_string(), "tcp:192.0.2.7:41822");
+        assert_eq!(TransportAddress::local(&flow).to_string(), "tcp:192.0.2.1:5060");
+    }
+
+    #[test]
     fn a_moment_is_text_with_microseconds() {
         let at = Timestamp(Wall(951_782_400_000_001));
         assert_eq!(serde_json::to_string(&at).unwrap(), "\"2000-02-29T00:00:00.000001Z\"");

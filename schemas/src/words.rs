@@ -1,7 +1,7 @@
 //! The enumerations of events: lower-case words, each list with `unknown`.
 //!
 //! Within a version new words may be added, so a reader takes a word that it does not know as `unknown`
-//! and goes on. A release never writes a word that the release before it could not read as such.
+//! and goes on.
 
 /// An enumeration with one lower-case word per variant, and `unknown` for every other word.
 macro_rules! words {

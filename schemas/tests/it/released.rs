@@ -23,9 +23,11 @@ fn sha256(text: &str) -> String {
 fn breaks(old: &Value, new: &Value, place: &str, found: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
+            // Below these two, keys are names of fields and types and not words of JSON Schema.
+            let names = ["properties", "$defs"].iter().any(|name| place.ends_with(&format!("/{name}")));
             for (key, was) in old {
                 let place = format!("{place}/{key}");
-                match (key.as_str(), new.get(key)) {
+                match (if names { "" } else { key.as_str() }, new.get(key)) {
                     ("description" | "title" | "$id" | "x-personal-data", _) => {}
                     (_, None) => found.push(format!("{place} is gone")),
                     ("required", Some(is)) if was != is => found.push(format!("{place} changed")),
@@ -37,9 +39,8 @@ fn breaks(old: &Value, new: &Value, place: &str, found: &mut Vec<String>) {
                     (_, Some(is)) => breaks(was, is, &place, found),
                 }
             }
-            let free = ["properties", "$defs"].iter().any(|name| place.ends_with(&format!("/{name}")));
             let harmless = |key: &str| ["description", "title", "x-personal-data"].contains(&key);
-            let added = new.keys().filter(|key| !old.contains_key(*key) && !free && !harmless(key));
+            let added = new.keys().filter(|key| !old.contains_key(*key) && !names && !harmless(key));
             found.extend(added.map(|key| format!("{place}/{key} is new")));
         }
         _ if old != new => found.push(format!("{place} changed")),
@@ -81,6 +82,7 @@ fn synthetic() -> Value {
     json!({ "$id": "x/1.0.json", "required": ["a"], "properties": {
         "a": { "type": "string", "description": "A" },
         "b": { "$ref": "#/$defs/Word" },
+        "title": { "type": "string" },
     }, "$defs": { "Word": { "type": "string", "enum": ["x", "unknown"] } } })
 }
 
@@ -100,6 +102,7 @@ fn given_a_release_when_anything_else_changes_then_it_is_named() {
     type Change = fn(&mut Value);
     let changes: &[(&str, Change)] = &[
         ("/properties/a is gone", |s| drop(s["properties"].as_object_mut().unwrap().remove("a"))),
+        ("/properties/title is gone", |s| drop(s["properties"].as_object_mut().unwrap().remove("title"))),
         ("/properties/a/type changed", |s| s["properties"]["a"]["type"] = json!("integer")),
         ("/properties/a/pattern is new", |s| s["properties"]["a"]["pattern"] = json!("^x$")),
         ("/required changed", |s| s["required"] = json!(["a", "b"])),
