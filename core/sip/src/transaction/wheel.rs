@@ -266,14 +266,14 @@ mod tests {
     fn a_timer_never_fires_early() {
         let mut wheel = Wheel::new();
         wheel.start(Mono(5 * MS + 1), 1);
-        assert_eq!(drain(&mut wheel, Mono(5 * MS + 1)), []);
+        assert!(drain(&mut wheel, Mono(5 * MS + 1)).is_empty());
         assert_eq!(drain(&mut wheel, Mono(6 * MS)), [1]);
     }
 
     #[test]
     fn a_timer_in_the_past_is_due_at_once() {
         let mut wheel = Wheel::new();
-        assert_eq!(drain(&mut wheel, Mono(1_000 * MS)), []);
+        assert!(drain(&mut wheel, Mono(1_000 * MS)).is_empty());
         wheel.pop_due(Mono(1_000 * MS), 1, &mut Vec::new());
         wheel.start(Mono(3), 9);
         assert_eq!(wheel.next_due(), Some(Mono(1_000 * MS)));
@@ -316,7 +316,7 @@ mod tests {
     fn a_timer_at_the_end_of_time_is_held() {
         let mut wheel = Wheel::new();
         wheel.start(Mono(u64::MAX), 1);
-        assert_eq!(drain(&mut wheel, Mono(u64::MAX - 2 * MS)), []);
+        assert!(drain(&mut wheel, Mono(u64::MAX - 2 * MS)).is_empty());
         assert_eq!(wheel.len(), 1);
     }
 
