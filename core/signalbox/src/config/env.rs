@@ -1,0 +1,48 @@
+//! `SIGNALBOX__SECTION__KEY` overrides a value of a single table.
+
+use super::span::{Origin, Problem, Problems, Sources};
+
+/// Tables that the environment may override; lists have no name to address them by.
+const SECTIONS: [&str; 8] = ["edge", "probe", "sip", "journal", "bus", "store", "admin", "log"];
+const PREFIX: &str = "SIGNALBOX__";
+
+/// Puts the environment's values over the files'.
+///
+/// # Errors
+/// A variable that names no section and key.
+pub fn overlay(
+    into: &mut toml::Table,
+    sources: &mut Sources,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    for (name, value) in environment.filter(|(name, _)| name.starts_with(PREFIX)) {
+        let lower = name[PREFIX.len()..].to_ascii_lowercase();
+        match lower.split_once("__") {
+            Some((section, key)) if SECTIONS.contains(&section) && !key.is_empty() && !key.contains("__") => {
+                sources.origins.insert(format!("{section}.{key}"), Origin::Env(name));
+                let slot = into.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                if let toml::Value::Table(table) = slot {
+                    table.insert(key.to_owned(), typed(&value));
+                }
+            }
+            _ => problems.push(Problem {
+                place: format!("${name}"),
+                path: String::new(),
+                message: "names no section and key".into(),
+                excerpt: None,
+                fix: format!("write {PREFIX}SECTION__KEY with a section of: {}", SECTIONS.join(", ")),
+            }),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// Integers and booleans as such, everything else as text.
+fn typed(value: &str) -> toml::Value {
+    match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(i), _) => toml::Value::Integer(i),
+        (_, Ok(b)) => toml::Value::Boolean(b),
+        _ => toml::Value::String(value.to_owned()),
+    }
+}

@@ -1,0 +1,25 @@
+//! The configuration: found, read, merged, checked, explained, and turned into the engine's settings.
+//!
+//! `load` finds and reads the files and keeps where each value came from ([`span`]); `env` overlays the environment;
+//! `check` judges meaning; `settings` builds what the engine runs on; `explain` prints values with their origin.
+
+mod check;
+mod env;
+mod explain;
+mod load;
+pub mod model;
+mod settings;
+mod span;
+#[cfg(test)]
+mod tests;
+pub mod value;
+
+pub use explain::{diff, explain};
+pub use load::{Loaded, find, load};
+pub use settings::{Effective, Keys, effective_json, sha256_hex};
+pub use span::{Problem, Problems};
+
+/// JSON Schema (2020-12) of the configuration file, for editors and `signalbox schema config`.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(model::File).to_value()
+}

@@ -1,0 +1,427 @@
+//! The file's shape: every key, its meaning and its default. The JSON Schema of the configuration is made from it.
+
+use super::value::{Address, Size, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// Who this edge is and where it keeps its state.
+    pub edge: Edge,
+    /// Sockets to listen on. Default: one, `udp:0.0.0.0:5060`, that serves everyone.
+    pub listener: Vec<Listener>,
+    /// The customers. At least one.
+    pub tenant: Vec<Tenant>,
+    /// OPTIONS probes to every backend; each backend may override.
+    pub probe: Probe,
+    /// SIP timers.
+    pub sip: Sip,
+    /// The event journal.
+    pub journal: Journal,
+    /// How events reach projections and subscribers.
+    pub bus: Bus,
+    /// Where the tables are.
+    pub store: Store,
+    /// The read-only HTTP port.
+    pub admin: Admin,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[edge]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// Cluster name: with `name` the identity in every event. Letters, digits and `-`, at most 63.
+    pub cluster: String,
+    /// Edge name. Default: the one kept in `data_dir`, else the host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Journal, cursors, snapshots, admin.sock and embedded database.
+    pub data_dir: PathBuf,
+    /// Key of contact tokens, the same on all edges of a cluster. Default: made once in `data_dir/cluster.key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_key_file: Option<PathBuf>,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            cluster: "signalbox".into(),
+            name: None,
+            data_dir: "/var/lib/signalbox".into(),
+            cluster_key_file: None,
+        }
+    }
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The side it belongs to; peers live on a network.
+    #[serde(default = "outside")]
+    pub network: String,
+    /// `udp:host:port`.
+    pub address: Address,
+    /// `host[:port]` that peers are told in Via, Contact and Record-Route. Default: the local address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// Who is recognised here. Default with a single network: everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Vec<Served>>,
+    /// Domain of requests that name none of ours, for example by address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+}
+
+fn outside() -> String {
+    "outside".into()
+}
+
+/// A kind of peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Served {
+    /// Phones.
+    Endpoints,
+    /// PBXs.
+    Backends,
+    /// Carriers.
+    Trunks,
+    /// Other edges.
+    Edges,
+}
+
+/// `[[tenant]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// `[a-z0-9-]{1,63}`
+    pub name: String,
+    /// SIP domains: names, or tables with aliases.
+    pub domains: Vec<Domain>,
+    /// Whose calls from outside are forwarded to the backends.
+    #[serde(default)]
+    pub calls_from: CallsFrom,
+    /// PBX nodes.
+    pub backends: Vec<Backend>,
+    /// Limits; what is not named is unlimited.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A domain: its name, or a table.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a domain name or a table { name, aliases }")]
+pub enum Domain {
+    /// Just the name.
+    Name(String),
+    /// Name and aliases.
+    Table(DomainTable),
+}
+
+/// A domain with aliases.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainTable {
+    /// The canonical name: the one in events and tables.
+    pub name: String,
+    /// Other names that phones may use for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+impl Domain {
+    /// The canonical name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Name(name) | Self::Table(DomainTable { name, .. }) => name,
+        }
+    }
+
+    /// The other names.
+    pub fn aliases(&self) -> &[String] {
+        match self {
+            Self::Name(_) => &[],
+            Self::Table(table) => &table.aliases,
+        }
+    }
+}
+
+/// Whose requests outside a dialog go to the backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallsFrom {
+    /// Only registered phones'.
+    #[default]
+    Registered,
+    /// Anyone's. Only where the backend authenticates every call.
+    Any,
+}
+
+/// An entry of `backends`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Unique in the tenant.
+    pub name: String,
+    /// `udp:host[:port]`
+    pub address: Address,
+    /// Further sources it may send from, addresses or prefixes. Its own address always is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
+    /// Lower is tried first.
+    #[serde(default = "one")]
+    pub priority: u16,
+    /// Share of new phones and calls among equals of a priority.
+    #[serde(default = "one")]
+    pub weight: u16,
+    /// The domain it speaks for when its request's own names none of the tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The network it is on. Default: the one whose listeners serve backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// How registrations towards it name the phone.
+    #[serde(default)]
+    pub contact: ContactMode,
+    /// Hiding of dialog identifiers towards it.
+    #[serde(default)]
+    pub hide: Hide,
+    /// Probing, where it differs from `[probe]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// How a registration towards a backend names the phone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ContactMode {
+    /// Contact is the edge with an opaque token.
+    #[default]
+    Token,
+    /// The phone's Contact, and a Path through the edge (RFC 3327).
+    Path,
+}
+
+/// Hiding of Call-ID and tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Hide {
+    /// They pass through.
+    #[default]
+    Off,
+    /// New ones on this peer's leg.
+    Full,
+}
+
+/// `limits` of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bindings at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<u32>,
+    /// Calls at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
+    /// New calls a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_second: Option<u32>,
+}
+
+/// `[probe]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probe {
+    /// Between probes; `"0s"` switches probing off.
+    pub interval: Span,
+    /// No answer for this long is a failure.
+    pub timeout: Span,
+    /// Failures in a row until down.
+    pub down_after: u16,
+    /// Successes in a row until up.
+    pub up_after: u16,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        let d = signalbox_engine::settings::ProbeSettings::default();
+        Self {
+            interval: Span(d.interval.unwrap_or_default()),
+            timeout: Span(d.timeout),
+            down_after: d.down_after,
+            up_after: d.up_after,
+        }
+    }
+}
+
+/// `[sip]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sip {
+    /// No response from a backend for this long: the next one is tried.
+    pub failover_after: Span,
+    /// Pings to phones behind NAT.
+    pub ping_interval: Span,
+    /// An INVITE without a final answer ends after this (RFC 3261 Timer C, more than 3 minutes).
+    pub timer_c: Span,
+    /// Longest registration believed.
+    pub max_expires: Span,
+    /// An interim `call.checkpointed` this often in long calls.
+    pub checkpoint_interval: Span,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        let d = signalbox_engine::settings::TimerSettings::default();
+        Self {
+            failover_after: Span(d.failover_after),
+            ping_interval: Span(d.ping_interval),
+            timer_c: Span(d.timer_c),
+            max_expires: Span(Duration::from_secs(u64::from(d.max_expires_secs))),
+            checkpoint_interval: Span(d.checkpoint_interval),
+        }
+    }
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// Size of a segment file.
+    pub segment_size: Size,
+    /// Sealed segments are kept this long, and in any case until every cursor is past them.
+    pub retain: Span,
+    /// Most the journal may take, bytes or a share of the file system.
+    pub max_size: Size,
+    /// Commits under load start this far apart at least.
+    pub commit_interval: Span,
+    /// Sealed segments move here before they are deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<PathBuf>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            segment_size: Size::Bytes(64 << 20),
+            retain: Span(Duration::from_secs(30 * 86_400)),
+            max_size: Size::Percent(60),
+            commit_interval: Span(Duration::from_millis(2)),
+            archive: None,
+        }
+    }
+}
+
+/// `[bus]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bus {
+    /// `journal`: projections and subscribers read the journal itself.
+    pub kind: BusKind,
+}
+
+/// Which bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BusKind {
+    /// The journal itself.
+    #[default]
+    Journal,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:FILE` (relative to `data_dir`) or `postgres://user@host/database?sslmode=verify-full`.
+    pub url: String,
+    /// File that holds the password; never in the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// PEM file with root certificates to trust besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_cert_file: Option<PathBuf>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { url: "sqlite:signalbox.db".into(), password_file: None, root_cert_file: None }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address of the read-only HTTP port; empty for none.
+    pub listen: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8060".into() }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: Level,
+    /// Default: text on a terminal, JSON otherwise.
+    pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Auto }
+    }
+}
+
+/// Log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// The name, as `tracing` filters take it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Log format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,226 @@
+//! From the checked file to what the engine and the edge run on.
+
+use super::model::{self, File, Served};
+use super::span::{Problem, Problems};
+use super::value::split_host_port;
+use sha2::{Digest, Sha256};
+use signalbox_base::{EdgeIdentity, JournalId, Secret, Text, Transport, canonical};
+use signalbox_engine::settings as engine;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+/// What the file cannot say: who this edge is, its journal and its key. Read from `data_dir` by the `run` verb.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Name kept in `data_dir`, or the host's.
+    pub edge_name: String,
+    /// The journal's id.
+    pub journal: JournalId,
+    /// Key of contact tokens.
+    pub cluster_key: Secret,
+}
+
+/// The configuration with every default filled in, ready to be turned into settings.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The file's values, with default listeners.
+    pub file: File,
+}
+
+impl Effective {
+    /// Fills in the default listener.
+    #[must_use]
+    pub fn new(file: &File) -> Self {
+        let mut file = file.clone();
+        if file.listener.is_empty() {
+            file.listener.push(model::Listener {
+                network: "outside".into(),
+                address: super::value::Address { transport: Transport::Udp, host: "0.0.0.0".into(), port: Some(5060) },
+                advertise: None,
+                serves: None,
+                domain: None,
+            });
+        }
+        Self { file }
+    }
+
+    /// A path of the file, relative ones below `data_dir`.
+    #[must_use]
+    pub fn in_data_dir(&self, path: &Path) -> PathBuf {
+        self.file.edge.data_dir.join(path)
+    }
+
+    /// The engine's settings.
+    ///
+    /// # Errors
+    /// A wildcard listener without `advertise` on a machine without a route: there is no address to tell peers.
+    pub fn settings(&self, keys: &Keys) -> Result<engine::Settings, Problems> {
+        let file = &self.file;
+        let mut networks: Vec<Text> = Vec::new();
+        for listener in &file.listener {
+            if !networks.iter().any(|n| *n == listener.network.as_str()) {
+                networks.push(Text::new(&listener.network));
+            }
+        }
+        let listeners = file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
+        let tenants = file.tenant.iter().map(|t| tenant(t, file, &networks)).collect();
+        let name = file.edge.name.as_deref().unwrap_or(&keys.edge_name);
+        Ok(engine::Settings {
+            identity: EdgeIdentity { cluster: Text::new(&file.edge.cluster), edge: Text::new(name) },
+            journal: keys.journal,
+            version: Text::new(env!("CARGO_PKG_VERSION")),
+            networks,
+            listeners,
+            tenants,
+            probe: probe(&file.probe),
+            timers: engine::TimerSettings {
+                failover_after: file.sip.failover_after.0,
+                ping_interval: file.sip.ping_interval.0,
+                timer_c: file.sip.timer_c.0,
+                max_expires_secs: u32::try_from(file.sip.max_expires.0.as_secs()).unwrap_or(u32::MAX),
+                checkpoint_interval: file.sip.checkpoint_interval.0,
+                ..engine::TimerSettings::default()
+            },
+            noise: engine::NoiseBudget::default(),
+            cluster_key: keys.cluster_key.clone(),
+        })
+    }
+}
+
+fn index(networks: &[Text], name: &str) -> u16 {
+    let found = networks.iter().position(|n| *n == name).unwrap_or(0);
+    u16::try_from(found).unwrap_or(0)
+}
+
+fn listener(l: &model::Listener, networks: &[Text]) -> Result<engine::ListenerSettings, Problems> {
+    let address = l.address.literal().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], l.address.port())));
+    let serves = match &l.serves {
+        None => engine::Serves::ALL,
+        Some(list) => engine::Serves {
+            endpoints: list.contains(&Served::Endpoints),
+            backends: list.contains(&Served::Backends),
+            trunks: list.contains(&Served::Trunks),
+            edges: list.contains(&Served::Edges),
+        },
+    };
+    let advertise = match &l.advertise {
+        Some(text) => advertised(text, address.port()),
+        None => local_advertise(address)?,
+    };
+    Ok(engine::ListenerSettings {
+        network: index(networks, &l.network),
+        transport: l.address.transport,
+        address,
+        advertise: Text::from(advertise),
+        serves,
+        domain: l.domain.as_ref().map(|d| Text::from(d.to_ascii_lowercase())),
+    })
+}
+
+/// `host[:port]` with the listener's port where none is written and it is not the default.
+fn advertised(text: &str, port: u16) -> String {
+    match split_host_port(text) {
+        Some((host, None)) if host.contains(':') => format!("[{host}]:{port}"),
+        Some((host, None)) => format!("{host}:{port}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn local_advertise(address: SocketAddr) -> Result<String, Problems> {
+    if !address.ip().is_unspecified() {
+        return Ok(address.to_string());
+    }
+    match outbound_ip(address.is_ipv6()) {
+        Some(ip) => Ok(SocketAddr::new(ip, address.port()).to_string()),
+        None => Err(Problem {
+            place: "listener".into(),
+            path: "listener.advertise".into(),
+            message: format!("{} cannot be told to peers, and this machine has no route to take an address from", address.ip()),
+            excerpt: None,
+            fix: "add advertise = \"host:port\" to the listener".into(),
+        }
+        .into()),
+    }
+}
+
+/// The address that packets to the internet would leave from; nothing is sent (a UDP connect only looks up the route).
+fn outbound_ip(v6: bool) -> Option<IpAddr> {
+    let (bind, probe) = if v6 { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
+    let socket = UdpSocket::bind(bind).ok()?;
+    socket.connect(probe).ok()?;
+    socket.local_addr().ok().map(|a| canonical(a).ip()).filter(|ip| !ip.is_unspecified())
+}
+
+fn probe(p: &model::Probe) -> engine::ProbeSettings {
+    engine::ProbeSettings {
+        interval: Some(p.interval.0).filter(|d| !d.is_zero()),
+        timeout: p.timeout.0,
+        down_after: p.down_after,
+        up_after: p.up_after,
+    }
+}
+
+fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> engine::TenantSettings {
+    let domains = t.domains.iter().map(|d| engine::DomainSettings {
+        name: Text::from(d.name().to_ascii_lowercase()),
+        aliases: d.aliases().iter().map(|a| Text::from(a.to_ascii_lowercase())).collect(),
+    });
+    engine::TenantSettings {
+        name: t.name.parse().expect("the name was checked when the file was loaded"),
+        domains: domains.collect(),
+        calls_from: match t.calls_from {
+            model::CallsFrom::Registered => engine::CallsFrom::Registered,
+            model::CallsFrom::Any => engine::CallsFrom::Any,
+        },
+        backends: t.backends.iter().map(|b| backend(b, file, networks)).collect(),
+        limits: engine::TenantLimits {
+            registrations: t.limits.registrations,
+            calls: t.limits.calls,
+            calls_per_second: t.limits.calls_per_second,
+        },
+    }
+}
+
+fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::BackendSettings {
+    let serving = file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends)));
+    let network = b.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
+    engine::BackendSettings {
+        name: Text::new(&b.name),
+        address: engine::PeerAddress {
+            transport: b.address.transport,
+            host: Text::new(&b.address.host),
+            port: b.address.port(),
+            literal: b.address.literal(),
+        },
+        source: b.source.iter().filter_map(|s| s.parse().ok()).collect(),
+        priority: b.priority,
+        weight: b.weight,
+        domain: b.domain.as_ref().map(|d| Text::from(d.to_ascii_lowercase())),
+        network: index(networks, network),
+        contact: match b.contact {
+            model::ContactMode::Token => engine::ContactMode::Token,
+            model::ContactMode::Path => engine::ContactMode::Path,
+        },
+        hide: match b.hide {
+            model::Hide::Off => engine::Hide::Off,
+            model::Hide::Full => engine::Hide::Full,
+        },
+        probe: probe(b.probe.as_ref().unwrap_or(&file.probe)),
+    }
+}
+
+/// The effective configuration as canonical JSON (keys sorted); secrets appear by file name only.
+#[must_use]
+pub fn effective_json(file: &File) -> serde_json::Value {
+    serde_json::to_value(file).expect("the configuration's types all have a JSON form")
+}
+
+/// SHA-256 as lower-case hexadecimal.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

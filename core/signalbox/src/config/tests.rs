@@ -1,0 +1,149 @@
+//! Stories of configurations, good and bad.
+
+use super::*;
+use std::path::PathBuf;
+
+const GOOD: &str = r#"
+[edge]
+cluster = "prod"
+[[listener]]
+network = "outside"
+address = "udp:0.0.0.0:5060"
+advertise = "sbc.example.net"
+serves = ["endpoints"]
+[[listener]]
+network = "inside"
+address = "udp:10.0.0.5:5060"
+serves = ["backends"]
+[[tenant]]
+name = "acme"
+domains = ["acme.example.net", { name = "b.acme.example.net", aliases = ["old.acme.example"] }]
+backends = [
+  { name = "pbx-1", address = "udp:10.0.0.11:5060", weight = 2, domain = "acme.example.net" },
+  { name = "pbx-2", address = "udp:10.0.0.12", priority = 2 },
+]
+"#;
+
+fn load_text(text: &str) -> Result<Loaded, Problems> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signalbox.toml");
+    std::fs::write(&path, text).unwrap();
+    load(&path, std::iter::empty())
+}
+
+fn keys() -> Keys {
+    Keys { edge_name: "edge-1".into(), journal: signalbox_base::JournalId(1), cluster_key: Default::default() }
+}
+
+#[test]
+fn a_good_file_becomes_settings() {
+    let loaded = load_text(GOOD).unwrap();
+    let settings = Effective::new(&loaded.file).settings(&keys()).unwrap();
+    assert_eq!(settings.identity.to_string(), "prod/edge-1");
+    assert_eq!(settings.listeners[0].advertise, "sbc.example.net:5060");
+    assert!(settings.listeners[0].serves.endpoints && !settings.listeners[0].serves.backends);
+    let acme = &settings.tenants[0];
+    assert_eq!(acme.domains[1].aliases[0], "old.acme.example");
+    assert_eq!(acme.backends[1].address.port, 5060);
+    assert_eq!((acme.backends[0].weight, acme.backends[1].priority), (2, 2));
+    assert_eq!(settings.networks[usize::from(acme.backends[0].network)], "inside");
+}
+
+/// Each wrong file, with the place it must name and words that must stand in the answer.
+#[test]
+fn a_mistake_names_file_line_key_and_fix() {
+    let cases: &[(&str, &str, &str, &str, &str)] = &[
+        ("address = \"udp:10.0.0.12\"", "address = \"udp:10.0.0.300\"", ":18:", "tenant[0].backends[1].address", "is not an IP address or host name"),
+        ("cluster = \"prod\"", "clutser = \"prod\"", ":3:", "edge.clutser", "did you mean `cluster`"),
+        ("weight = 2", "weight = \"two\"", ":17:", "tenant[0].backends[0].weight", "invalid type"),
+        ("name = \"acme\"", "name = \"Acme\"", ":14:", "tenant[0].name", "a-z"),
+        ("domain = \"acme.example.net\"", "domain = \"evil.example\"", ":17:", "tenant[0].backends[0].domain", "is no domain of tenant acme"),
+        ("aliases = [\"old.acme.example\"]", "aliases = [\"acme.example.net\"]", ":15:", "tenant[0].domains[1].aliases[0]", "named twice"),
+        ("udp:10.0.0.12", "udp:10.0.0.11", ":18:", "tenant[0].backends[1].address", "could not be told apart"),
+        ("udp:10.0.0.5:5060", "tls:10.0.0.5:5061", ":11:", "listener[1].address", "not a transport of this version"),
+        ("serves = [\"backends\"]", "serves = [\"trunks\"]", ":17:", "tenant[0].backends[0].address", "no listener serves backends"),
+        ("[edge]", "[edge", ":2:", "", ""),
+        ("[edge]", "[[trunk]]\nname = \"t\"\n[edge]", ":2:", "trunk[0]", "not part of this version"),
+    ];
+    for (from, to, place, path, words) in cases {
+        assert!(GOOD.contains(from), "{from}");
+        let problems = load_text(&GOOD.replacen(from, to, 1)).expect_err(to);
+        let hit = problems.0.iter().find(|p| p.path == *path && p.to_string().contains(words));
+        let hit = hit.unwrap_or_else(|| panic!("{to}: {problems}"));
+        assert!(hit.place.contains(place), "{to}: {hit}");
+        assert!(!hit.fix.is_empty(), "{to}: {hit}");
+        assert!(hit.excerpt.as_ref().is_some_and(|e| e.contains('^')), "{to}: {hit}");
+    }
+}
+
+#[test]
+fn the_example_of_the_manual_prints_as_shown() {
+    let text = "[[tenant]]\nname = \"acme\"\ndomains = [\"acme.test\"]\nbackends = [{ name = \"pbx-2\", address = \"udp:10.0.0.300\" }]\n";
+    let shown = load_text(text).expect_err("300 is no octet").to_string();
+    let rest = shown.split_once("signalbox.toml").unwrap().1;
+    assert_eq!(
+        rest,
+        ":4:41  tenant[0].backends[0].address: \"udp:10.0.0.300\" is not an IP address or host name\n    \
+         backends = [{ name = \"pbx-2\", address = \"udp:10.0.0.300\" }]\n    \
+         \u{20}                                       ^^^^^^^^^^^^^^^^\n  \
+         write transport:host[:port], for example \"udp:10.0.0.30:5060\"\n1 error. Nothing was changed."
+    );
+}
+
+#[test]
+fn conf_d_adds_tenants_and_overrides_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signalbox.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+    let more = "[edge]\ncluster = \"lab\"\n[[tenant]]\nname = \"globex\"\ndomains = [\"globex.example\"]\nbackends = [{ name = \"p\", address = \"udp:10.0.0.13\", wieght = 3 }]\n";
+    std::fs::write(dir.path().join("conf.d/10-globex.toml"), more).unwrap();
+    let problems = load(&path, std::iter::empty()).expect_err("a misspelt key");
+    assert!(problems.to_string().contains("10-globex.toml:6:"), "{problems}");
+    std::fs::write(dir.path().join("conf.d/10-globex.toml"), more.replace("wieght", "weight")).unwrap();
+    let loaded = load(&path, std::iter::empty()).unwrap();
+    assert_eq!((loaded.file.edge.cluster.as_str(), loaded.file.tenant.len()), ("lab", 2));
+}
+
+#[test]
+fn the_environment_overrides_single_tables_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signalbox.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let vars = |name: &str, value: &str| std::iter::once((name.to_owned(), value.to_owned()));
+    let loaded = load(&path, vars("SIGNALBOX__LOG__LEVEL", "debug")).unwrap();
+    let line = explain(&loaded).into_iter().find(|l| l.key == "log.level").unwrap();
+    assert_eq!((line.value.as_str(), line.origin.as_str()), ("\"debug\"", "$SIGNALBOX__LOG__LEVEL"));
+    let wrong = load(&path, vars("SIGNALBOX__LOG__LEVEL", "loud")).expect_err("no such level");
+    assert!(wrong.to_string().contains("$SIGNALBOX__LOG__LEVEL"), "{wrong}");
+    let wrong = load(&path, vars("SIGNALBOX__TENANT__NAME", "x")).expect_err("a list has no single key");
+    assert!(wrong.to_string().contains("$SIGNALBOX__TENANT__NAME"), "{wrong}");
+}
+
+#[test]
+fn a_password_in_the_url_is_refused_and_not_printed() {
+    let text = format!("{GOOD}\n[store]\nurl = \"postgres://me:hunter2@db/x\"\n");
+    let problems = load_text(&text).expect_err("a password in the file");
+    assert!(problems.0[0].path == "store.url" && problems.0[0].fix.contains("password_file"), "{problems}");
+    assert!(!problems.to_string().contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn nobody_is_served_without_a_tenant() {
+    let problems = load_text("[edge]\ncluster = \"x\"\n").expect_err("no tenant");
+    assert!(problems.to_string().contains("there is no tenant"), "{problems}");
+}
+
+#[test]
+fn a_missing_file_says_where_it_was_looked_for() {
+    let problems = find(Some(&PathBuf::from("/nonexistent/x.toml"))).expect_err("no file");
+    assert!(problems.to_string().contains("/nonexistent/x.toml"), "{problems}");
+}
+
+#[test]
+fn the_difference_of_two_configurations_names_keys() {
+    let old = effective_json(&load_text(GOOD).unwrap().file);
+    let new = effective_json(&load_text(&GOOD.replace("weight = 2", "weight = 5")).unwrap().file);
+    assert_eq!(diff(&old, &new), ["tenant[0].backends[0].weight: 2 → 5"]);
+    assert!(diff(&old, &old).is_empty());
+}

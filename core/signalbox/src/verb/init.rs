@@ -1,0 +1,147 @@
+//! `signalbox init`: a first configuration, checked, with the systemd unit and firewall lines beside it.
+
+use super::Out;
+use crate::args::{Cli, InitArgs};
+use crate::config;
+use crate::errors::{FILE_EXISTS, Failure, USAGE};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+/// Asks for what is missing, writes the file, checks it, prints what to do next.
+pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
+    let out = Out::new(cli);
+    if args.out.exists() && !args.force {
+        return Err(Failure::new(FILE_EXISTS, format!("{} exists", args.out.display())));
+    }
+    let domain = answer(args.domain.as_deref(), "--domain", "SIP domain of your phones (for example acme.example.net)")?;
+    let pbx = answer(args.pbx.as_deref(), "--pbx", "address of your PBX, host[:port] (for example 10.0.0.11)")?;
+    let public = answer(args.public.as_deref(), "--public", "public address of this machine (for example 203.0.113.5)")?;
+    let text = render(&Answers { tenant: &args.tenant, domain: &domain, pbx: &pbx, public: &public, data_dir: &args.data_dir });
+    write_checked(&args.out, &text)?;
+    out.line(&format!("{} written and checked.\n", args.out.display()))?;
+    out.line(&next_steps(&args.out, &args.data_dir))
+}
+
+fn answer(given: Option<&str>, flag: &str, question: &str) -> Result<String, Failure> {
+    if let Some(text) = given {
+        return Ok(text.to_owned());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(USAGE, format!("{flag} is missing and there is no terminal to ask")).fix(format!("add {flag} …: {question}")));
+    }
+    print_prompt(question)?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let line = line.trim();
+    if line.is_empty() {
+        return Err(Failure::new(USAGE, format!("no answer to: {question}")).fix(format!("answer it, or add {flag}")));
+    }
+    Ok(line.to_owned())
+}
+
+fn print_prompt(question: &str) -> Result<(), Failure> {
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question}: ")?;
+    Ok(out.flush()?)
+}
+
+/// Writes beside the target, checks that, then renames it into place: a refused file never replaces a good one.
+fn write_checked(path: &Path, text: &str) -> Result<(), Failure> {
+    let draft = path.with_extension("toml.new");
+    std::fs::write(&draft, text).map_err(|e| Failure::new(crate::errors::NO_RIGHT, format!("{}: {e}", draft.display())))?;
+    let checked = config::load(&draft, std::iter::empty());
+    if let Err(problems) = checked {
+        std::fs::remove_file(&draft)?;
+        return Err(problems.into());
+    }
+    Ok(std::fs::rename(&draft, path)?)
+}
+
+struct Answers<'a> {
+    tenant: &'a str,
+    domain: &'a str,
+    pbx: &'a str,
+    public: &'a str,
+    data_dir: &'a Path,
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn render(a: &Answers<'_>) -> String {
+    let (tenant, domain) = (quoted(a.tenant), quoted(a.domain));
+    let pbx = quoted(&if a.pbx.starts_with("udp:") { a.pbx.to_owned() } else { format!("udp:{}", a.pbx) });
+    let public = quoted(a.public);
+    let data_dir = quoted(&a.data_dir.display().to_string());
+    format!(
+        r#"# Signalbox. `signalbox check` judges this file, `signalbox check --explain` prints every value and its origin,
+# `signalbox schema config` describes every key. A change takes effect with `signalbox reload`.
+
+[edge]
+cluster  = "main"                # with the edge's name: the identity in every event
+data_dir = {data_dir}            # journal, embedded database, admin.sock
+
+[[listener]]
+address   = "udp:0.0.0.0:5060"
+advertise = {public}             # what phones and PBXs are told
+
+[[tenant]]
+name       = {tenant}
+domains    = [{domain}]
+calls_from = "registered"        # nobody unregistered reaches the PBX
+backends   = [
+  {{ name = "pbx-1", address = {pbx} }},
+]
+# limits   = {{ registrations = 5000, calls = 500, calls_per_second = 20 }}
+
+[journal]
+retain   = "30d"                 # history to replay
+max_size = "60%"                 # of the file system
+
+[store]
+url = "sqlite:signalbox.db"      # in data_dir; or "postgres://signalbox@db/signalbox?sslmode=verify-full"
+
+[admin]
+listen = "127.0.0.1:8060"        # read-only: /health /ready /metrics
+
+[log]
+level = "info"
+"#
+    )
+}
+
+fn next_steps(config: &Path, data_dir: &Path) -> String {
+    let absolute = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    format!(
+        r"Run it:
+  signalbox run --config {config}
+
+As a service, /etc/systemd/system/signalbox.service:
+  [Unit]
+  Description=Signalbox SBC
+  After=network-online.target
+  Wants=network-online.target
+  [Service]
+  ExecStart=/usr/local/bin/signalbox run --config {absolute}
+  ExecReload=/usr/local/bin/signalbox reload --config {absolute}
+  Restart=always
+  DynamicUser=yes
+  StateDirectory=signalbox
+  AmbientCapabilities=CAP_NET_BIND_SERVICE
+  NoNewPrivileges=yes
+  ProtectSystem=strict
+  ProtectHome=yes
+  ReadWritePaths={data_dir}
+  LimitNOFILE=65536
+  [Install]
+  WantedBy=multi-user.target
+
+Firewall (nftables): phones come from everywhere, your PBX should accept SIP from this machine only.
+  nft add rule inet filter input udp dport 5060 accept
+",
+        config = config.display(),
+        absolute = absolute.display(),
+        data_dir = data_dir.display(),
+    )
+}

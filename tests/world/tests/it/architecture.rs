@@ -1,0 +1,61 @@
+//! ARCHITECTURE.md's table of who may use whom, held against every Cargo.toml.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
+}
+
+/// The table under "Who may use whom": crate to what it may use.
+fn allowed() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("## Who may use whom").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|l| l.starts_with("| ")).skip(1);
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let uses = cells[1].split(',').map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned);
+        (cells[0].to_owned(), uses.collect())
+    })
+    .collect()
+}
+
+/// Short name and internal dependencies (not those for tests) of each workspace member.
+fn actual() -> BTreeMap<String, BTreeSet<String>> {
+    let short = |name: &str| name.strip_prefix("signalbox-").unwrap_or(name).to_owned();
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    members
+        .iter()
+        .map(|member| {
+            let path = root().join(member.as_str().unwrap()).join("Cargo.toml");
+            let manifest: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+            let name = short(manifest["package"]["name"].as_str().unwrap());
+            let uses = manifest.get("dependencies").and_then(|d| d.as_table()).into_iter().flatten();
+            let ours = uses.map(|(n, _)| n).filter(|n| n.starts_with("signalbox-")).map(|n| short(n));
+            (name, ours.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn crates_use_only_what_the_architecture_allows() {
+    let allowed = allowed();
+    assert!(allowed.len() > 10, "the table was not read: {allowed:?}");
+    for (name, uses) in actual() {
+        let may = allowed.get(&name).unwrap_or_else(|| panic!("{name} is not in ARCHITECTURE.md's table"));
+        let forbidden: Vec<_> = uses.difference(may).collect();
+        assert!(forbidden.is_empty(), "{name} may not use {forbidden:?}: see ARCHITECTURE.md");
+    }
+}
+
+#[test]
+fn the_core_links_no_runtime_clock_or_socket() {
+    for member in ["core/base", "core/sip", "core/engine", "schemas", "core/actors"] {
+        let manifest: toml::Table = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap().parse().unwrap();
+        for banned in ["tokio", "nix", "socket2", "rand", "getrandom", "rustls", "rusqlite", "tokio-postgres"] {
+            assert!(!manifest["dependencies"].as_table().unwrap().contains_key(banned), "{member} links {banned}");
+        }
+    }
+}

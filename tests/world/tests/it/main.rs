@@ -1,0 +1,4 @@
+//! Stories of the simulated world, and the rules that the code's shape keeps.
+
+mod architecture;
+mod tidy;
