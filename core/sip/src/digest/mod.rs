@@ -1,1 +1,9 @@
-//! digest (being written).
+//! Digest authentication (RFC 7616 for SIP by RFC 8760): challenges, responses, stateless nonces.
+
+mod challenge;
+mod nonce;
+mod response;
+
+pub use challenge::{Algorithm, AuthParams, Challenge, Credentials, DigestError, Qop};
+pub use nonce::{NonceIssuer, NonceVerdict, ReplayWindow};
+pub use response::{Ha1, ResponseInput, verify};
