@@ -49,13 +49,16 @@ CREATE INDEX location_username ON location (username, domain);
 CREATE INDEX location_contact_id ON location (contact_id);
 CREATE INDEX location_expires_at ON location (expires_at);
 
--- Each place a binding was at, from when to when (`valid_to` NULL: still). A refresh from the same place prolongs
--- `expires_at`; another address begins a new row. `ended`: moved, client, replaced, admin, flow_failed, expired.
+-- Each place a binding was at, from when to when (`valid_to` NULL: still), and the event that began it. A refresh from
+-- the same place prolongs `expires_at`; another place begins a new row. `ended`: moved, client, replaced, admin,
+-- flow_failed, expired.
 CREATE TABLE location_history (
     tenant     TEXT   NOT NULL,
     aor        TEXT   NOT NULL,
     binding    TEXT   NOT NULL,
     edge       TEXT   NOT NULL,
+    journal    TEXT   NOT NULL,
+    sequence   BIGINT NOT NULL,
     valid_from BIGINT NOT NULL,
     valid_to   BIGINT,
     ended      TEXT,
@@ -69,7 +72,7 @@ CREATE TABLE location_history (
     backend    TEXT,
     callid     TEXT   NOT NULL,
     expires_at BIGINT NOT NULL,
-    PRIMARY KEY (tenant, aor, binding, edge, valid_from)
+    PRIMARY KEY (tenant, aor, binding, edge, journal, sequence)
 );
 
 CREATE INDEX location_history_valid ON location_history (valid_from, valid_to);

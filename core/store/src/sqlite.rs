@@ -142,7 +142,7 @@ fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error>
 fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Error> {
     let mut prepared = connection.prepare_cached(&statement.sql)?;
     bind(&mut prepared, &statement.params)?;
-    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Arc<[String]> = prepared.column_names().map(str::to_owned).collect();
     let mut found = Vec::new();
     let mut cursor = prepared.raw_query();
     while let Some(row) = cursor.next()? {

@@ -1,0 +1,31 @@
+//! What a projection is: a pure function from an event to writes.
+
+use signalbox_bus::Delivered;
+use signalbox_schemas::{Event, Kind};
+use signalbox_store::Statement;
+
+/// A fold of events into tables. It reads no clock, draws no randomness and does no I/O, so that every run over the
+/// same events gives the same rows.
+///
+/// Each row has one writer, and a fold touches only rows of its event's aggregate at its edge: so any order of sources
+/// and domains that keeps each aggregate's order gives the same tables. Writes bear being done twice in a row.
+pub trait Projection: Send + Sync + 'static {
+    /// Its name in positions, parked events and commands, `[a-z0-9_-]+`.
+    fn name(&self) -> &'static str;
+
+    /// Raised when the same events would give other rows.
+    fn version(&self) -> u32;
+
+    /// The kinds of events it folds; all others pass.
+    fn kinds(&self) -> &'static [Kind];
+
+    /// The writes of one event, in order.
+    fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement>;
+}
+
+/// The projections of this release.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Projection>> {
+    use crate::fold::{Backends, Calls, Cdrs, Locations};
+    vec![Box::new(Locations), Box::new(Calls), Box::new(Cdrs), Box::new(Backends)]
+}

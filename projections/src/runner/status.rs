@@ -1,0 +1,121 @@
+//! How a projection is doing, for metrics, readiness and `signalbox projections`.
+
+use super::plan::{Held, Track};
+use serde::Serialize;
+use signalbox_base::Wall;
+use signalbox_bus::{Delivered, Progress};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A view on a runner that may be read from anywhere, also after it has ended.
+#[derive(Clone, Default)]
+pub struct StatusHandle(Arc<Mutex<Status>>);
+
+/// What a runner has done and how far it is behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// Name of the projection.
+    pub projection: String,
+    /// Its version.
+    pub version: u32,
+    /// Events applied since the process began, those without a row included.
+    pub applied: u64,
+    /// Events that came again and were skipped.
+    pub duplicates: u64,
+    /// Transactions committed.
+    pub commits: u64,
+    /// Times a transaction or the bus had to be tried again.
+    pub retries: u64,
+    /// The last fault that led to a retry; none once it has passed.
+    pub fault: Option<String>,
+    /// Aggregates that are put aside.
+    pub parked: usize,
+    /// Domains that do not go on, `source domain`, and why.
+    pub held: BTreeMap<String, Held>,
+    /// Each source and how far it has been read.
+    pub sources: BTreeMap<String, SourceLag>,
+    /// When the last applied event was journalled, microseconds since 1970.
+    pub recorded_at: Option<i64>,
+}
+
+/// How far one source has been folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SourceLag {
+    /// Every event up to here is in the tables or passed over.
+    pub through: u64,
+    /// The last event the bus is known to have.
+    pub end: u64,
+}
+
+impl Status {
+    /// Events that the bus has and the tables do not (of all domains: a filter is not looked through).
+    #[must_use]
+    pub fn lag_events(&self) -> u64 {
+        self.sources.values().map(|source| source.end.saturating_sub(source.through)).sum()
+    }
+
+    /// How old the newest folded event is, in seconds, while there are others to fold; 0 when there are none.
+    #[must_use]
+    pub fn lag_seconds(&self, now: Wall) -> f64 {
+        match self.recorded_at {
+            Some(at) if self.lag_events() > 0 => now.since(Wall(at)).as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+
+    /// Whether everything that the bus has is in the tables and nothing is wrong.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none()
+    }
+}
+
+impl StatusHandle {
+    /// The state now.
+    #[must_use]
+    pub fn get(&self) -> Status {
+        self.lock().clone()
+    }
+
+    pub(crate) fn begin(&self, projection: &str, version: u32) {
+        let mut status = self.lock();
+        status.projection = projection.to_owned();
+        status.version = version;
+    }
+
+    pub(crate) fn committed(&self, events: &[Delivered], applied: u64, duplicates: u64, track: &Track) {
+        let mut status = self.lock();
+        status.applied += applied;
+        status.duplicates += duplicates;
+        status.commits += 1;
+        status.fault = None;
+        status.recorded_at = events.last().map(|event| event.recorded.0).or(status.recorded_at);
+        status.held = track
+            .held
+            .iter()
+            .map(|((source, domain), held)| (format!("{source} {domain}"), held.clone()))
+            .collect();
+    }
+
+    pub(crate) fn reached(&self, progress: &[Progress]) {
+        let mut status = self.lock();
+        for progress in progress {
+            let lag = SourceLag { through: progress.through.0, end: progress.end.0 };
+            status.sources.insert(progress.source.to_string(), lag);
+        }
+    }
+
+    pub(crate) fn failed(&self, fault: &str) {
+        let mut status = self.lock();
+        status.retries += 1;
+        status.fault = Some(fault.to_owned());
+    }
+
+    pub(crate) fn parked(&self, aggregates: usize) {
+        self.lock().parked = aggregates;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
