@@ -147,14 +147,14 @@ impl BatchHeader {
 
     /// Bytes without padding.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         BATCH_HEADER + self.payload as usize
     }
 
     /// Bytes on disk, padding included.
     #[must_use]
     pub fn padded(&self) -> usize {
-        self.len().next_multiple_of(SECTOR)
+        self.bytes().next_multiple_of(SECTOR)
     }
 
     /// Reads a header; `None` when these bytes are none. The CRC is checked by [`batch_crc_holds`].
@@ -175,7 +175,7 @@ impl BatchHeader {
             && header.first.0 >= 1
             && header.first.0.checked_add(u64::from(header.count)).is_some()
             && header.payload as usize >= header.count as usize * RECORD_HEADER
-            && header.len() <= BATCH_BYTES_MAX;
+            && header.bytes() <= BATCH_BYTES_MAX;
         fits.then_some(header)
     }
 
@@ -189,7 +189,7 @@ impl BatchHeader {
         put(batch, 24, &self.committed.0.to_le_bytes());
         put(batch, 32, &self.oldest.0.to_le_bytes());
         put(batch, 40, &self.newest.0.to_le_bytes());
-        let crc = batch_crc(segment, &batch[..self.len()]);
+        let crc = batch_crc(segment, &batch[..self.bytes()]);
         put(batch, 4, &crc.to_le_bytes());
     }
 }

@@ -218,15 +218,15 @@ impl Reader {
 
     fn load(&mut self, header: &BatchHeader, durable: EventSeq) -> Result<bool> {
         let place = self.place.as_ref().expect("the caller located it");
-        if !self.window.hold(place, header.len(), durable)? {
+        if !self.window.hold(place, header.bytes(), durable)? {
             return Ok(false);
         }
         let from = usize::try_from(place.at - self.window.at).expect("the window holds the batch");
-        if !batch_crc_holds(&place.segment.header, &self.window.bytes[from..from + header.len()]) {
+        if !batch_crc_holds(&place.segment.header, &self.window.bytes[from..from + header.bytes()]) {
             return Ok(false);
         }
         self.record = from + BATCH_HEADER;
-        self.batch_end = from + header.len();
+        self.batch_end = from + header.bytes();
         Ok(true)
     }
 

@@ -141,7 +141,7 @@ impl Scan<'_> {
     /// The records of the batch found last.
     pub(crate) fn records(&self) -> Records<'_> {
         let journal = self.segment.header.journal;
-        let end = BatchHeader::decode(&self.buf).map_or(0, |h| h.len());
+        let end = BatchHeader::decode(&self.buf).map_or(0, |h| h.bytes());
         Records { journal, rest: self.buf.get(BATCH_HEADER..end).unwrap_or_default() }
     }
 
@@ -215,14 +215,14 @@ impl Scan<'_> {
 
     /// Reads the batch at `at` into the buffer; whether it is all there and its CRC holds.
     fn load(&mut self, at: u64, header: &BatchHeader) -> Result<bool> {
-        if at + header.len() as u64 > self.len()? {
+        if at + header.bytes() as u64 > self.len()? {
             return Ok(false);
         }
         self.buf.resize(header.padded(), 0);
         let mut buf = std::mem::take(&mut self.buf);
         let got = self.read(&mut buf, at)?;
         self.buf = buf;
-        Ok(got >= header.len() && batch_crc_holds(&self.segment.header, &self.buf[..header.len()]))
+        Ok(got >= header.bytes() && batch_crc_holds(&self.segment.header, &self.buf[..header.bytes()]))
     }
 
     fn check_records(&self, header: &BatchHeader) -> std::result::Result<(), String> {

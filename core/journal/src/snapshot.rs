@@ -49,6 +49,7 @@ pub struct SnapshotWriter {
     buf: Vec<u8>,
     written: u64,
     crc: u32,
+    over: bool,
 }
 
 impl SnapshotWriter {
@@ -66,6 +67,10 @@ impl SnapshotWriter {
     ) -> Result<Self> {
         let dir = layout.snapshots();
         storage.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        for stale in list_or_empty(&*storage, &dir)?.iter().filter(|e| e.name.ends_with(".tmp")) {
+            let stale = dir.join(&stale.name);
+            storage.remove(&stale).map_err(Error::io("remove", &stale))?;
+        }
         let temporary = dir.join(format!("{:020}.tmp", begin.0));
         let file = storage.open(&temporary, OpenMode::Create).map_err(Error::io("create", &temporary))?;
         let mut buf = vec![0; HEADER];
@@ -73,8 +78,8 @@ impl SnapshotWriter {
         put(&mut buf, 8, &fold_version.to_le_bytes());
         put(&mut buf, 16, &journal.0.to_le_bytes());
         put(&mut buf, 32, &begin.0.to_le_bytes());
-        let (highest, entries, written, crc) = (begin, 0, 0, 0);
-        Ok(Self { storage, layout, mark, file, temporary, begin, highest, entries, buf, written, crc })
+        let (highest, entries, written, crc, over) = (begin, 0, 0, 0, false);
+        Ok(Self { storage, layout, mark, file, temporary, begin, highest, entries, buf, written, crc, over })
     }
 
     /// Adds one aggregate as of `seq`.
@@ -82,6 +87,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`Error::BadRecord`] for an entry over 16 MiB, [`Error::Io`].
     pub fn put(&mut self, key: &[u8], seq: EventSeq, value: &[u8]) -> Result<()> {
+        self.check_open()?;
         if key.len().max(value.len()) > ENTRY_BYTES_MAX {
             return Err(Error::BadRecord("a snapshot's entry has at most 16 MiB"));
         }
@@ -93,23 +99,31 @@ impl SnapshotWriter {
         self.buf.extend_from_slice(value);
         self.highest = self.highest.max(seq);
         self.entries += 1;
-        if self.buf.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+        if self.buf.len() < FLUSH_BYTES {
+            return Ok(());
+        }
+        let flushed = self.flush();
+        self.over = flushed.is_err();
+        flushed
     }
 
     /// Makes the snapshot count and removes older ones than the last two.
     ///
     /// # Errors
-    /// The writer comes back with [`Error::SnapshotAhead`] while an entry's sequence is not durable yet: a state
-    /// must not outlive the events it came from. Any other error ends it.
-    pub fn finish(mut self) -> std::result::Result<(), (Option<Self>, Error)> {
-        match self.mark.durable() {
-            Ok(durable) if durable < self.highest => {
-                let error = Error::SnapshotAhead { stamp: self.highest, durable };
-                Err((Some(self), error))
-            }
-            Ok(_) => self.complete().map_err(|error| (None, error)),
-            Err(error) => Err((None, error)),
+    /// [`Error::SnapshotAhead`] while an entry's sequence is not durable yet, since a state must not outlive the
+    /// events it came from: try again after the next commit. Any other error ends this snapshot.
+    pub fn finish(&mut self) -> Result<()> {
+        self.check_open()?;
+        let durable = self.mark.durable()?;
+        if durable < self.highest {
+            return Err(Error::SnapshotAhead { stamp: self.highest, durable });
         }
+        self.over = true;
+        self.complete()
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.over { Err(Error::BadRecord("the snapshot is finished, or failed")) } else { Ok(()) }
     }
 
     fn complete(&mut self) -> Result<()> {
@@ -240,5 +254,5 @@ fn list(storage: &dyn Storage, layout: &Layout) -> Result<Vec<EventSeq>> {
 
 /// The journal after this sequence is needed by the oldest snapshot kept.
 pub(crate) fn floor(storage: &dyn Storage, layout: &Layout) -> Result<Option<EventSeq>> {
-    Ok(list(storage, layout)?.iter().rev().take(KEPT).last().copied())
+    Ok(list(storage, layout)?.iter().rev().take(KEPT).next_back().copied())
 }

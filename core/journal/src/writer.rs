@@ -245,7 +245,7 @@ impl Writer {
             let (id, continues) = (self.current.header.journal, self.current.header.continues);
             self.roll_over(id, continues, index, now)?;
         }
-        let bytes = self.queue.padded(batch.start, header.len(), padded);
+        let bytes = self.queue.padded(batch.start, header.bytes(), padded);
         header.seal(&self.current.header, bytes);
         let current = &mut self.current;
         write_full(&*current.file, bytes, current.end).map_err(Error::io("write", &current.path))?;
@@ -319,7 +319,7 @@ impl Drop for Writer {
 impl Queued {
     /// The batch that a record of `len` bytes and number `seq` goes to; a new one when the last is full.
     fn batch_for(&mut self, len: usize, batch_bytes_max: usize, seq: EventSeq) -> &mut BatchHeader {
-        let fits = self.batches.last().is_some_and(|b| b.header.len() + len <= batch_bytes_max);
+        let fits = self.batches.last().is_some_and(|b| b.header.bytes() + len <= batch_bytes_max);
         if !fits {
             let start = self.bytes.len().next_multiple_of(SECTOR);
             self.bytes.resize(start + BATCH_HEADER, 0);
