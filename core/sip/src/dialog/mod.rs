@@ -4,17 +4,17 @@
 //! [`Dialog::request_target`] says what a request within the dialog is addressed to. All types are serialisable, since a
 //! dialog outlives its process in a record.
 
+mod create;
 mod id;
 mod route_set;
 mod session_timer;
 mod state;
 
+pub use create::{Incoming, Outgoing, Response};
 pub use id::DialogId;
 pub use route_set::{RequestTarget, RouteSet, is_loose, split_list};
 pub use session_timer::{
     Answer, Ask, Duty, IntervalTooSmall, MIN_SE_FLOOR_S, Offer, Policy, Refresher, SessionExpires,
     SessionTimer, answer_request, relay_request, relay_response, retry_after_422,
 };
-pub use state::{
-    CSEQ_MAX, CSeqExhausted, Dialog, Incoming, Outgoing, Phase, RemoteOrder, Response, Role, refreshes_target,
-};
+pub use state::{CSEQ_MAX, CSeqExhausted, Dialog, Phase, RemoteOrder, Role, refreshes_target};

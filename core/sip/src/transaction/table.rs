@@ -16,6 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 
 mod client;
+#[cfg(test)]
+mod interleavings;
 mod server;
 #[cfg(test)]
 mod tests;
