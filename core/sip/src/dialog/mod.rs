@@ -14,7 +14,7 @@ pub use create::{Incoming, Outgoing, Response};
 pub use id::DialogId;
 pub use route_set::{RequestTarget, RouteSet, is_loose, split_list};
 pub use session_timer::{
-    Answer, Ask, Duty, IntervalTooSmall, MIN_SE_FLOOR_S, Offer, Policy, Refresher, SessionExpires,
-    SessionTimer, answer_request, relay_request, relay_response, retry_after_422,
+    Answer, Ask, Duty, IntervalTooSmall, MIN_SE_FLOOR_S, Offer, Policy, SessionInterval, SessionTimer,
+    answer_request, relay_request, relay_response, retry_after_422,
 };
 pub use state::{CSEQ_MAX, CSeqExhausted, Dialog, Phase, RemoteOrder, Role, refreshes_target};

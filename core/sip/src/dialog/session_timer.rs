@@ -1,6 +1,7 @@
 //! Session timers (RFC 4028): who refreshes a session, how often, and when it is given up. Pure arithmetic over what the
 //! headers said; intervals are whole seconds.
 
+use crate::header::{Refresher, SessionExpires};
 use serde::{Deserialize, Serialize};
 use signalbox_base::Mono;
 use std::time::Duration;
@@ -8,22 +9,19 @@ use std::time::Duration;
 /// The least Min-SE and Session-Expires that may be asked for, in seconds (RFC 4028 §4, §5).
 pub const MIN_SE_FLOOR_S: u32 = 90;
 
-/// Who refreshes, named by the roles in the transaction that agreed on it (RFC 4028 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refresher {
-    /// Who sent the request.
-    Uac,
-    /// Who answered it.
-    Uas,
-}
-
-/// A Session-Expires header.
+/// What a Session-Expires header says (RFC 4028 §4). The refresher is named by its role in the transaction at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionExpires {
+pub struct SessionInterval {
     /// The interval in seconds.
     pub interval_s: u32,
     /// The `refresher` parameter.
     pub refresher: Option<Refresher>,
+}
+
+impl From<SessionExpires<'_>> for SessionInterval {
+    fn from(header: SessionExpires<'_>) -> Self {
+        Self { interval_s: header.seconds, refresher: header.refresher() }
+    }
 }
 
 /// What an INVITE or UPDATE says about its session's timer.
@@ -32,7 +30,7 @@ pub struct Offer {
     /// Whether Supported (or Require) lists `timer`.
     pub supported: bool,
     /// Session-Expires.
-    pub session_expires: Option<SessionExpires>,
+    pub session_expires: Option<SessionInterval>,
     /// Min-SE in seconds.
     pub min_se_s: Option<u32>,
 }
@@ -176,7 +174,7 @@ impl SessionTimer {
     /// After a 2xx that we received (RFC 4028 §7.2). Without Session-Expires there is no timer, and one that ran is off. A
     /// peer that does not say who refreshes leaves it to us, so that the session does not die of it.
     #[must_use]
-    pub fn of_answer_received(header: Option<SessionExpires>) -> Option<Self> {
+    pub fn of_answer_received(header: Option<SessionInterval>) -> Option<Self> {
         let header = header?;
         Some(Self {
             interval_s: header.interval_s.max(MIN_SE_FLOOR_S),
@@ -187,9 +185,9 @@ impl SessionTimer {
     /// Session-Expires of our next refresh (RFC 4028 §7.4): the same interval, and the same side, which is the client now
     /// if it is us.
     #[must_use]
-    pub fn refresh(&self) -> SessionExpires {
+    pub fn refresh(&self) -> SessionInterval {
         let refresher = if self.we_refresh { Refresher::Uac } else { Refresher::Uas };
-        SessionExpires { interval_s: self.interval_s, refresher: Some(refresher) }
+        SessionInterval { interval_s: self.interval_s, refresher: Some(refresher) }
     }
 
     /// What to do next and when, after a refresh at `last`: refresh at half the interval (RFC 4028 §7.2, §9), or, waiting
@@ -219,7 +217,7 @@ mod tests {
     const POLICY: Policy = Policy { interval_s: Some(1800), min_se_s: 90, prefer: Refresher::Uac };
 
     fn offer(supported: bool, interval_s: u32, refresher: Option<Refresher>) -> Offer {
-        Offer { supported, session_expires: Some(SessionExpires { interval_s, refresher }), min_se_s: None }
+        Offer { supported, session_expires: Some(SessionInterval { interval_s, refresher }), min_se_s: None }
     }
 
     #[test]
@@ -296,7 +294,7 @@ mod tests {
     fn a_2xx_without_the_header_turns_the_timer_off_rfc4028_7_2() {
         assert_eq!(SessionTimer::of_answer_received(None), None);
         let silent =
-            SessionTimer::of_answer_received(Some(SessionExpires { interval_s: 600, refresher: None }));
+            SessionTimer::of_answer_received(Some(SessionInterval { interval_s: 600, refresher: None }));
         assert!(silent.unwrap().we_refresh);
     }
 

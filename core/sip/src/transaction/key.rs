@@ -4,14 +4,13 @@
 //! transaction by what its sender wrote; that is hashed into 128 bits with a seed the sender does not know, so that a
 //! lookup neither allocates nor can be made to collide.
 
+use crate::header::{HeaderError, Via};
+use crate::message::{Message, Method};
 use signalbox_base::ShortToken;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
-
-/// What every branch of RFC 3261 starts with (§8.1.1.7).
-pub const BRANCH_COOKIE: &str = "z9hG4bK";
 
 /// A branch of our own: printed as the cookie and 11 characters. 64 bits that repeat neither in time nor among edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,14 +20,14 @@ impl Branch {
     /// Reads one of ours; `None` when another element made it.
     #[must_use]
     pub fn parse(branch: &[u8]) -> Option<Self> {
-        let token = branch.strip_prefix(BRANCH_COOKIE.as_bytes())?;
+        let token = branch.strip_prefix(Via::MAGIC_COOKIE)?;
         std::str::from_utf8(token).ok()?.parse::<ShortToken>().ok().map(|token| Self(token.0))
     }
 }
 
 impl fmt::Display for Branch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{BRANCH_COOKIE}{}", ShortToken(self.0))
+        write!(f, "z9hG4bK{}", ShortToken(self.0))
     }
 }
 
@@ -56,6 +55,12 @@ impl MethodTag {
     }
 }
 
+impl From<Method> for MethodTag {
+    fn from(method: Method) -> Self {
+        Self::new(method.as_str().as_bytes())
+    }
+}
+
 /// Finds a client transaction: our branch and the method, which tells an INVITE from its CANCEL (RFC 3261 §17.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey {
@@ -70,6 +75,12 @@ impl ClientKey {
     #[must_use]
     pub fn of_response(branch: &[u8], cseq_method: &[u8]) -> Option<Self> {
         Branch::parse(branch).map(|branch| Self { branch, method: MethodTag::new(cseq_method) })
+    }
+
+    /// The same, read from the message. `None` also when its top Via cannot be read.
+    #[must_use]
+    pub fn of_message<B: AsRef<[u8]>>(response: &Message<B>) -> Option<Self> {
+        Self::of_response(response.top_via().ok()?.branch()?, response.cseq().method)
     }
 }
 
@@ -99,6 +110,34 @@ pub struct RequestFields<'a> {
     /// What else must agree: anything that keeps strangers apart, such as a hash of the source address, so that nobody
     /// elsewhere can cancel an INVITE by guessing its branch. Zero is the RFC's rule.
     pub scope: u64,
+}
+
+impl<'a> RequestFields<'a> {
+    /// Reads a request. A tag that is missing or cannot be read counts as empty.
+    ///
+    /// # Errors
+    /// When its top Via cannot be read; such a request cannot be answered either.
+    pub fn of_message<B: AsRef<[u8]>>(request: &'a Message<B>, scope: u64) -> Result<Self, HeaderError> {
+        let via = request.top_via()?;
+        let cseq = request.cseq();
+        // The tags cost a parse each and count only for RFC 2543 senders.
+        let tag = |tag: fn(&'a Message<B>) -> Option<&'a [u8]>| {
+            if via.has_magic_cookie() { b"" } else { tag(request).unwrap_or_default() }
+        };
+        Ok(Self {
+            method: cseq.method,
+            branch: via.branch(),
+            sent_by_host: via.host,
+            sent_by_port: via.port,
+            via: via.raw,
+            uri: request.request_uri().unwrap_or_default(),
+            from_tag: tag(Message::from_tag),
+            to_tag: tag(Message::to_tag),
+            call_id: request.call_id(),
+            cseq: cseq.number,
+            scope,
+        })
+    }
 }
 
 /// Hashes requests to keys, with a secret seed.
@@ -174,7 +213,7 @@ fn write(hasher: &mut impl Hasher, request: &RequestFields<'_>, method: &[u8]) {
 
 /// A branch that is the cookie and nothing else is unique to nobody (RFC 4475 §3.1.2.14 wants it treated as RFC 2543's).
 fn is_rfc3261(branch: &[u8]) -> bool {
-    let cookie = BRANCH_COOKIE.as_bytes();
+    let cookie = Via::MAGIC_COOKIE;
     branch.len() > cookie.len() && branch[..cookie.len()].eq_ignore_ascii_case(cookie)
 }
 
@@ -197,6 +236,7 @@ fn lower_field(hasher: &mut impl Hasher, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Limits;
     use proptest::prelude::*;
 
     fn hasher() -> KeyHasher {
@@ -249,7 +289,7 @@ mod tests {
 
     #[test]
     fn without_the_cookie_all_fields_count_rfc3261_17_2_3() {
-        for branch in [None, Some(b"1".as_slice()), Some(BRANCH_COOKIE.as_bytes())] {
+        for branch in [None, Some(b"1".as_slice()), Some(Via::MAGIC_COOKIE)] {
             let old = RequestFields { branch, ..invite() };
             let key = hasher().key(&old);
             assert_eq!(hasher().key(&RequestFields { method: b"ACK", to_tag: b"chosen", ..old }), key);
@@ -282,6 +322,37 @@ mod tests {
         for bad in ["", "z9hG4bK", "z9hG4bKshort", "z9hG4bK0000000000!", "Z9HG4BK00000000001"] {
             assert_eq!(ClientKey::of_response(bad.as_bytes(), b"INVITE"), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_message_is_read_into_the_same_fields() {
+        let bytes = b"INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP pc33.example.com:5060;branch=z9hG4bK776\r\n\
+            From: <sip:a@example.com>;tag=1928\r\nTo: <sip:bob@example.com>\r\nCall-ID: a84b4c76e66710\r\n\
+            CSeq: 314159 INVITE\r\n\r\n";
+        let read = |bytes: &[u8]| {
+            let message = Message::parse(bytes, &Limits::DATAGRAM).unwrap();
+            hasher().key(&RequestFields::of_message(&message, 0).unwrap())
+        };
+        assert_eq!(read(bytes), hasher().key(&invite()));
+        let old = String::from_utf8_lossy(bytes).replace("z9hG4bK776", "1");
+        let fields = RequestFields {
+            branch: Some(b"1"),
+            via: b"SIP/2.0/UDP pc33.example.com:5060;branch=1",
+            ..invite()
+        };
+        assert_eq!(read(old.as_bytes()), hasher().key(&fields));
+    }
+
+    #[test]
+    fn a_response_finds_the_client_that_sent_its_branch() {
+        let text = format!(
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1;branch={}\r\nFrom: <sip:a@example.com>;tag=1\r\n\
+             To: <sip:b@example.com>;tag=2\r\nCall-ID: x\r\nCSeq: 1 BYE\r\n\r\n",
+            Branch(42)
+        );
+        let message = Message::parse(text.as_bytes(), &Limits::DATAGRAM).unwrap();
+        let key = ClientKey { branch: Branch(42), method: Method::Bye.into() };
+        assert_eq!(ClientKey::of_message(&message), Some(key));
     }
 
     proptest! {

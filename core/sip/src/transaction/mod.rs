@@ -23,7 +23,7 @@ mod wheel;
 
 pub use client::Client;
 pub use client_invite::ClientInvite;
-pub use key::{BRANCH_COOKIE, Branch, ClientKey, KeyHasher, MethodTag, RequestFields, ServerKey};
+pub use key::{Branch, ClientKey, KeyHasher, MethodTag, RequestFields, ServerKey};
 pub use server::Server;
 pub use server_invite::ServerInvite;
 pub use table::{
