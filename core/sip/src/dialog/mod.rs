@@ -12,7 +12,7 @@ mod state;
 
 pub use create::{Incoming, Outgoing, Response};
 pub use id::DialogId;
-pub use route_set::{RequestTarget, RouteSet, is_loose, split_list};
+pub use route_set::{RequestTarget, RouteSet, is_loose};
 pub use session_timer::{
     Answer, Ask, Duty, IntervalTooSmall, MIN_SE_FLOOR_S, Offer, Policy, SessionInterval, SessionTimer,
     answer_request, relay_request, relay_response, retry_after_422,

@@ -1,5 +1,7 @@
 //! Route sets and what a request within a dialog is addressed to (RFC 3261 §12.1, §12.2.1.1).
 
+use crate::header::{ListValues, NameAddr};
+use crate::uri::SipUri;
 use serde::{Deserialize, Serialize};
 use signalbox_base::Text;
 
@@ -26,14 +28,15 @@ impl RouteSet {
     pub fn of_response<'a>(record_route: impl IntoIterator<Item = &'a str>) -> Self {
         let mut routes = Self::of_request(record_route);
         routes.0.reverse();
-        routes.0.shrink_to_fit();
         routes
     }
 
     /// The callee's, from the Record-Route of a request: in order (RFC 3261 §12.1.1).
     #[must_use]
     pub fn of_request<'a>(record_route: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut routes: Vec<_> = record_route.into_iter().flat_map(split_list).map(Text::new).collect();
+        let lines = record_route.into_iter();
+        let mut routes: Vec<_> =
+            lines.flat_map(|line| ListValues::new(line.as_bytes())).map(Text::lossy).collect();
         routes.shrink_to_fit();
         Self(routes)
     }
@@ -53,107 +56,50 @@ impl RouteSet {
             return RequestTarget { uri, routes: Vec::new(), next_hop };
         };
         let hop = uri_of(first);
-        if is_loose(first) {
+        if is_loose(first.as_bytes()) {
             let (uri, routes) = (remote_target.clone(), self.0.clone());
-            return RequestTarget { uri, routes, next_hop: hop.into() };
+            return RequestTarget { uri, routes, next_hop: Text::lossy(hop) };
         }
         let mut routes = rest.to_vec();
         routes.push(Text::from(format!("<{remote_target}>")));
-        let uri = Text::from(strict_request_uri(hop));
+        let uri = strict_request_uri(hop);
         RequestTarget { next_hop: uri.clone(), uri, routes }
     }
 }
 
-/// Splits a header value at the commas that separate list items: not those within quotes or angle brackets. Blank items
-/// are left out; an unclosed quote or bracket takes the rest.
-pub fn split_list(value: &str) -> impl Iterator<Item = &str> {
-    let mut rest = value;
-    std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let end = item_end(rest);
-            let item = rest[..end].trim_matches([' ', '\t', '\r', '\n']);
-            rest = rest.get(end + 1..).unwrap_or("");
-            if !item.is_empty() {
-                return Some(item);
-            }
-        }
-        None
-    })
-}
-
-fn item_end(text: &str) -> usize {
-    let (mut quoted, mut escaped, mut angled) = (false, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' if !angled => quoted = !quoted,
-            _ if quoted => {}
-            b'<' => angled = true,
-            b'>' => angled = false,
-            b',' if !angled => return at,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
 /// Whether a Route or Record-Route value names a loose router: its URI has the parameter `lr`, with whatever value
-/// (RFC 3261 §16.12.1.1). `;lr` in the user part, in URI headers, or after the bracket does not count.
+/// (RFC 3261 §16.12.1.1). A value without brackets can carry it as a header parameter only, which is taken as meant. What
+/// cannot be read counts as loose: it is nothing to send a Request-URI from.
 #[must_use]
-pub fn is_loose(value: &str) -> bool {
-    let (_, params, _) = parts(uri_of(value));
-    params.split(';').any(|param| param_name(param).eq_ignore_ascii_case("lr"))
-}
-
-/// The URI within angle brackets; a value without brackets is the URI up to its header parameters, of which a route has
-/// none that matter, so all of it.
-fn uri_of(value: &str) -> &str {
-    let quote_end = closing_quote(value).unwrap_or(0);
-    let Some(open) = value[quote_end..].find('<') else { return value.trim() };
-    let inner = &value[quote_end + open + 1..];
-    inner.split('>').next().unwrap_or(inner).trim()
-}
-
-/// The end of a display name in quotes, which may contain brackets.
-fn closing_quote(value: &str) -> Option<usize> {
-    let open = value.find('"').filter(|at| !value[..*at].contains('<'))?;
-    let mut escaped = false;
-    for (at, byte) in value.bytes().enumerate().skip(open + 1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Some(at + 1),
-            _ => {}
-        }
+pub fn is_loose(value: &[u8]) -> bool {
+    let Ok(address) = NameAddr::parse(value) else { return true };
+    if !address.bracketed && address.params.has(b"lr") {
+        return true;
     }
-    None
+    match SipUri::parse(address.uri) {
+        Ok(uri) => uri.is_loose(),
+        Err(_) => true,
+    }
 }
 
-/// A SIP URI as (up to the host and port, parameters, headers with their `?`).
-fn parts(uri: &str) -> (&str, &str, &str) {
-    // The user part may contain `;` and `?`; it ends at the only `@` (RFC 3261 §25.1).
-    let host = uri.rfind('@').map_or(0, |at| at + 1);
-    let headers = uri[host..].find('?').map_or(uri.len(), |at| host + at);
-    let params = uri[host..headers].find(';').map_or(headers, |at| host + at);
-    (&uri[..params], &uri[params..headers], &uri[headers..])
-}
-
-fn param_name(param: &str) -> &str {
-    param.split('=').next().unwrap_or(param).trim()
+/// The URI of a route; the whole value when it is no address.
+fn uri_of(value: &str) -> &[u8] {
+    NameAddr::parse(value.as_bytes()).map_or(value.as_bytes(), |address| address.uri)
 }
 
 /// A strict router's URI as a Request-URI: without `method` and headers, which are not allowed there
 /// (RFC 3261 §19.1.1 table 1, §12.2.1.1).
-fn strict_request_uri(uri: &str) -> String {
-    let (base, params, _) = parts(uri);
-    let mut out = String::with_capacity(uri.len());
-    out.push_str(base);
-    for param in params.split(';').skip(1).filter(|param| !param_name(param).eq_ignore_ascii_case("method")) {
-        out.push(';');
-        out.push_str(param);
+fn strict_request_uri(uri: &[u8]) -> Text {
+    let Ok(parsed) = SipUri::parse(uri) else { return Text::lossy(uri) };
+    // The user part may hold `;` and `?`; a URI that was read has one `@` at most, and it ends the user part.
+    let host = uri.iter().position(|b| *b == b'@').map_or(0, |at| at + 1);
+    let end = uri[host..].iter().position(|b| matches!(b, b';' | b'?')).map_or(uri.len(), |n| host + n);
+    let mut out = uri[..end].to_vec();
+    for param in parsed.params.filter(|param| !param.name.eq_ignore_ascii_case(b"method")) {
+        out.push(b';');
+        out.extend_from_slice(param.raw);
     }
-    out
+    Text::lossy(&out)
 }
 
 #[cfg(test)]
@@ -197,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn a_strict_hop_keeps_its_user_and_loses_only_what_a_request_uri_may_not_have_rfc3261_19_1_1() {
+        for (hop, uri) in [
+            ("<sip:u;m=1?@p;maddr=10.0.0.1;METHOD=BYE>", "sip:u;m=1?@p;maddr=10.0.0.1"),
+            ("<sip:p:5070?>", "sip:p:5070"),
+            ("Proxy <sips:p>;x=1", "sips:p"),
+        ] {
+            assert_eq!(RouteSet::of_request([hop]).address(&"sip:bob@192.0.2.4".into()).uri, uri);
+        }
+    }
+
+    #[test]
     fn lr_is_a_parameter_of_the_uri_and_of_nothing_else() {
         for loose in [
             "<sip:p;lr>",
@@ -204,7 +161,7 @@ mod tests {
             "\"a<b;c\" <sip:u;x@p:5060;transport=udp;lr=true?a=b>;x=1",
             "sip:p;lr",
         ] {
-            assert!(is_loose(loose), "{loose}");
+            assert!(is_loose(loose.as_bytes()), "{loose}");
         }
         for strict in [
             "<sip:p>",
@@ -214,15 +171,8 @@ mod tests {
             "<sip:p;lrx>",
             "\"<sip:q;lr>\" <sip:p>",
         ] {
-            assert!(!is_loose(strict), "{strict}");
+            assert!(!is_loose(strict.as_bytes()), "{strict}");
         }
-    }
-
-    #[test]
-    fn commas_in_quotes_and_brackets_do_not_separate() {
-        let value = "\"a, \\\"b\\\",\" <sip:a,b@p;lr> ,, <sip:q;lr>;x=1\r\n , <sip:open,";
-        let items: Vec<_> = split_list(value).collect();
-        assert_eq!(items, ["\"a, \\\"b\\\",\" <sip:a,b@p;lr>", "<sip:q;lr>;x=1", "<sip:open,"]);
     }
 
     proptest! {
