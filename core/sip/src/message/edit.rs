@@ -1,7 +1,8 @@
 //! Forwarding: untouched spans are copied, and a list of edits is applied.
 //!
 //! An edit replaces a range of the original message with bytes kept beside it. Edits are named in any order and applied
-//! from front to back; an edit that lies inside what another one takes away is dropped with it.
+//! from front to back. An edit that starts inside what another one takes away is dropped with it, so removing a header
+//! wins over changing it; of two that replace the same part, the one named last wins.
 
 use super::index::{Index, Span, Start};
 use super::{Message, Put};
@@ -38,7 +39,7 @@ pub struct Forward<'m> {
     index: &'m Index,
     text: SmallVec<[u8; INLINE_TEXT]>,
     edits: SmallVec<[Edit; INLINE_EDITS]>,
-    body: BodyChange,
+    counted: bool,
 }
 
 /// Replaces `range` of the original by `new` of the text. Empty ranges insert.
@@ -46,17 +47,7 @@ pub struct Forward<'m> {
 struct Edit {
     range: Span,
     new: (u32, u32),
-}
-
-/// What happens to the body, and so to Content-Length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BodyChange {
-    /// As it came, Content-Length too.
-    Untouched,
-    /// As it came, but Content-Length must be there (streams need it).
-    Counted,
-    /// Edited or replaced: Content-Length is written anew.
-    Changed { delta: i64 },
+    in_body: bool,
 }
 
 impl<'m> Forward<'m> {
@@ -68,7 +59,7 @@ impl<'m> Forward<'m> {
             index: &message.index,
             text: SmallVec::new(),
             edits: SmallVec::new(),
-            body: BodyChange::Untouched,
+            counted: false,
         }
     }
 
@@ -255,32 +246,25 @@ impl<'m> Forward<'m> {
         self.edit_body(0..self.index.body.range().len(), body);
     }
 
-    /// Replaces a range of the body; Content-Length follows. Ranges count from the body's start and must not overlap.
+    /// Replaces a range of the body; Content-Length follows. Ranges count from the body's start.
     ///
     /// # Panics
     /// When the range is outside the body: our own mistake.
     pub fn edit_body(&mut self, range: Range<usize>, new: impl Put) {
         let body = self.index.body.range();
         assert!(range.start <= range.end && range.end <= body.len(), "the range was read from this body");
-        let before = self.text.len();
-        let removed = range.len();
-        self.replace(body.start + range.start..body.start + range.end, new);
-        let earlier = if let BodyChange::Changed { delta } = self.body { delta } else { 0 };
-        let delta = earlier + (self.text.len() - before) as i64 - removed as i64;
-        self.body = BodyChange::Changed { delta };
+        self.edit(body.start + range.start..body.start + range.end, new, true);
     }
 
     /// Sees to it that the message says Content-Length, as streams need it (RFC 3261 §18.3).
     pub fn ensure_content_length(&mut self) {
-        if self.body == BodyChange::Untouched {
-            self.body = BodyChange::Counted;
-        }
+        self.counted = true;
     }
 
     /// Whether nothing differs so far.
     #[must_use]
     pub fn is_unedited(&self) -> bool {
-        self.edits.is_empty() && self.body == BodyChange::Untouched
+        self.edits.is_empty() && (!self.counted || self.says_content_length())
     }
 
     /// Whether edits or new text left their inline space and allocated.
@@ -291,33 +275,72 @@ impl<'m> Forward<'m> {
 
     /// Appends the edited message to `out`.
     pub fn write_into(mut self, out: &mut Vec<u8>) {
+        let unedited = self.is_unedited();
+        self.sort();
         self.write_content_length();
-        // Insertions go in front of what starts at the same place; the sort is stable, so calls keep their order.
-        self.edits.sort_by_key(|edit| (edit.range.start, edit.range.start != edit.range.end));
+        let head_end = usize::from(self.index.head_end);
+        // A datagram may end behind its last header. As soon as something is written, the empty line is too.
+        let mut owes_empty_line = !unedited && usize::from(self.index.body.start) == head_end;
         let mut at = usize::from(self.index.start_line.start);
         let end = usize::from(self.index.body.end);
-        out.reserve(end - at + self.text.len());
+        out.reserve(end - at + self.text.len() + 4);
         for edit in &self.edits {
             let range = edit.range.range();
             if range.start < at {
                 continue;
             }
             out.extend_from_slice(&self.bytes[at..range.start]);
+            if owes_empty_line && range.start == head_end {
+                end_line(out);
+                if edit.in_body {
+                    out.extend_from_slice(b"\r\n");
+                    owes_empty_line = false;
+                }
+            }
             out.extend_from_slice(&self.text[edit.new.0 as usize..edit.new.1 as usize]);
             at = range.end;
         }
         out.extend_from_slice(&self.bytes[at..end]);
+        if owes_empty_line {
+            end_line(out);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Front to back; what is inserted at a place goes in front of what is replaced there, in the order of the calls; of
+    /// two replacements at one place the last named comes first, and so wins.
+    fn sort(&mut self) {
+        self.edits.sort_unstable_by_key(|edit| {
+            let order = i64::from(edit.new.0);
+            let replaces = edit.range.start != edit.range.end;
+            (edit.range.start, edit.in_body, replaces, if replaces { -order } else { order })
+        });
     }
 
     fn write_content_length(&mut self) {
         const NAME: HeaderName = HeaderName::ContentLength;
-        let original = self.index.body.range().len() as i64;
-        let present = self.index.headers.iter().any(|entry| entry.id == NAME);
-        match self.body {
-            BodyChange::Changed { delta } => self.set(NAME, (original + delta) as u32),
-            BodyChange::Counted if !present => self.append(NAME, original as u32),
-            BodyChange::Counted | BodyChange::Untouched => {}
+        let original = self.index.body.range().len();
+        if self.edits.iter().any(|edit| edit.in_body) {
+            let (mut at, mut removed, mut added) = (0, 0, 0);
+            for edit in self.edits.iter().filter(|edit| edit.in_body) {
+                let range = edit.range.range();
+                if range.start < at {
+                    continue;
+                }
+                removed += range.len();
+                added += (edit.new.1 - edit.new.0) as usize;
+                at = range.end;
+            }
+            self.set(NAME, (original + added - removed) as u32);
+            self.sort();
+        } else if self.counted && !self.says_content_length() {
+            self.append(NAME, original as u32);
+            self.sort();
         }
+    }
+
+    fn says_content_length(&self) -> bool {
+        self.index.headers.iter().any(|entry| entry.id == HeaderName::ContentLength)
     }
 
     fn set_tag(&mut self, name: HeaderName, place: u16, tag: impl Put) -> Result<(), ForwardError> {
@@ -331,15 +354,17 @@ impl<'m> Forward<'m> {
     }
 
     fn insert_line(&mut self, at: usize, name: &str, value: impl Put) {
-        // A head whose last line was ended by the end of input needs that line end first.
-        let unended = at > 0 && self.bytes[at - 1] != b'\n';
-        self.replace(at..at, (if unended { "\r\n" } else { "" }, (name, (": ", (value, "\r\n")))));
+        self.replace(at..at, (name, (": ", (value, "\r\n"))));
     }
 
     fn replace(&mut self, range: Range<usize>, new: impl Put) {
+        self.edit(range, new, false);
+    }
+
+    fn edit(&mut self, range: Range<usize>, new: impl Put, in_body: bool) {
         let start = self.text.len() as u32;
         new.put(&mut self.text);
-        self.edits.push(Edit { range: Span::new(range), new: (start, self.text.len() as u32) });
+        self.edits.push(Edit { range: Span::new(range), new: (start, self.text.len() as u32), in_body });
     }
 
     fn range_of(&self, part: &[u8]) -> Range<usize> {
@@ -349,5 +374,12 @@ impl<'m> Forward<'m> {
             "a part of this message"
         );
         start..start + part.len()
+    }
+}
+
+/// A head whose last line was ended by the end of input gets its line end.
+fn end_line(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'\n') {
+        out.extend_from_slice(b"\r\n");
     }
 }

@@ -86,6 +86,13 @@ impl Scanner<'_> {
 
     /// The end of the line's content, and where the next line starts. The end of input ends a line too.
     fn line(&self, from: usize) -> Result<(usize, usize), Malformed> {
+        let found = self.line_end(from);
+        #[cfg(test)]
+        steps::add(found.map_or(self.bytes.len(), |(_, next)| next) - from);
+        found
+    }
+
+    fn line_end(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let rest = &self.bytes[from..];
         match memchr::memchr2(b'\r', b'\n', rest) {
             None => Ok((self.bytes.len(), self.bytes.len())),
@@ -259,7 +266,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// NUL passes only where the grammar lets it: escaped inside a quoted string (`intmeth` of RFC 4475 §3.1.1.2).
+    /// NUL passes only behind a backslash, as quoted strings may hold it (`intmeth` of RFC 4475 §3.1.1.2).
     fn no_nul(&self, begin: usize, end: usize) -> Result<(), Malformed> {
         for n in memchr::memchr_iter(0, &self.bytes[begin..end]) {
             let at = begin + n;
@@ -272,7 +279,7 @@ impl Scanner<'_> {
 }
 
 fn status_line(line: &[u8], begin: usize) -> Result<Start, Malformed> {
-    if line.len() < 12 || !line[..8].eq_ignore_ascii_case(b"SIP/2.0 ") {
+    if line.len() < 11 || !line[..8].eq_ignore_ascii_case(b"SIP/2.0 ") {
         let versioned = line.get(4..7).is_some_and(|v| v != b"2.0");
         return Err(Malformed::at(if versioned { Reason::BadVersion } else { Reason::BadStartLine }, begin));
     }
@@ -310,4 +317,21 @@ fn mandatory(seen: &Seen, head_end: usize) -> Result<Mandatory, Malformed> {
         call_id: found(seen.call_id, HeaderName::CallId)?,
         cseq: found(seen.cseq, HeaderName::CSeq)?,
     })
+}
+
+/// Counts the bytes looked at for line ends, so that a test can see that work grows with the message and no faster.
+#[cfg(test)]
+pub(super) mod steps {
+    use std::cell::Cell;
+
+    thread_local!(static STEPS: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn add(bytes: usize) {
+        STEPS.with(|steps| steps.set(steps.get() + bytes));
+    }
+
+    /// Steps since the last call, on this thread.
+    pub(in crate::message) fn take() -> usize {
+        STEPS.with(|steps| steps.replace(0))
+    }
 }

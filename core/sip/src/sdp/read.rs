@@ -7,6 +7,9 @@ use std::net::IpAddr;
 /// Media sections accepted in one description.
 pub const MEDIA_MAX: usize = 32;
 
+/// Formats of one stream whose names are looked up; each costs a walk over the stream's attributes.
+const FORMATS_MAX: usize = 64;
+
 /// A description that cannot be read: the peer's fault. The message itself can still be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SdpError {
@@ -259,10 +262,10 @@ impl<'a> Media<'a> {
         fields(self.formats)
     }
 
-    /// The codecs in order of preference.
+    /// The codecs in order of preference, at most 64.
     pub fn codecs(&self) -> impl Iterator<Item = Codec<'a>> + use<'a> {
         let media = *self;
-        self.formats().map(move |format| media.codec(format))
+        self.formats().take(FORMATS_MAX).map(move |format| media.codec(format))
     }
 
     /// Attribute values: `attribute(b"rtpmap")` gives what follows `a=rtpmap:`.
