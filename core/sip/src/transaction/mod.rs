@@ -10,6 +10,32 @@
 //!
 //! **Invariant.** No transaction ends while a message is handled: whatever the timers, it ends in [`Table::due`] (or by
 //! [`Table::transport_error`] and [`Table::withdraw`]). A handle returned for a message is good for the rest of that turn.
+//!
+//! A registration's answer that waits for its record, while the phone asks again:
+//!
+//! ```
+//! use signalbox_base::{Flow, ListenerId, Mono};
+//! use signalbox_sip::transaction::{Gate, KeyHasher, NewServer, OnRequest, RequestFields, Table, Timing};
+//! use signalbox_sip::{Limits, Message};
+//!
+//! let bytes = b"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+//!     From: <sip:a@example.com>;tag=1\r\nTo: <sip:a@example.com>\r\nCall-ID: x\r\nCSeq: 1 REGISTER\r\n\r\n";
+//! let message = Message::parse(bytes.as_slice(), &Limits::DATAGRAM).expect("a complete request");
+//! let flow = Flow::udp(ListenerId(0), "192.0.2.9:5060".parse().unwrap(), "192.0.2.1:5060".parse().unwrap());
+//! let key = KeyHasher::new([1, 2]).key(&RequestFields::of_message(&message, 0).expect("a readable Via"));
+//!
+//! let (mut table, mut out) = (Table::<u32>::new(Timing::RFC, 1000, 3), Vec::new());
+//! assert_eq!(table.on_request(key, &mut out), OnRequest::New);
+//! let new = NewServer { key, invite: false, flow, trying_after: None, repeat_2xx: false };
+//! let tx = table.open(new, 42, Mono(0)).expect("room");
+//! table.respond(tx, 200, b"SIP/2.0 200 OK ...", Gate::Held, Mono(0)).expect("not answered");
+//!
+//! assert_eq!(table.on_request(key, &mut out), OnRequest::Repeated { tx });
+//! assert!(out.is_empty(), "the answer does not exist yet");
+//! table.released(tx, Mono(4_000_000));
+//! table.on_request(key, &mut out);
+//! assert_eq!(out.len(), 1, "now it is sent again");
+//! ```
 
 mod client;
 mod client_invite;

@@ -1,8 +1,8 @@
 //! Stories of the table: given a transaction, when the peer, the gate or the clock acts, then what goes out.
 
 use super::{
-    Branch, ClientKey, End, Gate, MethodTag, Mono, NewClient, NewServer, OnAck, OnRequest, OnResponse,
-    OpenError, Output, RespondError, Table, Tell, Timing, Tx,
+    Branch, ClientEntry, ClientKey, End, Gate, MethodTag, Mono, NewClient, NewServer, OnAck, OnRequest,
+    OnResponse, OpenError, Output, RespondError, ServerEntry, Table, Tell, Timing, Tx,
 };
 use crate::transaction::{KeyHasher, RequestFields, ServerKey, TRYING_WITHIN};
 use signalbox_base::{Flow, ListenerId, Transport};
@@ -319,4 +319,13 @@ fn a_full_table_says_so_and_a_key_names_one_transaction() {
     roomy.open(new, 2, ms(0)).unwrap();
     assert_eq!(roomy.start(request(INVITE, 1, Gate::Now, false), 3, ms(0)), Err(OpenError::Duplicate));
     assert_eq!(roomy.open(new, 4, ms(0)), Err(OpenError::Duplicate));
+}
+
+#[test]
+fn a_transaction_is_small_beside_the_4_kib_of_a_call() {
+    let entries = size_of::<ClientEntry<u64>>() + size_of::<ServerEntry<u64>>();
+    assert!(
+        entries <= 640,
+        "{entries} bytes for a call's two INVITE transactions, gone 32 s after the answer"
+    );
 }
