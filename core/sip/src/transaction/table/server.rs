@@ -19,8 +19,8 @@ pub struct NewServer {
     pub invite: bool,
     /// Where it came from and where responses go.
     pub flow: Flow,
-    /// Ask for 100 by [`Tell::TryingDue`] when nothing is released within this time
-    /// ([`super::super::TRYING_WITHIN`]; [`Timing::non_invite_trying`] for other methods).
+    /// Ask for 100 by [`TryingDue`](super::Tell::TryingDue) when nothing is released within this time
+    /// ([`TRYING_WITHIN`](crate::transaction::TRYING_WITHIN); [`Timing::non_invite_trying`](super::Timing) for other methods).
     pub trying_after: Option<Duration>,
     /// For an INVITE: repeat its 2xx until [`Table::acked`] (RFC 3261 §13.3.1.4).
     pub repeat_2xx: bool,
@@ -209,7 +209,7 @@ impl<U> Table<U> {
         }
     }
 
-    /// The living server transaction with this key; with [`super::super::KeyHasher::cancelled`], the INVITE that a
+    /// The living server transaction with this key; with [`KeyHasher::cancelled`](crate::transaction::KeyHasher::cancelled), the INVITE that a
     /// CANCEL means (RFC 3261 §9.2).
     #[must_use]
     pub fn find_server(&self, key: ServerKey) -> Option<ServerTx> {
