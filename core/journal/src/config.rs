@@ -179,7 +179,9 @@ impl Layout {
         self.dir.join("lock")
     }
 
-    pub(crate) fn watermark(&self) -> PathBuf {
+    /// The file that tells other processes the durable end.
+    #[must_use]
+    pub fn watermark(&self) -> PathBuf {
         self.dir.join("watermark")
     }
 

@@ -351,7 +351,7 @@ mod tests {
         #[test]
         fn any_changed_bit_of_a_header_is_noticed(byte in 0..SEGMENT_HEADER, bit in 0..8) {
             let mut bytes = header(vec![("call".into(), 3)]).encode();
-            bytes[byte] ^= 1 << bit;
+            bytes[byte] ^= 1u8 << bit;
             prop_assert!(SegmentHeader::decode(&bytes, Path::new("x")).is_err());
         }
 
@@ -364,7 +364,7 @@ mod tests {
             sealed.seal(&header(vec![]), &mut batch);
             prop_assert!(batch_crc_holds(&header(vec![]), &batch));
             prop_assert_eq!(BatchHeader::decode(&batch), Some(sealed));
-            batch[byte] ^= 1 << bit;
+            batch[byte] ^= 1u8 << bit;
             let noticed = BatchHeader::decode(&batch).is_none() || !batch_crc_holds(&header(vec![]), &batch);
             prop_assert!(noticed);
         }
