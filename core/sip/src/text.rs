@@ -103,7 +103,20 @@ pub(crate) fn find_outside(bytes: &[u8], wanted: u8) -> Option<usize> {
     None
 }
 
-/// A decimal number of at most `digits_max` digits that fits `u64`; no sign, no blanks.
+/// Whether every quote and angle bracket that opens also closes, so that what is written behind it stands outside.
+pub(crate) fn is_balanced(mut bytes: &[u8]) -> bool {
+    while let Some(n) = memchr::memchr2(b'"', b'<', bytes) {
+        let open = &bytes[n..];
+        let end = if open[0] == b'"' { quoted_end(open) } else { memchr::memchr(b'>', open).map(|n| n + 1) };
+        match end.and_then(|end| open.get(end..)) {
+            Some(rest) => bytes = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// A decimal number that fits `u64`; no sign, no blanks, at most 40 digits.
 pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || bytes.len() > 40 {
         return None;
@@ -167,6 +180,12 @@ mod tests {
         assert_eq!(find_outside(br#""a,b" <sip:a,b>, c"#, b','), Some(15));
         assert_eq!(find_outside(br#""a\",b" c"#, b','), None);
         assert_eq!(find_outside(br#""never closed, x"#, b','), None);
+    }
+
+    #[test]
+    fn what_opens_must_close() {
+        assert!(is_balanced(br#";a="<";b=<x">;c"#) && is_balanced(b""));
+        assert!(!is_balanced(br#";a="x"#) && !is_balanced(b";a=<x") && !is_balanced(br#";a="x\""#));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Addresses: From, To, Contact, Route, Record-Route, Path, Refer-To, P-Asserted-Identity … (RFC 3261 §20.10).
 
 use super::{HeaderError, Params};
-use crate::text::{find_outside, quoted_end, trim, trim_end, trim_start, unquote};
+use crate::text::{find_outside, is_balanced, quoted_end, trim, trim_end, trim_start, unquote};
 use crate::uri::Uri;
 use std::borrow::Cow;
 
@@ -43,7 +43,7 @@ impl<'a> NameAddr<'a> {
         if uri.is_empty() {
             return Err(HeaderError::new("empty address", open));
         }
-        if !(params.is_empty() || params[0] == b';') {
+        if !(params.is_empty() || params[0] == b';') || !is_balanced(params) {
             return Err(HeaderError::new("not a parameter", close + 1));
         }
         let display = Some(trim_end(&raw[..open])).filter(|display| !display.is_empty());
@@ -109,6 +109,7 @@ impl<'a> NameAddr<'a> {
         let uri = trim_end(uri);
         match uri.iter().position(|&b| crate::text::is_blank(b) || b == b'"' || b == b'>') {
             _ if uri.is_empty() => Err(HeaderError::new("empty address", 0)),
+            _ if !is_balanced(params) => Err(HeaderError::new("not a parameter", uri.len())),
             Some(offset) => Err(HeaderError::new("not a URI", offset)),
             None => Ok(Self { display: None, uri, bracketed: false, params: Params::new(params), raw }),
         }
@@ -200,6 +201,8 @@ mod tests {
             "<sip:a@b> x",
             "a b",
             ";tag=1",
+            "<sip:a@b>;x=\"",
+            "sip:a@b;x=<",
         ] {
             assert!(NameAddr::parse(value.as_bytes()).is_err(), "{value}");
         }

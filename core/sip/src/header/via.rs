@@ -1,7 +1,7 @@
 //! Via (RFC 3261 §20.42, rport: RFC 3581).
 
 use super::{HeaderError, Params};
-use crate::text::{decimal, is_blank, take_token, trim, trim_start};
+use crate::text::{decimal, is_balanced, is_blank, take_token, trim, trim_start};
 use signalbox_base::Transport;
 use std::net::IpAddr;
 
@@ -37,14 +37,18 @@ impl<'a> Via<'a> {
             after_slash(rest).map(take_token).ok_or(HeaderError::new("no slash", at(rest)))?;
         let (transport, rest) =
             after_slash(rest).map(take_token).ok_or(HeaderError::new("no slash", at(rest)))?;
-        if !protocol.eq_ignore_ascii_case(b"SIP") || version != b"2.0" {
-            return Err(HeaderError::new("not SIP/2.0", 0));
+        // Any version: a 505 must be able to find its way back (`badvers` of RFC 4475 §3.1.2.16).
+        if !protocol.eq_ignore_ascii_case(b"SIP") || version.is_empty() {
+            return Err(HeaderError::new("not SIP", 0));
         }
         if transport.is_empty() || !rest.first().copied().is_some_and(is_blank) {
             return Err(HeaderError::new("no transport", at(rest)));
         }
         let rest = trim_start(rest);
         let (sent_by, params) = rest.split_at(memchr::memchr(b';', rest).unwrap_or(rest.len()));
+        if !is_balanced(params) {
+            return Err(HeaderError::new("quote never closes", at(params)));
+        }
         let sent_by = trim(sent_by);
         let (host, port) = host_port(sent_by).ok_or(HeaderError::new("bad sent-by", at(rest)))?;
         Ok(Self { transport, host, port, params: Params::new(params), sent_by, raw: value })
@@ -189,7 +193,6 @@ mod tests {
             "",
             "SIP/2.0/UDP",
             "SIP/2.0/UDP ",
-            "SIP/3.0/UDP a",
             "HTTP/2.0/UDP a",
             "SIP/2.0 a",
             "SIP/2.0/UDP a:b",

@@ -290,19 +290,15 @@ impl<'m> Forward<'m> {
                 continue;
             }
             out.extend_from_slice(&self.bytes[at..range.start]);
-            if owes_empty_line && range.start == head_end {
-                end_line(out);
-                if edit.in_body {
-                    out.extend_from_slice(b"\r\n");
-                    owes_empty_line = false;
-                }
+            if owes_empty_line && edit.in_body {
+                out.extend_from_slice(b"\r\n");
+                owes_empty_line = false;
             }
             out.extend_from_slice(&self.text[edit.new.0 as usize..edit.new.1 as usize]);
             at = range.end;
         }
         out.extend_from_slice(&self.bytes[at..end]);
         if owes_empty_line {
-            end_line(out);
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -374,12 +370,5 @@ impl<'m> Forward<'m> {
             "a part of this message"
         );
         start..start + part.len()
-    }
-}
-
-/// A head whose last line was ended by the end of input gets its line end.
-fn end_line(out: &mut Vec<u8>) {
-    if out.last() != Some(&b'\n') {
-        out.extend_from_slice(b"\r\n");
     }
 }

@@ -54,6 +54,9 @@ pub enum Reason {
     /// A header line without a colon, or with something other than a token before it.
     #[error("header line without a name and colon")]
     BadHeaderLine,
+    /// The input ends inside the start line or a header.
+    #[error("input ends inside the head")]
+    HeadTruncated,
     /// A CR that no LF follows: some peers would see a line end there, we would not.
     #[error("CR without LF")]
     BareCr,

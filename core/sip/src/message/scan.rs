@@ -84,7 +84,7 @@ impl Scanner<'_> {
         if self.mode == Mode::Strict { Err(Malformed::at(reason, offset)) } else { Ok(()) }
     }
 
-    /// The end of the line's content, and where the next line starts. The end of input ends a line too.
+    /// The end of the line's content, and where the next line starts. The end of input is an empty line.
     fn line(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let found = self.line_end(from);
         #[cfg(test)]
@@ -95,7 +95,9 @@ impl Scanner<'_> {
     fn line_end(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let rest = &self.bytes[from..];
         match memchr::memchr2(b'\r', b'\n', rest) {
-            None => Ok((self.bytes.len(), self.bytes.len())),
+            None if rest.is_empty() => Ok((from, from)),
+            // What is cut off inside a line may mean anything.
+            None => Err(Malformed::at(Reason::HeadTruncated, from)),
             Some(n) if rest[n] == b'\n' => Ok((from + n, from + n + 1)),
             Some(n) if rest.get(n + 1) == Some(&b'\n') => Ok((from + n, from + n + 2)),
             // Never stepped over, not even to answer: what follows could be read as a header of its own.

@@ -263,16 +263,29 @@ fn content_length_is_added_for_streams_only_when_missing() {
 #[test]
 fn a_head_without_its_empty_line_gets_one_as_soon_as_it_is_edited() {
     let whole = request("OPTIONS", "", "");
-    for text in [&whole[..whole.len() - 2], &whole[..whole.len() - 4]] {
-        assert_eq!(forward(text, |_, _| ()), text);
-        let out = forward(text, |_, forward| {
-            forward.append(HeaderName::Server, "a");
-            forward.append(HeaderName::Date, "b");
-            forward.replace_body("text/plain", b"hi");
-        });
-        let wanted = "CSeq: 7 OPTIONS\r\nServer: a\r\nDate: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi";
-        assert!(out.ends_with(wanted), "{out}");
-        assert!(forward(text, |_, f| f.set_call_id("y")).ends_with("CSeq: 7 OPTIONS\r\n\r\n"));
+    let text = &whole[..whole.len() - 2];
+    assert_eq!(forward(text, |_, _| ()), text);
+    let out = forward(text, |_, forward| {
+        forward.append(HeaderName::Server, "a");
+        forward.append(HeaderName::Date, "b");
+        forward.replace_body("text/plain", b"hi");
+    });
+    let wanted =
+        "CSeq: 7 OPTIONS\r\nServer: a\r\nDate: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi";
+    assert!(out.ends_with(wanted), "{out}");
+    assert!(forward(text, |_, f| f.set_call_id("y")).ends_with("CSeq: 7 OPTIONS\r\n\r\n"));
+}
+
+#[test]
+fn a_head_cut_off_inside_a_line_is_refused() {
+    let whole = request("OPTIONS", "", "");
+    for cut in 3..100 {
+        let malformed = refuse(&whole[..whole.len() - cut]);
+        assert!(
+            matches!(malformed.reason, Reason::HeadTruncated | Reason::BareCr | Reason::Missing(_)),
+            "{malformed}"
+        );
+        assert_eq!(malformed.reply_status(), None);
     }
 }
 

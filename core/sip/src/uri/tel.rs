@@ -19,7 +19,7 @@ impl<'a> TelUri<'a> {
     /// When the scheme is another, or the number has no digit or something that is neither digit nor separator.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UriError> {
         let rest = match bytes {
-            [scheme @ ..] if scheme.len() > 4 && scheme[..4].eq_ignore_ascii_case(b"tel:") => &scheme[4..],
+            _ if bytes.len() > 4 && bytes[..4].eq_ignore_ascii_case(b"tel:") => &bytes[4..],
             _ => return Err(UriError::new("not a tel URI")),
         };
         let (number, params) = rest.split_at(memchr::memchr(b';', rest).unwrap_or(rest.len()));
