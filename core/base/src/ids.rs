@@ -180,7 +180,8 @@ macro_rules! token64 {
 }
 
 /// 64 bits printed as 11 base-62 characters, always full width: sorts as it counts, safe in SIP tokens and shells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ShortToken(pub u64);
 
 impl fmt::Display for ShortToken {
