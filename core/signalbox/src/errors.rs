@@ -168,6 +168,33 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl From<signalbox_journal::Error> for Failure {
+    fn from(e: signalbox_journal::Error) -> Self {
+        use signalbox_journal::Error;
+        let code = match &e {
+            Error::Locked { .. } => ALREADY_RUNNING,
+            Error::Foreign { .. } => JOURNAL_FOREIGN,
+            Error::FutureFormat { .. } => JOURNAL_FUTURE,
+            Error::Damaged(_) | Error::CutBelow { .. } => JOURNAL_DAMAGED,
+            Error::Full { .. } => DISK_FULL,
+            Error::BadBackup { .. } => BACKUP_BAD,
+            Error::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied => NO_RIGHT,
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => DISK_FULL,
+                _ => JOURNAL_FAILED,
+            },
+            _ => JOURNAL_FAILED,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<signalbox_store::Error> for Failure {
+    fn from(e: signalbox_store::Error) -> Self {
+        Self::new(STORE_FAILED, e.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,10 +2,18 @@
 
 use crate::args::Window;
 use crate::errors::{Failure, INTERNAL, JOURNAL_DAMAGED, NOT_RUNNING, USAGE};
-use signalbox_base::Wall;
+use crate::config::model;
+use crate::identity;
+use signalbox_base::{EdgeIdentity, Text, Wall};
 use signalbox_bus::{Bus, Delivered, Filter, Local, Request, Start, Subscription};
-use std::path::Path;
+use signalbox_journal::{Layout, Mark, SharedStorage, storage::FileStorage};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// The journal's place in the data directory.
+pub const JOURNAL_DIR: &str = "journal";
+/// An empty journal says nothing at all: how long a list waits for its first word.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Events fetched at a time.
 const BATCH: usize = 512;
@@ -57,9 +65,33 @@ pub fn kinds(pattern: Option<&str>) -> Vec<String> {
     trimmed.filter(|t| !t.is_empty()).map(str::to_owned).into_iter().collect()
 }
 
-/// A reader of the journal below a data directory.
+/// Reads the journal below a data directory, beside the running edge or without it.
 pub struct History {
     subscription: Box<dyn Subscription>,
+}
+
+/// Some events, and whether these were the last there are for now.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// In order of sequence.
+    pub events: Vec<Delivered>,
+    /// Nothing more is recorded so far.
+    pub at_end: bool,
+}
+
+/// The embedded bus of a data directory's journal.
+pub fn local_bus(file: &model::File) -> Local {
+    let cluster = Text::new(&file.edge.cluster);
+    let identity = EdgeIdentity { cluster, edge: Text::from(identity::known_name(file)) };
+    let storage: SharedStorage = Arc::new(FileStorage::default());
+    let layout = layout(file);
+    let mark = Mark::file(Arc::clone(&storage), layout.watermark());
+    Local::new(identity, storage, layout, mark)
+}
+
+/// Where the journal of a configuration lies.
+pub fn layout(file: &model::File) -> Layout {
+    Layout { dir: file.edge.data_dir.join(JOURNAL_DIR), archive: file.journal.archive.clone() }
 }
 
 impl History {
@@ -67,30 +99,45 @@ impl History {
     ///
     /// # Errors
     /// There is no journal, or it is damaged.
-    pub async fn open(data_dir: &Path, tenant: Option<&str>, start: Start) -> Result<Self, Failure> {
-        let dir = data_dir.join("journal");
+    pub async fn open(file: &model::File, filter: Filter, start: Start) -> Result<Self, Failure> {
+        let dir = file.edge.data_dir.join(JOURNAL_DIR);
         if !dir.is_dir() {
             let message = format!("there is no journal in {}", dir.display());
             return Err(Failure::new(NOT_RUNNING, message).fix("name the edge's configuration with --config, or start it"));
         }
-        let bus = Local::open_dir(&dir).map_err(failure)?;
-        let mut filter = Filter::default();
-        if let Some(tenant) = tenant {
-            filter.tenants.push(tenant.into());
-        }
-        let subscription = bus.subscribe(Request { name: None, filter, start }).await.map_err(failure)?;
+        let subscription = local_bus(file).subscribe(Request { name: None, filter, start }).await.map_err(failure)?;
         Ok(Self { subscription })
     }
 
-    /// The next events; `None` when nothing came within `patience`.
+    /// The next events; waits for news where there are none yet.
     ///
     /// # Errors
     /// The journal is damaged or gone.
-    pub async fn next(&mut self, patience: Duration) -> Result<Option<Vec<Delivered>>, Failure> {
-        match tokio::time::timeout(patience, self.subscription.next_batch(BATCH)).await {
-            Ok(Ok(batch)) => Ok(Some(batch.events)),
-            Ok(Err(signalbox_bus::Error::Ended)) | Err(_) => Ok(None),
-            Ok(Err(e)) => Err(failure(e)),
+    pub async fn next(&mut self) -> Result<Read, Failure> {
+        match self.subscription.next_batch(BATCH).await {
+            Ok(batch) => {
+                let at_end = batch.progress.iter().all(|p| p.through >= p.end);
+                Ok(Read { events: batch.events, at_end })
+            }
+            Err(signalbox_bus::Error::Ended) => Ok(Read { events: Vec::new(), at_end: true }),
+            Err(e) => Err(failure(e)),
+        }
+    }
+
+    /// Everything up to the end of what is recorded now, oldest first, handed to `each`.
+    ///
+    /// # Errors
+    /// As [`History::next`], and what `each` returns.
+    pub async fn all(&mut self, mut each: impl FnMut(Delivered) -> Result<(), Failure>) -> Result<(), Failure> {
+        loop {
+            let read = match tokio::time::timeout(QUIET, self.next()).await {
+                Ok(read) => read?,
+                Err(_) => return Ok(()),
+            };
+            read.events.into_iter().try_for_each(&mut each)?;
+            if read.at_end {
+                return Ok(());
+            }
         }
     }
 }

@@ -1,9 +1,15 @@
 //! `signalbox`: an event-sourced Session Border Controller.
 
 mod args;
+mod client;
 mod config;
+mod demo;
 mod errors;
+mod history;
+mod identity;
+mod logging;
 mod render;
+mod roles;
 mod verb;
 
 use clap::Parser;

@@ -265,7 +265,6 @@ impl Check<'_> {
         }
         let secrets = [
             ("store.password_file", &file.store.password_file),
-            ("store.root_cert_file", &file.store.root_cert_file),
             ("edge.cluster_key_file", &file.edge.cluster_key_file),
         ];
         for (path, file) in secrets {

@@ -344,19 +344,16 @@ pub enum BusKind {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:FILE` (relative to `data_dir`) or `postgres://user@host/database?sslmode=verify-full`.
+    /// `sqlite:FILE` (relative to `data_dir`) or `postgres://user@host/database?sslmode=verify-full&sslrootcert=FILE`.
     pub url: String,
     /// File that holds the password; never in the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// PEM file with root certificates to trust besides the system's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root_cert_file: Option<PathBuf>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { url: "sqlite:signalbox.db".into(), password_file: None, root_cert_file: None }
+        Self { url: "sqlite:signalbox.db".into(), password_file: None }
     }
 }
 

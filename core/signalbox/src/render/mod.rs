@@ -1,8 +1,10 @@
 //! What people read: tables, times and durations for their terminal; colour only there, never as the only sign.
 
+mod event;
 mod human;
 mod table;
 
+pub use event::{Line, describe};
 pub use human::{Clock, duration, since, span_ms};
 pub use table::{Align, Table};
 

@@ -25,7 +25,7 @@ pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Fail
             }
         }
     }
-    if let Err(why) = super::open_store_once(loaded) {
+    if let Err(why) = super::runtime()?.block_on(async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) }) {
         failed += 1;
         out.line(&format!("store  {why}"))?;
     } else {

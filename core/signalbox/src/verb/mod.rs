@@ -1,28 +1,61 @@
-//! The verbs, one file each, and what they share: output and the configuration.
+//! The verbs, one file each, and what they share: output, the configuration, the store.
 
+mod backends;
+mod backup;
+mod calls;
+mod cdr;
 mod check;
+mod demo;
+mod doctor;
 mod explain;
 mod init;
 mod live;
+mod locations;
+mod log;
+mod reload;
+mod run;
 mod schema;
+mod status;
+mod stop;
+mod tail;
+mod why;
 
 use crate::args::{Cli, Verb};
-use crate::config::{self, Loaded};
-use crate::errors::Failure;
+use crate::client;
+use crate::config::{self, Effective, Loaded};
+use crate::errors::{Failure, INTERNAL};
 use crate::render::{Clock, Screen, Table};
 use clap::CommandFactory;
 use serde::Serialize;
+use signalbox_base::Wall;
+use signalbox_io::OsEntropy;
+use signalbox_store::Store;
 use std::io::Write;
 
 /// Does what the command line says.
 pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.verb {
-        Verb::Check(args) => check::run(cli, args),
+        Verb::Run(args) => run::run(cli, args),
+        Verb::Demo(args) => demo::run(cli, args),
         Verb::Init(args) => init::run(cli, args),
+        Verb::Check(args) => check::run(cli, args),
+        Verb::Reload => reload::run(cli),
+        Verb::Stop(args) => stop::run(cli, args),
+        Verb::Status => status::run(cli),
+        Verb::Tail(args) => tail::run(cli, args),
+        Verb::Locations(args) => locations::run(cli, args),
+        Verb::Calls(args) => calls::run(cli, args),
+        Verb::Cdr(args) => cdr::run(cli, args),
+        Verb::Backends(args) => backends::run(cli, args),
+        Verb::Why(args) => why::run(cli, args),
+        Verb::Backup(args) => backup::run(cli, args),
+        Verb::Restore(args) => backup::restore(cli, args),
+        Verb::Doctor(args) => doctor::run(cli, args),
         Verb::Explain(args) => explain::run(cli, args),
         Verb::Schema(args) => schema::run(cli, args),
+        Verb::Log(args) => log::run(cli, args),
         Verb::Completions { shell } => {
-            clap_complete::generate(*shell, &mut crate::args::Cli::command(), "signalbox", &mut std::io::stdout());
+            clap_complete::generate(*shell, &mut Cli::command(), "signalbox", &mut std::io::stdout());
             Ok(())
         }
     }
@@ -32,6 +65,62 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
 pub fn load_config(cli: &Cli) -> Result<Loaded, Failure> {
     let path = config::find(cli.config.as_deref())?;
     Ok(config::load(&path, std::env::vars())?)
+}
+
+/// A runtime for one command.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// The wall clock, for a command's arguments and its output.
+pub fn now() -> Wall {
+    signalbox_io::Clock::start().now().wall
+}
+
+/// 32 bytes from the operating system.
+pub fn random() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    OsEntropy::seeded().map_err(|e| Failure::new(INTERNAL, e.to_string()))?.fill(&mut bytes);
+    Ok(bytes)
+}
+
+/// Opens the store that a configuration names; its tables may not be there yet.
+pub async fn open_store(loaded: &Loaded) -> Result<Store, Failure> {
+    let file = &Effective::new(&loaded.file).file;
+    let config = signalbox_store::Config::parse(&file.store.url, file.store.password_file.as_deref(), &file.edge.data_dir)?;
+    Ok(Store::open(&config).await?)
+}
+
+/// What a list is read from: the store, brought up to date by a running edge.
+pub struct Reader {
+    /// The tables.
+    pub store: Store,
+    source: String,
+}
+
+impl Reader {
+    /// Says where the rows are from; to standard error, so that pipes see rows only.
+    pub fn footnote(&self, out: &Out) -> Result<(), Failure> {
+        if !out.json && out.screen.width != usize::MAX {
+            writeln!(std::io::stderr(), "{}", out.screen.paint(2, &format!("({})", self.source)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the store for reading; a running edge is first waited for until its tables hold what it has recorded by now.
+pub fn reading(cli: &Cli, read: impl AsyncFnOnce(&Reader) -> Result<(), Failure>) -> Result<(), Failure> {
+    let loaded = load_config(cli)?;
+    runtime()?.block_on(async {
+        let store = open_store(&loaded).await?;
+        let source = match client::settled(&loaded.file).await {
+            Some(lag) if lag > 0 => format!("store {}; its tables are {lag} events behind the running edge", loaded.file.store.url),
+            Some(_) => format!("store {}, up to date with the running edge", loaded.file.store.url),
+            None => format!("store {}; no edge is running here", loaded.file.store.url),
+        };
+        store.migrate().await?;
+        read(&Reader { store, source }).await
+    })
 }
 
 /// Standard output as the command line wants it.

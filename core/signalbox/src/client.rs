@@ -1,0 +1,77 @@
+//! Asking the running edge by its admin socket.
+
+use crate::args::Cli;
+use crate::config::model;
+use crate::errors::{Failure, INTERNAL, NO_RIGHT, NOT_RUNNING, REFUSED};
+use crate::verb::load_config;
+use serde_json::Value;
+use signalbox_edge::admin::{AskError, Request, Wish, ask as ask_socket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The socket's name in the data directory.
+const SOCKET: &str = "admin.sock";
+/// How long a list waits for the tables to hold what the edge had recorded when it was asked for.
+const SETTLE_TRIES: u32 = 40;
+const SETTLE_PAUSE: Duration = Duration::from_millis(25);
+
+/// Where the socket of a configuration is.
+pub fn socket(file: &model::File) -> PathBuf {
+    file.edge.data_dir.join(SOCKET)
+}
+
+/// Asks the edge that the command line's configuration names.
+///
+/// # Errors
+/// Nobody answers, no right, or the edge's own refusal.
+pub fn ask(cli: &Cli, request: &Request) -> Result<Value, Failure> {
+    Ok(ask_socket(&socket(&load_config(cli)?.file), request)?)
+}
+
+/// The same for requests that are answered by a line.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_line(cli: &Cli, request: &Request) -> Result<String, Failure> {
+    let answer = ask(cli, request)?;
+    Ok(answer.get("message").and_then(Value::as_str).map_or_else(|| answer.to_string(), str::to_owned))
+}
+
+/// An operator's wish for a backend.
+pub fn backend(name: &str, wish: Wish) -> Request {
+    Request::Backend { name: name.to_owned(), wish }
+}
+
+/// Waits until the tables hold what the running edge has recorded by now; how many events they are behind when
+/// patience ends, `None` when no edge runs.
+pub async fn settled(file: &model::File) -> Option<u64> {
+    let path = socket(file);
+    let status = || ask_socket(&path, &Request::Status {}).ok();
+    let wanted = status()?.get("sequence").and_then(Value::as_u64)?;
+    let mut behind = 0;
+    for _ in 0..SETTLE_TRIES {
+        let components = status()?;
+        let positions = components.get("components")?.as_array()?.iter().filter(|c| {
+            c.get("name").and_then(Value::as_str).is_some_and(|n| n.starts_with(crate::roles::PROJECTION))
+        });
+        let lowest = positions.map(|c| c.get("position").and_then(Value::as_u64).unwrap_or(0)).min();
+        behind = wanted.saturating_sub(lowest.unwrap_or(wanted));
+        if behind == 0 {
+            break;
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
+    Some(behind)
+}
+
+impl From<AskError> for Failure {
+    fn from(e: AskError) -> Self {
+        let code = match &e {
+            AskError::NotRunning(_) => NOT_RUNNING,
+            AskError::Forbidden(_) => NO_RIGHT,
+            AskError::Refused(_) => REFUSED,
+            AskError::Broken(_) => INTERNAL,
+        };
+        Self::new(code, e.to_string())
+    }
+}

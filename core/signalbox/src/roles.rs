@@ -1,0 +1,257 @@
+//! The roles of one process: the edge, and the projections that fold its journal into the store.
+//!
+//! SIP never waits for the store: a database that is away is waited for with growing pauses, seen in `/health` and
+//! metrics, while calls go on.
+
+use crate::config::{Effective, Keys, Loaded, diff, effective_json, load, sha256_hex};
+use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY};
+use crate::identity;
+use crate::logging::LevelHandle;
+use signalbox_base::{EventSeq, Text};
+use signalbox_bus::{Bus, Local};
+use signalbox_edge::{
+    Component, ComponentState, Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError,
+};
+use signalbox_io::{Clock, OsEntropy};
+use signalbox_journal::{GroupCommit, MaxSize, Sink};
+use signalbox_projections::{Config as RunnerConfig, Runner, StatusHandle, all, sink_name};
+use signalbox_store::Store;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// What projections' components are called, before their names.
+pub const PROJECTION: &str = "projection ";
+/// First and longest pause between attempts to reach the store.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// Everything that runs.
+pub struct Running {
+    /// The edge.
+    pub edge: EdgeHandle,
+    stop_projections: watch::Sender<bool>,
+    projections: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Stops the edge (calls may finish until the deadline), then lets the projections catch up, for a moment.
+    ///
+    /// # Errors
+    /// The edge failed on its way.
+    pub async fn stop(self, deadline: Duration, actor: &str) -> Result<signalbox_edge::End, Failure> {
+        let report = self.edge.stop(deadline, Text::new(actor)).await;
+        self.stop_projections.send_replace(true);
+        // A database that does not answer must not keep the process: the journal has everything.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.projections).await;
+        report.map(signalbox_edge::End::Stopped).map_err(|fatal| fatal_failure(&fatal))
+    }
+}
+
+/// Starts the edge and the projections of a configuration.
+///
+/// # Errors
+/// What a person must mend first; nothing is served then. A store that is away is no error.
+pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Result<Running, Failure> {
+    let effective = Effective::new(&loaded.file);
+    let mut entropy = OsEntropy::seeded().map_err(|e| Failure::new(INTERNAL, e.to_string()))?;
+    let keys = identity::prepare(&effective, &mut entropy)?;
+    let settings = Arc::new(effective.settings(&keys)?);
+    let store = store_config(&loaded)?;
+    let statuses = Statuses::default();
+    let config = edge_config(&loaded, settings, &effective);
+    let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path.clone());
+    let components = statuses.clone();
+    let hooks = Hooks {
+        reload: Arc::new(move || reload(&path, &keys, &current)),
+        log_level: Arc::new(move |wanted| match &level {
+            Some(handle) => handle.set(wanted),
+            None => Err("this process has a fixed log level".to_owned()),
+        }),
+        components: Arc::new(move || components.report()),
+    };
+    let edge = Edge::start(config, hooks, runtime)?;
+    let journal = edge.journal();
+    let bus = Local::new(edge.settings().identity.clone(), journal.storage(), journal.layout().clone(), journal.mark());
+    let (stop_projections, stop) = watch::channel(false);
+    let holder = format!("{} pid {}", edge.settings().identity, std::process::id());
+    let projections = runtime.spawn(project(store, Arc::new(bus), holder, statuses, stop));
+    Ok(Running { edge, stop_projections, projections })
+}
+
+fn store_config(loaded: &Loaded) -> Result<signalbox_store::Config, Failure> {
+    let file = &loaded.file;
+    Ok(signalbox_store::Config::parse(&file.store.url, file.store.password_file.as_deref(), &file.edge.data_dir)?)
+}
+
+fn edge_config(loaded: &Loaded, settings: Arc<signalbox_engine::Settings>, effective: &Effective) -> EdgeConfig {
+    let file = &effective.file;
+    let mut config = EdgeConfig::new(settings, &file.edge.data_dir, in_force(file));
+    let journal = &mut config.journal;
+    if let crate::config::value::Size::Bytes(bytes) = file.journal.segment_size {
+        journal.segment_size = bytes;
+    }
+    journal.retain = file.journal.retain.0;
+    journal.max_size = match file.journal.max_size {
+        crate::config::value::Size::Bytes(bytes) => MaxSize::Bytes(bytes),
+        crate::config::value::Size::Percent(percent) => MaxSize::Percent(percent),
+    };
+    journal.archive = file.journal.archive.clone();
+    journal.sinks = all().iter().map(|p| Sink::local(&sink_name(p.as_ref()))).collect();
+    config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
+    config.admin_listen = loaded.file.admin.listen.parse().ok();
+    config
+}
+
+fn in_force(file: &crate::config::model::File) -> InForce {
+    let text = effective_json(file).to_string();
+    InForce { sha256: Text::from(sha256_hex(text.as_bytes())), effective: Text::from(text) }
+}
+
+/// Loads the file again; the settings in force stay as they are when it has errors.
+fn reload(path: &std::path::Path, keys: &Keys, current: &Mutex<crate::config::model::File>) -> Result<Reloaded, Vec<String>> {
+    let loaded = load(path, std::env::vars()).map_err(|p| p.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let effective = Effective::new(&loaded.file);
+    let settings = effective.settings(keys).map_err(|p| vec![p.to_string()])?;
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    let old = effective_json(&Effective::new(&current).file);
+    let changes = diff(&old, &effective_json(&effective.file));
+    let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "log.format"];
+    if let Some(change) = changes.iter().find(|c| fixed.iter().any(|f| c.starts_with(f))) {
+        return Err(vec![format!("{change}: this takes effect with a restart only; set it back, or restart")]);
+    }
+    *current = loaded.file;
+    Ok(Reloaded {
+        settings: Arc::new(settings),
+        in_force: in_force(&effective.file),
+        diff: changes.into_iter().map(Text::from).collect(),
+    })
+}
+
+/// What the projections report, before and after they run.
+#[derive(Clone, Default)]
+struct Statuses(Arc<Mutex<(Option<String>, Vec<StatusHandle>)>>);
+
+impl Statuses {
+    fn trouble(&self, why: Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = why;
+    }
+
+    fn running(&self, handles: Vec<StatusHandle>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (None, handles);
+    }
+
+    fn report(&self) -> Vec<Component> {
+        let (trouble, handles) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Clock::start().now().wall;
+        let store = Component {
+            name: "store".to_owned(),
+            state: if trouble.is_none() { ComponentState::Up } else { ComponentState::Down },
+            lag_seconds: None,
+            position: None,
+            detail: trouble,
+            blocks_ready: false,
+        };
+        let projections = handles.iter().map(|handle| {
+            let status = handle.get();
+            let parked = (status.parked > 0).then(|| format!("{} aggregate(s) parked", status.parked));
+            let held = (!status.held.is_empty()).then(|| format!("{} domain(s) held", status.held.len()));
+            let well = status.fault.is_none() && status.held.is_empty();
+            Component {
+                name: format!("{PROJECTION}{}", status.projection),
+                state: if well { ComponentState::Up } else { ComponentState::Degraded },
+                lag_seconds: Some(status.lag_seconds(now)),
+                position: Some(EventSeq(status.sources.values().map(|s| s.through).max().unwrap_or(0))),
+                detail: status.fault.clone().or(held).or(parked),
+                blocks_ready: false,
+            }
+        });
+        std::iter::once(store).chain(projections).collect()
+    }
+}
+
+/// Opens the store, however long that takes, and runs every projection until told to stop.
+async fn project(
+    config: signalbox_store::Config,
+    bus: Arc<dyn Bus>,
+    holder: String,
+    statuses: Statuses,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Some(store) = connect(&config, &statuses, &mut stop).await else { return };
+    let runners: Vec<Runner> = all()
+        .into_iter()
+        .map(|p| Runner::new(p, Arc::clone(&bus), store.clone(), RunnerConfig { holder: holder.clone(), ..RunnerConfig::default() }))
+        .collect();
+    statuses.running(runners.iter().map(Runner::status).collect());
+    let mut tasks = tokio::task::JoinSet::new();
+    for runner in runners {
+        tasks.spawn(runner.run(stop.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(stopped)) => {
+                tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
+                statuses.trouble(Some(stopped.to_string()));
+            }
+            Err(panic) => tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not"),
+        }
+    }
+}
+
+async fn connect(config: &signalbox_store::Config, statuses: &Statuses, stop: &mut watch::Receiver<bool>) -> Option<Store> {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let opened = async {
+            let store = Store::open(config).await?;
+            store.migrate().await?;
+            Ok::<_, signalbox_store::Error>(store)
+        };
+        match opened.await {
+            Ok(store) => {
+                statuses.trouble(None);
+                return Some(store);
+            }
+            Err(error) => {
+                if pause == RETRY_FIRST {
+                    tracing::warn!(%error, store = config.url(), "the store is away; calls go on, tables catch up later");
+                }
+                statuses.trouble(Some(error.to_string()));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_LONGEST),
+            _ = stop.changed() => return None,
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(e: StartError) -> Self {
+        let text = e.to_string();
+        let by_kind = |kind: std::io::ErrorKind| match kind {
+            std::io::ErrorKind::AddrInUse => PORT_BUSY,
+            std::io::ErrorKind::PermissionDenied => NO_RIGHT,
+            std::io::ErrorKind::AddrNotAvailable => NO_ADDRESS,
+            _ => INTERNAL,
+        };
+        match e {
+            StartError::Journal(e) => e.into(),
+            StartError::Fold { .. } => Self::new(JOURNAL_FAILED, text),
+            StartError::Bind(bind) => Self::new(by_kind(bind.kind()), text),
+            StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => Self::new(by_kind(cause.kind()), text),
+            StartError::Transport(_) | StartError::System(_) | StartError::Thread(_) => Self::new(INTERNAL, text),
+        }
+    }
+}
+
+/// An edge that stopped by itself.
+pub fn fatal_failure(fatal: &Fatal) -> Failure {
+    let code = match fatal {
+        Fatal::Journal(_) | Fatal::Stalled(_) => JOURNAL_FAILED,
+        Fatal::System(_) | Fatal::Panic(_) => INTERNAL,
+    };
+    Failure::new(code, fatal.to_string())
+}

@@ -1,0 +1,43 @@
+//! `signalbox calls`: calls in progress, now or at a moment.
+
+use super::{Out, now, reading};
+use crate::args::{CallsArgs, Cli};
+use crate::errors::Failure;
+use crate::history::moment;
+use crate::render::{Align, Table, duration};
+use signalbox_base::Wall;
+use signalbox_projections::queries;
+
+/// Prints the calls.
+pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
+    let out = Out::new(cli);
+    let at = moment(args.at.as_deref(), "--at")?;
+    let tenant = args.tenant.as_deref();
+    reading(cli, async |reader| {
+        let up = queries::calls(&reader.store, tenant).await?;
+        let up: Vec<_> = up.into_iter().filter(|c| at.is_none_or(|at| c.invited_at <= at.0)).collect();
+        let ended = match at {
+            Some(at) => queries::calls_ended_since(&reader.store, tenant, at).await?,
+            None => Vec::new(),
+        };
+        if out.json {
+            up.iter().try_for_each(|row| out.object(row))?;
+            return ended.iter().try_for_each(|row| out.object(row));
+        }
+        let columns = ["CALL", "TENANT", "FROM", "TO", "STATE", "FOR", "SIDE", "VIA", "CODECS"];
+        let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+        let moment = at.unwrap_or_else(now);
+        for c in up {
+            let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
+            let state = if c.held_by.is_some() { format!("{}, held", c.state) } else { c.state };
+            table.row(vec![c.call_uid, c.tenant, c.caller, c.callee, state, duration(moment.since(since)), c.side, c.egress_peer.unwrap_or_default(), c.codecs]);
+        }
+        for c in ended {
+            let state = if c.answered_at.is_some_and(|a| a <= moment.0) { "answered" } else { "inviting" };
+            let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
+            table.row(vec![c.call_uid, c.tenant, c.caller, c.callee, state.into(), duration(moment.since(since)), c.side, c.egress_peer.unwrap_or_default(), c.codecs]);
+        }
+        if table.is_empty() { out.line("no call is up")? } else { out.table(&table)? }
+        reader.footnote(&out)
+    })
+}
