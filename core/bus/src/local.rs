@@ -195,9 +195,13 @@ impl Feed {
             let ended = self.writer_gone();
             let before = self.reader.position();
             let chunk = self.read();
-            let failed = chunk.is_err();
             let moved = self.reader.position() > before;
-            if (moved || failed) && self.chunks.blocking_send(chunk).is_err() || failed {
+            let news = moved || chunk.as_ref().map_or(true, |batch| !batch.gaps.is_empty());
+            let failed = chunk.is_err();
+            if news && self.chunks.blocking_send(chunk).is_err() {
+                return;
+            }
+            if failed {
                 return;
             }
             if moved {

@@ -71,19 +71,14 @@ impl Postgres {
         }
         // Polled in order, so they are sent in order; the first fault is the one that broke the transaction, later
         // ones only say that it is broken. A guard stands before what it guards: when it fails, all is rolled back.
-        let sent = statements.iter().enumerate().map(|(at, statement)| {
-            let (transaction, prepared) = (&transaction, &texts[&*statement.sql]);
-            async move {
-                let params = parameters(&statement.params);
-                let count =
-                    transaction.execute(prepared, &params).await.map_err(|e| Error::from(e).at(at))?;
-                if statement.must_touch.is_some_and(|wanted| wanted != count) {
-                    return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
-                }
-                Ok(count)
+        let mut touched = Vec::with_capacity(statements.len());
+        for chunk in statements.chunks(PIPELINE) {
+            let mut sent = Vec::with_capacity(chunk.len());
+            for (at, statement) in chunk.iter().enumerate() {
+                sent.push(execute(&transaction, &texts[&*statement.sql], statement, touched.len() + at));
             }
-        });
-        let touched = in_chunks(sent).await?;
+            touched.extend(try_join_all(sent).await?);
+        }
         transaction.commit().await?;
         Ok(touched)
     }
@@ -92,16 +87,18 @@ impl Postgres {
 /// Statements in flight at once: enough to hide the line's delay, small enough to poll cheaply.
 const PIPELINE: usize = 64;
 
-async fn in_chunks<F>(statements: impl Iterator<Item = F>) -> Result<Vec<u64>, Error>
-where
-    F: Future<Output = Result<u64, Error>>,
-{
-    let mut touched = Vec::new();
-    let mut statements = statements.peekable();
-    while statements.peek().is_some() {
-        touched.extend(try_join_all(statements.by_ref().take(PIPELINE)).await?);
+async fn execute(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    prepared: &tokio_postgres::Statement,
+    statement: &Statement,
+    at: usize,
+) -> Result<u64, Error> {
+    let params = parameters(&statement.params);
+    let count = transaction.execute(prepared, &params).await.map_err(|error| Error::from(error).at(at))?;
+    if statement.must_touch.is_some_and(|wanted| wanted != count) {
+        return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
     }
-    Ok(touched)
+    Ok(count)
 }
 
 fn parameters(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {

@@ -1,0 +1,159 @@
+//! The embedded bus, beside the journal's writer and as another process sees it.
+
+use crate::conformance::{New, Provider, promises};
+use signalbox_base::{EdgeIdentity, EventSeq, Wall};
+use signalbox_bus::{Bus, Error, Filter, Local, Request, Start};
+use signalbox_journal::storage::{FileStorage, SharedStorage};
+use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+struct Edge {
+    dir: TempDir,
+    storage: SharedStorage,
+    writer: Writer,
+}
+
+impl Edge {
+    fn identity() -> EdgeIdentity {
+        EdgeIdentity { cluster: "test".into(), edge: "edge-1".into() }
+    }
+
+    fn bus_with(&self, mark: Mark) -> Arc<dyn Bus> {
+        Arc::new(Local::new(Self::identity(), Arc::clone(&self.storage), Layout::new(self.dir.path()), mark))
+    }
+
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage: SharedStorage = Arc::new(FileStorage);
+        let mut config = Config::new(dir.path());
+        config.segment_size = 64 * 1024;
+        let opened = Journal::open(Arc::clone(&storage), config, &Self::identity(), Wall(1), [7; 32]);
+        Self { dir, storage, writer: opened.unwrap().0 }
+    }
+
+    fn write(&mut self, events: &[New]) {
+        for event in events {
+            let record = NewRecord {
+                expect_seq: None,
+                wall: Wall(event.at),
+                recorded: Wall(event.at),
+                kind: event.kind,
+                tenant: event.tenant,
+                subject: event.subject,
+                correlation: "",
+                causation: EventSeq(0),
+                data: b"{}",
+                private: b"secret",
+            };
+            self.writer.append(&record).unwrap();
+        }
+        self.writer.commit(Wall(1_000)).unwrap();
+    }
+}
+
+struct Beside(Edge);
+
+impl Provider for Beside {
+    fn new() -> Self {
+        Self(Edge::start())
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        self.0.bus_with(self.0.writer.mark())
+    }
+
+    fn publish(&mut self, events: &[New]) {
+        self.0.write(events);
+    }
+}
+
+struct Apart(Edge);
+
+impl Provider for Apart {
+    fn new() -> Self {
+        Self(Edge::start())
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        let mark = self.0.dir.path().join("watermark");
+        self.0.bus_with(Mark::file(Arc::clone(&self.0.storage), mark))
+    }
+
+    fn publish(&mut self, events: &[New]) {
+        self.0.write(events);
+    }
+}
+
+mod beside_the_writer {
+    super::promises!(super::Beside);
+}
+
+mod in_another_process {
+    super::promises!(super::Apart);
+}
+
+const CALL: New = New { kind: "call.attempted.v1", tenant: "acme", subject: "c_1", at: 10 };
+
+fn from_start() -> Request {
+    Request { name: None, filter: Filter::default(), start: Start::Beginning }
+}
+
+#[tokio::test]
+async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
+    let mut edge = Beside::new();
+    edge.publish(&[CALL]);
+    let record = NewRecord {
+        expect_seq: None,
+        wall: Wall(1),
+        recorded: Wall(1),
+        kind: "call.routed.v1",
+        tenant: "acme",
+        subject: "c_1",
+        correlation: "",
+        causation: EventSeq(1),
+        data: b"{}",
+        private: b"",
+    };
+    edge.0.writer.append(&record).unwrap();
+    let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
+    let first = subscription.next_batch(10).await.unwrap();
+    assert_eq!((first.events.len(), first.progress[0].end), (1, EventSeq(1)));
+    edge.0.writer.commit(Wall(2)).unwrap();
+    let second = subscription.next_batch(10).await.unwrap();
+    assert_eq!(second.events[0].causation, EventSeq(1));
+}
+
+#[tokio::test]
+async fn given_a_writer_that_ends_when_everything_is_read_then_the_bus_ends() {
+    let mut edge = Beside::new();
+    edge.publish(&[CALL; 3]);
+    let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
+    drop(edge.0.writer);
+    assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
+    assert_eq!(subscription.next_batch(10).await, Err(Error::Ended));
+}
+
+#[tokio::test]
+async fn given_a_journal_with_a_new_id_when_read_on_then_both_sources_are_told_apart() {
+    let mut edge = Beside::new();
+    edge.publish(&[CALL; 2]);
+    edge.0.writer.fork_identity(Wall(5), [9; 10]).unwrap();
+    edge.publish(&[CALL; 2]);
+    let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
+    let mut events = Vec::new();
+    while events.len() < 4 {
+        events.extend(subscription.next_batch(10).await.unwrap().events);
+    }
+    let numbers: Vec<u64> = events.iter().map(|event| event.seq.0).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(events[0].source, events[1].source);
+    assert_ne!(events[1].source, events[2].source);
+    // Who knew only the old id reads all again; who has read of the new one goes on behind it.
+    for (known, first) in [(&events[1], 1), (&events[2], 4)] {
+        let after = Start::After(vec![((*known.source).clone(), known.seq)]);
+        let request = Request { start: after, ..from_start() };
+        let mut again = edge.bus().subscribe(request).await.unwrap();
+        assert_eq!(again.next_batch(10).await.unwrap().events[0].seq, EventSeq(first));
+    }
+}
