@@ -8,7 +8,7 @@ use std::path::Path;
 /// zstd level: history is written once and read seldom.
 const LEVEL: i32 = 3;
 /// An archived segment larger than this when expanded is refused (the largest `segment_size`).
-const EXPANDED_BYTES_MAX: usize = 1 << 30;
+const EXPANDED_BYTES_MAX: u64 = 1 << 30;
 
 /// Writes `bytes` compressed to `path`, durable, and verifies what it wrote.
 pub(crate) fn store(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -25,14 +25,14 @@ pub(crate) fn store(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<
 /// The segment in the archive file `path`; `None` when there is no such file.
 pub(crate) fn expand(storage: &dyn Storage, path: &Path) -> Result<Option<Vec<u8>>> {
     let Some(packed) = read_small(storage, path)? else { return Ok(None) };
-    let claimed = zstd::bulk::Decompressor::upper_bound(&packed).unwrap_or(0);
-    if claimed > EXPANDED_BYTES_MAX {
-        return Err(Error::damaged(path, 0, "the archived segment claims more than 1 GiB"));
+    let broken = |e: io::Error| Error::damaged(path, 0, format!("the archived segment does not expand: {e}"));
+    let decoder = zstd::stream::read::Decoder::new(packed.as_slice()).map_err(broken)?;
+    let mut bytes = Vec::new();
+    decoder.take(EXPANDED_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 > EXPANDED_BYTES_MAX {
+        return Err(Error::damaged(path, 0, "the archived segment is larger than 1 GiB"));
     }
-    match zstd::bulk::decompress(&packed, claimed) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) => Err(Error::damaged(path, 0, format!("the archived segment does not expand: {e}"))),
-    }
+    Ok(Some(bytes))
 }
 
 /// The first `len` bytes of the segment in the archive file `path`, without expanding the rest; `None` when there
