@@ -9,6 +9,7 @@ use crate::archive::StoredRead;
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::keeper::hex;
+use crate::recovery;
 use crate::segment::{self, Found, Segment};
 use crate::storage::{OpenMode, SharedStorage, StoredFile, list_or_empty, read_small, write_full};
 use crate::watermark::Mark;
@@ -158,12 +159,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn segments(&mut self, storage: &SharedStorage, layout: &Layout) -> Result<()> {
-        // At rest the batches themselves say where the journal ends; beside a writer the watermark does.
-        let at_rest = storage.list(&layout.dir).is_ok() && crate::lock(storage, layout).is_ok();
-        let durable = match at_rest {
-            true => EventSeq(u64::MAX),
-            false => Mark::file(SharedStorage::clone(storage), layout.watermark()).durable()?,
-        };
+        let durable = durable_end(storage, layout)?;
         for first in segment::list(&**storage, &layout.dir)? {
             // Retention may remove the oldest segments meanwhile; what is left is still one piece.
             let Some(segment) = Segment::open(&**storage, layout, first)? else { continue };
@@ -184,11 +180,7 @@ impl<W: Write> Packer<'_, W> {
             match scan.next()? {
                 Found::Batch(header) if header.last() <= durable => bytes.extend_from_slice(scan.batch()),
                 Found::Batch(_) | Found::End => break,
-                Found::Bad(damage) => match scan.later_good_batch()? {
-                    // At rest a torn tail is left out; beside a writer nothing durable is torn.
-                    None if durable.0 == u64::MAX => break,
-                    _ => return Err(Error::Damaged(damage)),
-                },
+                Found::Bad(damage) => return Err(Error::Damaged(damage)),
             }
             self.manifest.last = EventSeq(scan.expected().0 - 1);
         }
@@ -214,6 +206,19 @@ impl<W: Write> Packer<'_, W> {
         let packed = Packed { bytes: len, sha256: hex(&hashing.hash.finalize()) };
         self.manifest.files.insert(name.to_owned(), packed);
         Ok(())
+    }
+}
+
+/// Where the journal ends: beside a writer the watermark says it, at rest the batches themselves.
+fn durable_end(storage: &SharedStorage, layout: &Layout) -> Result<EventSeq> {
+    // The lock is held only for this look, so that an edge that starts meanwhile is hardly ever refused.
+    match crate::lock(storage, layout) {
+        Ok(_lock) => {
+            let tail = recovery::examine(&**storage, layout, None)?;
+            Ok(tail.map_or(EventSeq(0), |t| EventSeq(t.next.0 - 1)))
+        }
+        Err(Error::Locked { .. }) => Mark::file(SharedStorage::clone(storage), layout.watermark()).durable(),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::config::{Layout, legal_sink};
 use crate::error::{Error, Result};
 use crate::format::{put, u32_at, u64_at, wall_at};
+use crate::reader::{Reader, Start};
 use crate::storage::{Lock, SharedStorage, Storage, Wait, list_or_empty, read_small, replace};
 use crate::watermark::Mark;
 use signalbox_base::{EventSeq, Wall};
@@ -51,6 +52,8 @@ pub struct Lag {
     pub seq: EventSeq,
     /// Durable events it has not taken over.
     pub events: u64,
+    /// When the oldest of them was journalled: the lag in time is now minus this.
+    pub since: Option<Wall>,
 }
 
 /// All cursors of one journal.
@@ -130,8 +133,25 @@ impl Cursors {
     /// As [`Cursors::get`].
     pub fn lag(&self) -> Result<Vec<Lag>> {
         let durable = self.mark.durable()?;
-        let lag = |c: Cursor| Lag { events: durable.0.saturating_sub(c.seq.0), sink: c.sink, seq: c.seq };
-        Ok(self.list()?.into_iter().map(lag).collect())
+        let lag = |cursor: Cursor| {
+            let events = durable.0.saturating_sub(cursor.seq.0);
+            let since = if events == 0 { None } else { self.recorded_at(cursor.seq.next())? };
+            Ok(Lag { sink: cursor.sink, seq: cursor.seq, events, since })
+        };
+        self.list()?.into_iter().map(lag).collect()
+    }
+
+    /// When the first event from `seq` on that is still there was journalled.
+    fn recorded_at(&self, seq: EventSeq) -> Result<Option<Wall>> {
+        let (storage, layout) = (SharedStorage::clone(&self.storage), self.layout.clone());
+        let mut reader = Reader::open(storage, layout, self.mark.clone(), Start::Seq(seq))?;
+        loop {
+            match reader.next() {
+                Ok(record) => return Ok(record.map(|r| r.recorded)),
+                Err(Error::Gap(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn check_durable(&self, at: EventSeq) -> Result<()> {

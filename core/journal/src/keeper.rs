@@ -4,9 +4,9 @@
 //! driven by `turn(now)` (a few times a second is plenty) and returns facts for its caller to record as events.
 
 use crate::archive;
-use crate::config::{Config, Layout};
+use crate::config::{Config, Layout, sequence_of};
 use crate::cursors::Cursors;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::retention::{self, Limits, Overrun, Position, Pressure, Room, plan, pressure};
 use crate::segment::{self, Found, Segment};
 use crate::snapshot;
@@ -26,6 +26,8 @@ pub enum Fact {
     Overrun(Overrun),
     /// The pressure changed.
     Pressure(Pressure),
+    /// A complete segment is damaged; told once a run. It is not sealed, and it and later ones are kept.
+    Damaged(Damage),
 }
 
 /// A complete segment.
@@ -50,6 +52,10 @@ pub struct Keeper {
     cursors: Cursors,
     /// Digests computed but not confirmed yet.
     unconfirmed: Vec<Sealed>,
+    /// Segments known to be damaged.
+    damaged: Vec<EventSeq>,
+    /// Facts not handed out yet: a turn that fails halfway loses none.
+    facts: Vec<Fact>,
     pressure: Pressure,
 }
 
@@ -61,22 +67,31 @@ impl Keeper {
         cursors: Cursors,
     ) -> Self {
         let layout = config.layout();
-        let pressure = Pressure::Normal;
-        Self { storage, config, layout, spares, cursors, unconfirmed: Vec::new(), pressure }
+        Self {
+            storage,
+            config,
+            layout,
+            spares,
+            cursors,
+            unconfirmed: Vec::new(),
+            damaged: Vec::new(),
+            facts: Vec::new(),
+            pressure: Pressure::Normal,
+        }
     }
 
-    /// One round: refill the reserve, seal, retire, judge the pressure.
+    /// One round: seal, retire, refill the reserve, judge the pressure.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Damaged`]; the next turn tries again. A full disk is no error but pressure.
+    /// [`Error::Io`]; the next turn tries again and also returns the facts of this one. A full disk is no error but
+    /// pressure, a damaged segment a fact.
     pub fn turn(&mut self, now: Wall) -> Result<Vec<Fact>> {
-        let mut facts = Vec::new();
         let space =
             self.storage.space(&self.layout.dir).map_err(Error::io("ask for room on", &self.layout.dir))?;
         let max_size = self.config.max_size.bytes(space.total);
         let firsts = segment::list(&*self.storage, &self.layout.dir)?;
-        self.seal(&firsts, &mut facts)?;
-        let used = self.retire(now, &firsts, max_size, &mut facts)?;
+        self.seal(&firsts)?;
+        let used = self.retire(now, &firsts, max_size)?;
         self.spares.refill(&self.storage, &self.config)?;
         let room = Room {
             spares: self.spares.count(),
@@ -88,9 +103,9 @@ impl Keeper {
         let pressure = pressure(&room);
         if pressure != self.pressure {
             self.pressure = pressure;
-            facts.push(Fact::Pressure(pressure));
+            self.facts.push(Fact::Pressure(pressure));
         }
-        Ok(facts)
+        Ok(std::mem::take(&mut self.facts))
     }
 
     /// How tight the disk was at the last turn.
@@ -112,16 +127,24 @@ impl Keeper {
     }
 
     /// Gives every segment but the last a digest.
-    fn seal(&mut self, firsts: &[EventSeq], facts: &mut Vec<Fact>) -> Result<()> {
+    fn seal(&mut self, firsts: &[EventSeq]) -> Result<()> {
         for pair in firsts.windows(2) {
             let (first, next) = (pair[0], pair[1]);
-            let known = self.unconfirmed.iter().any(|s| s.first == first);
+            let known = self.unconfirmed.iter().any(|s| s.first == first) || self.damaged.contains(&first);
             if known || read_small(&*self.storage, &self.layout.digest(first))?.is_some() {
                 continue;
             }
-            let sealed = self.digest(first, next)?;
-            self.unconfirmed.push(sealed.clone());
-            facts.push(Fact::Sealed(sealed));
+            match self.digest(first, next) {
+                Ok(sealed) => {
+                    self.unconfirmed.push(sealed.clone());
+                    self.facts.push(Fact::Sealed(sealed));
+                }
+                Err(Error::Damaged(damage)) => {
+                    self.damaged.push(first);
+                    self.facts.push(Fact::Damaged(damage));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -153,7 +176,7 @@ impl Keeper {
     }
 
     /// Removes or archives what retention says; returns the bytes the journal takes afterwards.
-    fn retire(&self, now: Wall, firsts: &[EventSeq], max_size: u64, facts: &mut Vec<Fact>) -> Result<u64> {
+    fn retire(&mut self, now: Wall, firsts: &[EventSeq], max_size: u64) -> Result<u64> {
         let entries = list_or_empty(&*self.storage, &self.layout.dir)?;
         let used = entries.iter().map(|e| e.len).sum();
         let sealed = self.sealed_segments(firsts)?;
@@ -163,13 +186,20 @@ impl Keeper {
             snapshot_floor: snapshot::floor(&*self.storage, &self.layout)?,
         };
         let plan = plan(now, &sealed, &self.positions()?, &limits, used);
+        self.facts.extend(plan.overruns.into_iter().map(Fact::Overrun));
         for first in &plan.remove {
             self.remove(*first)?;
         }
         if !plan.remove.is_empty() {
             self.storage.sync_dir(&self.layout.dir).map_err(Error::io("sync", &self.layout.dir))?;
         }
-        facts.extend(plan.overruns.into_iter().map(Fact::Overrun));
+        // A digest whose segment went just before a crash.
+        for orphan in entries.iter().filter_map(|e| sequence_of(&e.name, ".sha256")) {
+            if !firsts.contains(&orphan) {
+                let digest = self.layout.digest(orphan);
+                self.storage.remove(&digest).map_err(Error::io("remove", &digest))?;
+            }
+        }
         Ok(plan.used)
     }
 

@@ -105,13 +105,7 @@ impl Writer {
         self.queue.drop_first(done);
         match outcome {
             Ok(()) => Ok(self.watermark.get()),
-            Err(error) => {
-                if !matches!(error, Error::Full { .. }) {
-                    self.poisoned = true;
-                    self.watermark.stop();
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -129,10 +123,7 @@ impl Writer {
         let continues = if self.current_is_empty() { old.continues } else { Some(old.journal) };
         match self.roll_over(id, continues, 0, now) {
             Ok(()) => Ok(id),
-            Err(error) => {
-                self.poisoned |= !matches!(error, Error::Full { .. });
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -223,6 +214,15 @@ impl Writer {
             seed,
             _lock: lock,
         })
+    }
+
+    /// Everything but a full disk ends this writer.
+    fn failed(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::Full { .. }) {
+            self.poisoned = true;
+            self.watermark.stop();
+        }
+        error
     }
 
     fn next_in_domain(&mut self, domain: &str) -> Result<u64> {

@@ -90,6 +90,25 @@ fn an_edited_sealed_segment_is_noticed_even_with_right_crcs() {
 }
 
 #[test]
+fn a_damaged_segment_is_told_once_and_kept_with_all_after_it() {
+    let (disk, storage) = faulty(0);
+    let config = Config { retain: Duration::ZERO, ..generous() };
+    let (mut writer, _) = open_at(&storage, &config, 1).unwrap();
+    fill(&mut writer, 120);
+    let second = segments(&storage)[1].clone();
+    disk.corrupt(&Path::new("/j").join(&second), 5_000, |byte| byte ^ 1);
+    let mut keeper = writer.keeper();
+    let facts = keeper.turn(T).unwrap();
+    let damaged: Vec<_> =
+        facts.iter().filter(|f| matches!(f, Fact::Damaged(d) if d.offset >= 4096)).collect();
+    assert_eq!(damaged.len(), 1, "{facts:?}");
+    confirm_all(&mut keeper, &facts);
+    assert_eq!(keeper.turn(T).unwrap(), []);
+    assert_eq!(segments(&storage)[0], second);
+    assert_eq!(keeper.pressure(), Pressure::Normal);
+}
+
+#[test]
 fn old_segments_go_when_every_sink_is_past_them() {
     let (_, storage) = faulty(0);
     let config = Config { sinks: vec![Sink::local("store"), Sink::remote("nats")], ..generous() };

@@ -23,7 +23,7 @@ fn a_cursor_is_kept_and_only_moves_forward_over_durable_events() {
     cursors.advance(&holder, EventSeq(2), T).unwrap();
     assert!(matches!(refused(cursors.advance(&holder, EventSeq(6), T)), Error::BeyondEnd { .. }));
     let lag = &cursors.lag().unwrap()[0];
-    assert_eq!((lag.seq, lag.events), (EventSeq(4), 1));
+    assert_eq!((lag.seq, lag.events, lag.since), (EventSeq(4), 1, Some(T)));
     drop(writer);
     disk.cut_power();
     let (writer, _) = open(&storage);
