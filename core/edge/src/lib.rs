@@ -1,1 +1,43 @@
-//! (skeleton)
+//! The edge's loop: receive, one engine turn after the other, commit, release; and how people look at it.
+//!
+//! ```text
+//!  sockets ─► engine thread (turn) ──Release::Now──────────────────────────────► sockets
+//!                  │  ▲                                                             ▲
+//!          batches │  │ how far the journal is (two counters, read, not sent)       │ Release::After
+//!                  ▼  │                                                             │
+//!              journal thread (commit): append ─► group commit ─► fsync ────────────┘
+//!
+//!  keeper thread (keep): reserve, digests, retention, snapshots      tokio: HTTP, admin socket, name resolution
+//! ```
+//!
+//! Invariants:
+//! - A message that waits for a record is given to a socket only after the fsync of that record returned (promise 1).
+//! - The first failed write or fsync stops the edge; nothing that waited is sent, nothing is written again.
+//! - The engine thread waits for nobody: batches circulate, looks are bounded, names are resolved elsewhere.
+//! - No allocation and no lock that is held over a system call on the way of a datagram, once buffers have grown.
+
+pub mod admin;
+mod commit;
+mod config;
+mod entropy;
+mod error;
+mod handle;
+mod keep;
+mod look;
+mod metrics;
+mod recover;
+mod resolver;
+mod start;
+mod status;
+mod supervise;
+mod turn;
+mod wire;
+
+pub use config::{EdgeConfig, Hooks, InForce, LogLevelHook, ReloadHook, Reloaded};
+pub use error::{Fatal, StartError};
+pub use handle::{EdgeHandle, JournalAccess, NoAnswer};
+pub use look::{Page, ROWS_MAX, Which};
+pub use metrics::{METRICS, Metric, MetricKind};
+pub use start::Edge;
+pub use status::{BackendFigure, Component, ComponentState, ComponentsHook, Figures, Phase, Traffic};
+pub use supervise::{End, StopReport};

@@ -29,6 +29,8 @@ pub struct Outgoing<'a> {
     pub remote: SocketAddr,
     /// The payload.
     pub bytes: &'a [u8],
+    /// The caller's mark, told with a failure.
+    pub ticket: Option<u64>,
 }
 
 /// Why a datagram was not sent.

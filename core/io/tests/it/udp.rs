@@ -41,8 +41,10 @@ fn given_more_datagrams_than_a_batch_when_sent_then_all_arrive_in_order() {
         let payloads: Vec<Vec<u8>> =
             (0..SEND_BATCH * 2 + RECEIVE_BATCH / 2).map(|i| format!("message {i}").into()).collect();
         let (source, remote) = (from[0].local_addr().ip(), to.local_addr());
-        let messages: Vec<_> =
-            payloads.iter().map(|bytes| Outgoing { socket: 0, source, remote, bytes }).collect();
+        let messages: Vec<_> = payloads
+            .iter()
+            .map(|bytes| Outgoing { socket: 0, source, remote, bytes, ticket: None })
+            .collect();
         assert_eq!(send(&from, &messages), []);
         let taken = take(to, payloads.len());
         assert!(taken.iter().all(|(r, l, _)| (*r, *l) == (from[0].local_addr(), remote)));
@@ -56,7 +58,13 @@ fn given_a_wildcard_socket_when_a_datagram_comes_then_its_local_address_is_told_
     let ours = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 9).into(), server.local_addr().port());
     let clients = [client];
     let client_ip = clients[0].local_addr().ip();
-    assert_eq!(send(&clients, &[Outgoing { socket: 0, source: client_ip, remote: ours, bytes: b"ask" }]), []);
+    assert_eq!(
+        send(
+            &clients,
+            &[Outgoing { socket: 0, source: client_ip, remote: ours, bytes: b"ask", ticket: None }]
+        ),
+        []
+    );
     let mut receiver = Receiver::new(&server);
     let servers = [server];
     let mut poller = Poller::new(&servers, Waker::new().unwrap()).unwrap();
@@ -65,7 +73,13 @@ fn given_a_wildcard_socket_when_a_datagram_comes_then_its_local_address_is_told_
     let asked = receiver.datagrams().next().unwrap();
     assert_eq!((asked.local, asked.bytes), (ours, b"ask".as_slice()));
 
-    let answer = Outgoing { socket: 0, source: asked.local.ip(), remote: asked.remote, bytes: b"answer" };
+    let answer = Outgoing {
+        socket: 0,
+        source: asked.local.ip(),
+        remote: asked.remote,
+        bytes: b"answer",
+        ticket: None,
+    };
     assert_eq!(send(&servers, &[answer]), []);
     let [client] = clients;
     assert_eq!(take(client, 1)[0].0, ours, "the answer comes from the address that was asked");
@@ -76,14 +90,23 @@ fn given_an_ipv6_wildcard_socket_then_local_addresses_work_as_with_ipv4() {
     let (server, clients) = (bound("[::]:0"), [bound("[::1]:0")]);
     let ours: SocketAddr = format!("[::1]:{}", server.local_addr().port()).parse().unwrap();
     let source = clients[0].local_addr().ip();
-    assert_eq!(send(&clients, &[Outgoing { socket: 0, source, remote: ours, bytes: b"ask" }]), []);
+    assert_eq!(
+        send(&clients, &[Outgoing { socket: 0, source, remote: ours, bytes: b"ask", ticket: None }]),
+        []
+    );
     let mut receiver = Receiver::new(&server);
     let servers = [server];
     Poller::new(&servers, Waker::new().unwrap()).unwrap().wait(Some(PATIENCE)).unwrap();
     receiver.receive(&servers[0]).unwrap();
     let asked = receiver.datagrams().next().unwrap();
     assert_eq!(asked.local, ours);
-    let answer = Outgoing { socket: 0, source: asked.local.ip(), remote: asked.remote, bytes: b"answer" };
+    let answer = Outgoing {
+        socket: 0,
+        source: asked.local.ip(),
+        remote: asked.remote,
+        bytes: b"answer",
+        ticket: None,
+    };
     assert_eq!(send(&servers, &[answer]), []);
     let [client] = clients;
     assert_eq!(take(client, 1)[0].0, ours);
@@ -94,7 +117,7 @@ fn given_a_closed_port_when_sent_to_then_the_refusal_is_told_and_others_still_ge
     let closed = bound("127.0.0.1:0").local_addr();
     let (from, open) = ([bound("127.0.0.1:0")], bound("127.0.0.1:0"));
     let source = from[0].local_addr().ip();
-    let to = |remote| Outgoing { socket: 0, source, remote, bytes: b"hello".as_slice() };
+    let to = |remote| Outgoing { socket: 0, source, remote, bytes: b"hello".as_slice(), ticket: None };
     let messages = [to(closed), to(open.local_addr()), to(closed), to(open.local_addr())];
     assert_eq!(send(&from, &messages), []);
     assert_eq!(take(open, 2).len(), 2);
@@ -113,9 +136,9 @@ fn given_what_cannot_be_sent_when_sent_then_it_is_told_and_the_rest_leaves() {
     let source = from[0].local_addr().ip();
     let large = vec![b'x'; 70_000];
     let messages = [
-        Outgoing { socket: 0, source, remote: open.local_addr(), bytes: &large },
-        Outgoing { socket: 7, source, remote: open.local_addr(), bytes: b"no such socket" },
-        Outgoing { socket: 0, source, remote: open.local_addr(), bytes: b"fits" },
+        Outgoing { socket: 0, source, remote: open.local_addr(), bytes: &large, ticket: None },
+        Outgoing { socket: 7, source, remote: open.local_addr(), bytes: b"no such socket", ticket: None },
+        Outgoing { socket: 0, source, remote: open.local_addr(), bytes: b"fits", ticket: None },
     ];
     let remote = open.local_addr();
     assert_eq!(send(&from, &messages), [(remote, SendFailure::TooLarge), (remote, SendFailure::Other)]);
@@ -127,7 +150,7 @@ fn given_a_large_datagram_when_received_then_it_is_whole() {
     let (from, to) = ([bound("127.0.0.1:0")], bound("127.0.0.1:0"));
     let large = vec![b'x'; 65_507];
     let (source, remote) = (IpAddr::from(Ipv4Addr::LOCALHOST), to.local_addr());
-    assert_eq!(send(&from, &[Outgoing { socket: 0, source, remote, bytes: &large }]), []);
+    assert_eq!(send(&from, &[Outgoing { socket: 0, source, remote, bytes: &large, ticket: None }]), []);
     assert_eq!(take(to, 1)[0].2, large);
 }
 

@@ -1,0 +1,96 @@
+//! What an edge is started with.
+
+use crate::status::ComponentsHook;
+use signalbox_base::Text;
+use signalbox_engine::Settings;
+use signalbox_journal::GroupCommit;
+use signalbox_journal::storage::{FileStorage, SharedStorage};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One edge.
+#[derive(Clone)]
+pub struct EdgeConfig {
+    /// What the engine is told. The journal's id is filled in by the start.
+    pub settings: Arc<Settings>,
+    /// Holds the journal and the admin socket; created when missing.
+    pub data_dir: PathBuf,
+    /// The journal, in a directory of its own.
+    pub journal: signalbox_journal::Config,
+    /// The journal's disk.
+    pub storage: SharedStorage,
+    /// When to commit.
+    pub commit: GroupCommit,
+    /// `[admin] listen`: HTTP, read-only. None serves no HTTP.
+    pub admin_listen: Option<SocketAddr>,
+    /// The configuration in force, for `config.applied`.
+    pub in_force: InForce,
+}
+
+impl EdgeConfig {
+    /// The defaults: the journal in `data_dir/journal`, on the file system.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, data_dir: impl Into<PathBuf>, in_force: InForce) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            settings,
+            journal: signalbox_journal::Config::new(data_dir.join("journal")),
+            data_dir,
+            storage: Arc::new(FileStorage),
+            commit: GroupCommit::default(),
+            admin_listen: None,
+            in_force,
+        }
+    }
+}
+
+/// An effective configuration as events carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// SHA-256 of the canonical form, 64 hexadecimal digits.
+    pub sha256: Text,
+    /// JSON, secrets by name only.
+    pub effective: Text,
+}
+
+/// A configuration that was loaded for a reload.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// What the engine is told.
+    pub settings: Arc<Settings>,
+    /// As events carry it.
+    pub in_force: InForce,
+    /// One line a changed key; empty when nothing changed.
+    pub diff: Vec<Text>,
+}
+
+/// Loads the configuration again; errors with their places, one line each.
+pub type ReloadHook = Arc<dyn Fn() -> Result<Reloaded, Vec<String>> + Send + Sync>;
+
+/// Sets the log level (`info`, `debug`, or a filter); the error says what is wrong with it.
+pub type LogLevelHook = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What the binary does for the edge.
+#[derive(Clone)]
+pub struct Hooks {
+    /// For `signalbox reload` and SIGHUP. May block: it is called on a blocking thread.
+    pub reload: ReloadHook,
+    /// For `signalbox log level`.
+    pub log_level: LogLevelHook,
+    /// State and lag of bus, store and projections, for health, readiness and metrics. Must return at once.
+    pub components: ComponentsHook,
+}
+
+impl Default for Hooks {
+    /// Nothing to reload, no level to set, no other components.
+    fn default() -> Self {
+        Self {
+            reload: Arc::new(|| {
+                Err(vec!["this process was started without a configuration file".to_owned()])
+            }),
+            log_level: Arc::new(|_| Err("this process has a fixed log level".to_owned())),
+            components: Arc::new(Vec::new),
+        }
+    }
+}

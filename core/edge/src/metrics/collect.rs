@@ -1,0 +1,126 @@
+//! From the last published figures to metrics, at each scrape.
+
+use super::catalogue::{
+    BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
+    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_SECONDS, Metric, MetricKind,
+    PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATIONS, SECURITY_EVENTS, SIP_REQUESTS,
+    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
+    UDP_SENT,
+};
+use super::process;
+use crate::status::{Figures, Phase, Shared};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use signalbox_engine::contract::{METHODS, RULES};
+use std::fmt;
+use std::sync::Arc;
+
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "6xx"];
+
+#[derive(Debug)]
+pub(super) struct Scrape(pub(super) Arc<Shared>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.0.figures();
+        let mut out = Out(encoder);
+        sip(&mut out, &figures)?;
+        calls(&mut out, &figures)?;
+        transport_and_journal(&mut out, &figures)?;
+        out.rows(LAG_SECONDS, self.0.lags().into_iter().map(|(sink, lag)| ([sink], lag)))?;
+        process_figures(&mut out, &figures)
+    }
+}
+
+fn sip(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
+    let counters = &figures.counters;
+    let networks = figures.networks.iter().map(ToString::to_string);
+    let requests = counters.requests.iter().zip(networks).flat_map(|(methods, network)| {
+        let rows: Vec<_> = METHODS
+            .iter()
+            .zip(methods)
+            .filter(|(_, count)| **count > 0)
+            .map(|(method, count)| ([(*method).to_owned(), network.clone()], *count as f64))
+            .collect();
+        rows
+    });
+    out.rows(SIP_REQUESTS, requests)?;
+    for (metric, counts) in
+        [(SIP_RESPONSES, &counters.responses_sent), (SIP_RESPONSES_RECEIVED, &counters.responses_received)]
+    {
+        out.rows(metric, CLASSES.iter().zip(counts).map(|(class, n)| ([(*class).to_owned()], *n as f64)))?;
+    }
+    out.one(SIP_RETRANSMISSIONS, counters.retransmissions as f64)?;
+    out.one(SIP_TRANSACTIONS, counters.transactions as f64)?;
+    let rules = RULES.iter().zip(&counters.rejected);
+    out.rows(SECURITY_EVENTS, rules.map(|(rule, n)| ([(*rule).to_owned()], *n as f64)))
+}
+
+fn calls(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
+    let counters = &figures.counters;
+    for (metric, counts) in [(REGISTRATIONS, &counters.registrations), (CALLS_ACTIVE, &counters.calls)] {
+        let tenants = figures.tenants.iter().zip(counts);
+        out.rows(metric, tenants.map(|(tenant, n)| ([tenant.to_string()], *n as f64)))?;
+    }
+    out.one(CALLS_ATTEMPTED, counters.calls_attempted as f64)?;
+    out.one(CALLS_ANSWERED, counters.calls_answered as f64)?;
+    out.one(CALLS_FAILED, counters.calls_failed as f64)?;
+    let backends = figures.backends.iter();
+    out.rows(
+        BACKEND_UP,
+        backends.map(|b| ([b.tenant.to_string(), b.name.to_string()], f64::from(u8::from(b.takes_traffic)))),
+    )
+}
+
+fn transport_and_journal(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
+    out.one(UDP_RECEIVED, figures.traffic.received as f64)?;
+    out.one(UDP_SENT, figures.traffic.sent as f64)?;
+    out.one(UDP_FAILED, figures.traffic.failed as f64)?;
+    out.one(JOURNAL_SEQUENCE, figures.durable.0 as f64)?;
+    out.one(JOURNAL_RECORDS, figures.records as f64)?;
+    out.one(JOURNAL_STALLED, f64::from(u8::from(figures.stalled)))
+}
+
+fn process_figures(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
+    out.one(EDGE_DRAINING, f64::from(u8::from(figures.phase == Phase::Draining)))?;
+    out.one(CONFIG_REVISION, figures.config_revision as f64)?;
+    out.rows(BUILD_INFO, [([figures.version.to_string()], 1.0)])?;
+    let usage = process::usage();
+    out.one(PROCESS_CPU, usage.cpu_seconds)?;
+    out.one(PROCESS_RESIDENT, usage.resident_bytes as f64)?;
+    out.one(PROCESS_FDS, usage.open_fds as f64)?;
+    out.one(PROCESS_START, figures.started.0 as f64 / 1e6)
+}
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn one(&mut self, metric: Metric, value: f64) -> fmt::Result {
+        self.rows::<0>(metric, [([], value)])
+    }
+
+    fn rows<const N: usize>(
+        &mut self,
+        metric: Metric,
+        rows: impl IntoIterator<Item = ([String; N], f64)>,
+    ) -> fmt::Result {
+        debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
+        let counter = metric.kind == MetricKind::Counter;
+        let (kind, name) = match metric.name.strip_suffix("_total") {
+            Some(base) if counter => (MetricType::Counter, base),
+            _ => (MetricType::Gauge, metric.name),
+        };
+        let mut encoder = self.0.encode_descriptor(name, metric.help, None, kind)?;
+        for (values, value) in rows {
+            let labels: Vec<(&str, &String)> = metric.labels.iter().copied().zip(&values).collect();
+            let mut row = encoder.encode_family(&labels)?;
+            if counter {
+                row.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
+            } else {
+                row.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! Starting: lock and recover the journal, open the sockets, let the engine resume, run the threads.
+
+use crate::admin;
+use crate::commit::{Batch, Committer, Handover, Progress};
+use crate::config::{EdgeConfig, Hooks, InForce};
+use crate::entropy::Randomness;
+use crate::error::StartError;
+use crate::handle::{EdgeHandle, Inner, JournalAccess};
+use crate::keep::{self, Files, Keeping};
+use crate::metrics::Metrics;
+use crate::recover;
+use crate::resolver::Resolver;
+use crate::status::Shared;
+use crate::supervise::{self, Threads};
+use crate::turn::{self, About, Mailbox, Parts, Told};
+use crossbeam_channel::Receiver;
+use signalbox_base::{EventSeq, Text, Transport};
+use signalbox_engine::{Command, Context, Engine, Entropy, Input, Settings, Watch};
+use signalbox_io::{Clock, OsEntropy, UdpSocket, Waker};
+use signalbox_journal::{Journal, Recovered, Writer};
+use signalbox_schemas::Event;
+use signalbox_schemas::edge::EdgeStarted;
+use signalbox_schemas::values::TransportAddress;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// Starts edges.
+pub struct Edge;
+
+impl Edge {
+    /// Recovers, binds and serves. Blocks while it recovers; `runtime` runs what is not on the hot path (HTTP, the admin
+    /// socket, name resolution).
+    ///
+    /// # Errors
+    /// [`StartError`], one line each that says what to do. Nothing is served then, and nothing was recorded.
+    pub fn start(config: EdgeConfig, hooks: Hooks, runtime: &Handle) -> Result<EdgeHandle, StartError> {
+        let mut entropy = OsEntropy::seeded()?;
+        let clock = Clock::start();
+        // The journal's lock comes first: it is what keeps a second instance away from everything else.
+        let (writer, recovered) = open_journal(&config, &clock, &mut entropy)?;
+        let sockets = bind(&config.settings)?;
+        let listeners: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect();
+        let settings = Arc::new(completed(&config.settings, &writer, &listeners));
+        let admin = admin::Listeners::bind(&config.data_dir, config.admin_listen)?;
+
+        let mut first = First { clock: &clock, entropy: Randomness(entropy), batch: Batch::default() };
+        let layout = signalbox_journal::Layout {
+            dir: config.journal.dir.clone(),
+            archive: config.journal.archive.clone(),
+        };
+        let state = recover::recover(&config.storage, &layout, &writer, recovered.last)?;
+        let (engine, revision) = first.begin(state, &settings, &recovered, &config.in_force);
+
+        let about = About::new(&settings, clock.now().wall, revision);
+        let names = settings.listeners.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
+        let shared = Arc::new(Shared::new(about.figures(), names, Arc::clone(&hooks.components)));
+        let metrics = Metrics::new(Arc::clone(&shared));
+        let waker = Waker::new()?;
+        let (mailbox, mail) = Mailbox::new(waker.clone());
+        let files = Files {
+            storage: Arc::clone(&config.storage),
+            layout,
+            mark: writer.mark(),
+            journal: writer.journal(),
+        };
+        let journal = JournalAccess::new(&writer, files.clone());
+        let (end_sender, end) = watch::channel(None);
+        let threads = Spawning {
+            sockets: sockets.into(),
+            waker,
+            mail,
+            mailbox: mailbox.clone(),
+            shared: Arc::clone(&shared),
+            clock: clock.clone(),
+            runtime: runtime.clone(),
+            files,
+            about,
+        };
+        let First { entropy, batch, .. } = first;
+        let spawned = threads.spawn(engine, entropy, batch, writer, &config, metrics.measured())?;
+        supervise::spawn(spawned, Arc::clone(&shared), end_sender).map_err(StartError::Thread)?;
+
+        let handle = EdgeHandle::new(Inner {
+            mailbox,
+            shared,
+            metrics,
+            settings: Mutex::new(settings),
+            revision: tokio::sync::Mutex::new(revision),
+            hooks,
+            end,
+            listeners,
+            journal,
+            admin: admin.http_address(),
+        });
+        admin.serve(&handle, runtime);
+        Ok(handle)
+    }
+}
+
+fn open_journal(
+    config: &EdgeConfig,
+    clock: &Clock,
+    entropy: &mut OsEntropy,
+) -> Result<(Writer, Recovered), StartError> {
+    let mut random = [0; 32];
+    entropy.fill(&mut random);
+    let storage = Arc::clone(&config.storage);
+    let identity = &config.settings.identity;
+    let (writer, recovered) =
+        Journal::open(storage, config.journal.clone(), identity, clock.now().wall, random)?;
+    if let Some(cut) = &recovered.cut {
+        tracing::warn!(
+            file = %cut.file.display(), offset = cut.offset, bytes = cut.bytes,
+            "the journal's last batch was torn and was cut; nothing in it had been acknowledged to anyone"
+        );
+    }
+    Ok((writer, recovered))
+}
+
+fn bind(settings: &Settings) -> Result<Vec<UdpSocket>, StartError> {
+    let bind_one = |listener: &signalbox_engine::settings::ListenerSettings| match listener.transport {
+        Transport::Udp => Ok(UdpSocket::bind(listener.address)?),
+        other => Err(StartError::Transport(format!("{other}:{}", listener.address))),
+    };
+    settings.listeners.iter().map(bind_one).collect()
+}
+
+/// The settings with what only the start knows: the journal's id, and the ports behind port 0.
+fn completed(settings: &Settings, writer: &Writer, listeners: &[SocketAddr]) -> Settings {
+    let mut settings = settings.clone();
+    settings.journal = writer.journal();
+    for (listener, bound) in settings.listeners.iter_mut().zip(listeners) {
+        if *listener.advertise == *listener.address.to_string() {
+            listener.advertise = Text::from(bound.to_string());
+        }
+        listener.address = *bound;
+    }
+    settings
+}
+
+/// The turns before the first datagram: what recovery redoes, and the start's own records.
+struct First<'a> {
+    clock: &'a Clock,
+    entropy: Randomness,
+    batch: Batch,
+}
+
+impl First<'_> {
+    fn begin(
+        &mut self,
+        state: signalbox_engine::state::State,
+        settings: &Arc<Settings>,
+        recovered: &Recovered,
+        in_force: &InForce,
+    ) -> (Engine, u64) {
+        let clean = recovered.created || state.edge().stopped_clean;
+        let (calls, bindings) = (u64::from(state.calls().active()), state.registrations().len() as u64);
+        let (known, before) = (state.config().sha256.clone(), state.config().revision);
+        let changed = known != in_force.sha256;
+        let revision = if changed { before + 1 } else { before };
+        let seed = std::array::from_fn(|_| self.entropy.next_u64());
+        let mut engine = Engine::new(Arc::clone(settings), state, seed);
+        let watch = Watch::default();
+        let mut cx = Context { entropy: &mut self.entropy, watch: &watch };
+        engine.resume(self.clock.now(), &mut cx, &mut self.batch.outbox);
+        let addresses = settings.listeners.iter().map(|l| TransportAddress::new(l.transport, l.address));
+        let started = EdgeStarted {
+            edge: settings.identity.edge.clone(),
+            version: settings.version.clone(),
+            config_revision: revision,
+            addresses: addresses.collect(),
+            continues: recovered.continues,
+            clean,
+            calls_recovered: calls,
+            bindings_recovered: bindings,
+        };
+        self.command(&mut engine, Command::Note(Box::new(Event::from(started))));
+        if changed {
+            let applied = Command::Reload {
+                settings: Arc::clone(settings),
+                revision,
+                sha256: in_force.sha256.clone(),
+                effective: in_force.effective.clone(),
+                diff: Vec::new(),
+                actor: Text::new("start"),
+            };
+            self.command(&mut engine, applied);
+        }
+        self.batch.outbox.replies.clear();
+        (engine, revision)
+    }
+
+    fn command(&mut self, engine: &mut Engine, command: Command) {
+        let watch = Watch::default();
+        let mut cx = Context { entropy: &mut self.entropy, watch: &watch };
+        engine.handle(self.clock.now(), Input::Command(command), &mut cx, &mut self.batch.outbox);
+    }
+}
+
+/// What the threads share.
+struct Spawning {
+    sockets: Arc<[UdpSocket]>,
+    waker: Waker,
+    mail: Receiver<Told>,
+    mailbox: Mailbox,
+    shared: Arc<Shared>,
+    clock: Clock,
+    runtime: Handle,
+    files: Files,
+    about: About,
+}
+
+impl Spawning {
+    fn spawn(
+        self,
+        engine: Engine,
+        entropy: Randomness,
+        first: Batch,
+        writer: Writer,
+        config: &EdgeConfig,
+        measured: crate::metrics::Measured,
+    ) -> Result<Threads, StartError> {
+        let handover = Arc::new(Handover::default());
+        let durable: EventSeq = writer.watermark().get();
+        let progress = Arc::new(Progress::new(durable));
+        let (stop_keeping, until) = keep::until_stopped();
+        let keeping = Keeping {
+            keeper: writer.keeper(),
+            mailbox: self.mailbox.clone(),
+            progress: Arc::clone(&progress),
+            clock: self.clock.clone(),
+            edge: self.about.edge.clone(),
+            files: self.files.clone(),
+        };
+        let committer = Committer {
+            writer,
+            policy: config.commit,
+            handover: Arc::clone(&handover),
+            progress: Arc::clone(&progress),
+            sockets: Arc::clone(&self.sockets),
+            mailbox: self.mailbox.clone(),
+            measured,
+            shared: Arc::clone(&self.shared),
+            clock: self.clock.clone(),
+        };
+        let parts = Parts {
+            engine,
+            sockets: self.sockets,
+            waker: self.waker,
+            mail: self.mail,
+            handover,
+            progress: Arc::clone(&progress),
+            clock: self.clock,
+            entropy,
+            watch: Watch::default(),
+            resolver: Resolver::new(self.runtime, self.mailbox),
+            shared: self.shared,
+            about: self.about,
+            first,
+        };
+        let journal = named("journal", move || committer.run())?;
+        let engine = named("engine", move || turn::run(parts))?;
+        let keeper = named("keeper", move || keep::run(keeping, &until))?;
+        Ok(Threads { engine, journal, keeper, stop_keeping, files: self.files })
+    }
+}
+
+fn named<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StartError::Thread)
+}

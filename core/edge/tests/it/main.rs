@@ -1,0 +1,1 @@
+//! Stories of a whole edge on the loopback interface, with a journal on disk.
