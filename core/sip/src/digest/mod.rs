@@ -3,7 +3,9 @@
 mod challenge;
 mod nonce;
 mod response;
+mod write;
 
 pub use challenge::{Algorithm, AuthParams, Challenge, Credentials, DigestError, Qop};
 pub use nonce::{NonceIssuer, NonceVerdict, ReplayWindow};
 pub use response::{Ha1, ResponseInput, verify};
+pub use write::{Answer, write_challenge};

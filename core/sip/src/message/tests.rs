@@ -317,6 +317,38 @@ fn removing_and_setting_reach_every_header_of_the_name() {
 }
 
 #[test]
+fn all_of_a_name_can_be_taken_away_and_others_put_in_their_place() {
+    let text = request("INVITE", "Route: <sip:us>\r\nSubject: x\r\nRoute: <sip:p>\r\n", "");
+    let out = forward(&text, |_, forward| {
+        forward.remove(HeaderName::Via);
+        forward.insert_first(HeaderName::Via, "SIP/2.0/UDP us;branch=z9hG4bKb");
+        forward.remove(HeaderName::Route);
+        forward.insert_first(HeaderName::Route, "<sip:q1>");
+        forward.insert_first(HeaderName::Route, "<sip:q2>");
+    });
+    assert!(out.starts_with(
+        "INVITE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP us;branch=z9hG4bKb\r\nMax-Forwards"
+    ));
+    assert!(
+        out.ends_with("CSeq: 7 INVITE\r\nRoute: <sip:q1>\r\nRoute: <sip:q2>\r\nSubject: x\r\n\r\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn of_two_edits_of_one_part_the_last_named_wins_and_removal_wins_over_both() {
+    let text = request("INVITE", "Subject: x\r\nSubject: y\r\n", "");
+    let out = forward(&text, |message, forward| {
+        forward.set_call_id("first");
+        forward.set_call_id("second");
+        let subject = message.header(HeaderName::Subject).expect("there");
+        forward.replace_nth(subject.place, "z");
+        forward.remove_nth(subject.place);
+    });
+    assert_eq!(out, text.replace("c@192.0.2.1", "second").replace("Subject: x\r\n", ""));
+}
+
+#[test]
 fn work_grows_with_the_message_and_no_faster() {
     for (extra, body) in [
         ("a:\r\n".repeat(15_000), ""),
