@@ -4,11 +4,26 @@
 //! simulated world) hands it [`Input`]s with the time, and drains the [`Outbox`] after each. Only [`state::apply`]
 //! changes durable state, from records that carry every value it needs; transactions and timers are volatile.
 
+pub mod backend;
+pub mod call;
+pub mod classes;
+mod command;
 pub mod contract;
+mod dispatch;
+mod engine;
+pub mod facts;
+pub mod gate;
+pub mod net;
+pub mod registration;
 pub mod settings;
+mod standalone;
+pub mod state;
+pub mod tenancy;
+pub mod turn;
 
 pub use contract::{
-    Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Outbox, Pressure,
+    Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Level, Note, Outbox, Pressure,
     QueryId, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
 };
+pub use engine::Engine;
 pub use settings::Settings;

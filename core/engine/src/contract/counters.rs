@@ -30,6 +30,8 @@ pub struct Counters {
     pub responses_received: [u64; 6],
     /// Packets dropped, by rule (index into [`RULES`]).
     pub rejected: [u64; RULES.len()],
+    /// Responses that no transaction had.
+    pub strays: u64,
     /// Requests retransmitted by us.
     pub retransmissions: u64,
     /// Server and client transactions alive.

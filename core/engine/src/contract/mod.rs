@@ -11,8 +11,9 @@ mod outbox;
 mod release;
 
 pub use context::{Context, Entropy, Watch};
-pub use counters::Counters;
+pub use counters::{Counters, METHODS, RULES};
 pub use input::{
+    BackendWish,
     Command, CommandReply, FlowEnd, Input, Pressure, QueryId, ResolvedTarget, SendError, Ticket,
 };
 pub use outbox::{Ask, Level, Note, Outbox, RecordOut, Transmit};

@@ -1,0 +1,11 @@
+//! Backends: are they there, and which one is next.
+
+mod health;
+mod pool;
+mod probe;
+
+pub use health::{Backends, Change};
+pub use pool::{Candidate, Candidates, candidates};
+pub(crate) use pool::registrars;
+pub use probe::on_traffic;
+pub(crate) use probe::{on_command, on_ended, on_resolved, on_response, on_timer, reload, resume};

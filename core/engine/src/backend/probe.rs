@@ -1,0 +1,287 @@
+//! OPTIONS to every backend, host names resolved again and again, and what operators wish.
+
+use super::health::{Backends, Change};
+use super::pool::flow_to;
+use crate::classes::Sent;
+use crate::contract::{Ask, BackendWish, CommandReply, QueryId, ResolvedTarget};
+use crate::facts::{admin, backend as facts};
+use crate::net::{Timer, User};
+use crate::settings::{ProbeSettings, Settings};
+use crate::state::Wish;
+use crate::tenancy::{Directory, PeerRef};
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{Mono, Text};
+use signalbox_schemas::words::{BackendCause, BackendState};
+use signalbox_sip::transaction::ClientTx;
+use signalbox_sip::{HeaderName, Message, Method, RequestBuilder};
+use std::time::Duration;
+
+/// Host names are resolved again this often.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+/// The first probes after a start or reload are spread over this.
+const FIRST_PROBES_WITHIN: Duration = Duration::from_millis(500);
+
+/// A probe that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    number: u32,
+    tx: ClientTx,
+    sent_at: Mono,
+}
+
+/// Starts probing and resolving; at start and after a reload.
+pub(crate) fn resume(turn: &mut Turn<'_>) {
+    let peers: Vec<PeerRef> = Directory::peers(turn.settings).map(|(peer, _)| peer).collect();
+    for peer in peers {
+        resolve(turn, peer);
+        let within = u64::try_from(FIRST_PROBES_WITHIN.as_nanos()).unwrap_or(u64::MAX);
+        let after = Duration::from_nanos(turn.entropy.next_u64() % within.max(1));
+        arm(turn, peer, after);
+    }
+}
+
+/// New settings: health goes with the names, timers and questions start anew.
+pub(crate) fn reload(turn: &mut Turn<'_>, old: &Settings) {
+    let timers: Vec<_> = turn.backends.all_mut().filter_map(|h| h.timer.take()).collect();
+    for timer in timers {
+        turn.cancel_timer(timer);
+    }
+    let fresh = Backends::new(turn.settings, turn.state.backends());
+    let before = std::mem::replace(turn.backends, fresh);
+    turn.backends.carry_over(before, old, turn.settings);
+    resume(turn);
+}
+
+/// A timer of ours.
+pub(crate) fn on_timer(turn: &mut Turn<'_>, timer: Timer) {
+    match timer {
+        Timer::Probe(peer) => send(turn, peer),
+        Timer::ProbeTimeout(peer, number) => on_timeout(turn, peer, number),
+        Timer::Resolve(peer) => resolve(turn, peer),
+        _ => {}
+    }
+}
+
+/// An answer to a probe: any final one but 408 and 503 says that somebody is there.
+pub(crate) fn on_response(turn: &mut Turn<'_>, peer: PeerRef, tx: ClientTx, response: &Message<&[u8]>) {
+    let status = response.status().unwrap_or(0);
+    if status < 200 {
+        return;
+    }
+    let now = turn.now.mono;
+    let Some(health) = turn.backends.get_mut(peer) else { return };
+    let Some(probe) = health.in_flight.take_if(|p| p.tx == tx) else { return };
+    health.last_status = Some(status);
+    health.rtt_ms = Some(u64::try_from(now.since(probe.sent_at).as_millis()).unwrap_or(u64::MAX));
+    judge(turn, peer, !matches!(status, 408 | 503), BackendCause::Probe);
+}
+
+/// A probe's transaction ended without an answer.
+pub(crate) fn on_ended(turn: &mut Turn<'_>, peer: PeerRef, tx: ClientTx) {
+    let Some(health) = turn.backends.get_mut(peer) else { return };
+    if health.in_flight.take_if(|p| p.tx == tx).is_some() {
+        no_answer(turn, peer);
+    }
+}
+
+/// What real traffic said of a backend: it answered, or it did not (no response in time, transport error, 408, 503).
+pub fn on_traffic(turn: &mut Turn<'_>, peer: PeerRef, answered: bool) {
+    judge(turn, peer, answered, BackendCause::Traffic);
+}
+
+/// An answer to a question of ours; an empty one leaves what was known.
+pub(crate) fn on_resolved(turn: &mut Turn<'_>, query: QueryId, targets: &[ResolvedTarget]) {
+    let Some(peer) = turn.backends.queries.remove(&query) else { return };
+    if targets.is_empty() {
+        if let Some(found) = turn.directory.peer(turn.settings, peer) {
+            let host = found.backend.address.host.clone();
+            turn.tell(format!("backend {}: {host} does not resolve", found.backend.name));
+        }
+        return;
+    }
+    let settings = turn.settings;
+    turn.directory.set_resolved(settings, peer, targets.iter().map(|t| t.address).collect());
+}
+
+/// An operator's wish for a backend named `tenant/name`, or by its name alone where that is unique.
+pub(crate) fn on_command(turn: &mut Turn<'_>, name: &Text, wish: BackendWish, actor: &Text) -> CommandReply {
+    let action = match wish {
+        BackendWish::Enable => "backends.enable",
+        BackendWish::Drain => "backends.drain",
+        BackendWish::Disable => "backends.disable",
+    };
+    let peer = match find(turn, name) {
+        Ok(peer) => peer,
+        Err(why) => {
+            let fact = admin::acted(turn, actor, action, name, Err(&why));
+            turn.record(fact);
+            return CommandReply::Refused(Text::from(why));
+        }
+    };
+    let wish = match wish {
+        BackendWish::Enable => Wish::Serve,
+        BackendWish::Drain => Wish::Drain,
+        BackendWish::Disable => Wish::Disable,
+    };
+    let from = turn.backends.state(peer);
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.wish = wish;
+    }
+    let to = turn.backends.state(peer);
+    let fact = admin::acted(turn, actor, action, name, Ok(()));
+    let seq = turn.record(fact);
+    if from != to {
+        let change = Change { from, to, consecutive: 0 };
+        if let Some(fact) = facts::state_changed(turn, peer, change, BackendCause::Operator, Some(actor)) {
+            turn.record(fact.because(seq));
+        }
+        pool_degraded(turn, peer, to);
+    }
+    if let Some(last) = turn.out.records.last_mut() {
+        last.urgent = true;
+    }
+    CommandReply::Done(Text::from(format!("{name}: {from} → {to}")))
+}
+
+fn find(turn: &Turn<'_>, name: &str) -> Result<PeerRef, String> {
+    if let Some((tenant, backend)) = name.split_once('/') {
+        return turn
+            .directory
+            .find(turn.settings, tenant, backend)
+            .ok_or_else(|| format!("no backend {backend} of tenant {tenant}"));
+    }
+    let mut named = Directory::peers(turn.settings).filter(|(_, p)| *p.backend.name == *name);
+    match (named.next(), named.next()) {
+        (Some((peer, _)), None) => Ok(peer),
+        (Some((_, a)), Some((_, b))) => {
+            Err(format!("several backends are named {name}: write {}/{name} or {}/{name}", a.tenant.name, b.tenant.name))
+        }
+        (None, _) => Err(format!("no backend is named {name}")),
+    }
+}
+
+fn send(turn: &mut Turn<'_>, peer: PeerRef) {
+    let Some(settings) = probe_settings(turn, peer) else { return };
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.timer = None;
+        if health.wish == Wish::Disable || settings.interval.is_none() {
+            // Enabling it again, or a reload, must find a running timer.
+            arm(turn, peer, settings.interval.unwrap_or(RESOLVE_INTERVAL));
+            return;
+        }
+    }
+    let Some(flow) = flow_to(turn, peer) else { return no_answer(turn, peer) };
+    let branch = turn.branch(Method::Options);
+    let (host, version) = (turn.advertised(&flow), turn.settings.version.clone());
+    let (tag, call) = (turn.entropy.next_u64(), turn.entropy.next_u64());
+    let new = Outgoing {
+        method: Method::Options,
+        sent: Sent::Request,
+        flow,
+        branch,
+        user: User::Probe(peer),
+        record: None,
+    };
+    let started = turn.request(new, |out| {
+        RequestBuilder::new(out, Method::Options, ("sip:", flow.remote))
+            .header(HeaderName::Via, format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()))
+            .header(HeaderName::MaxForwards, 70_u32)
+            .header(HeaderName::From, format_args!("<sip:{host}>;tag={tag:016x}"))
+            .header(HeaderName::To, format_args!("<sip:{}>", flow.remote))
+            .header(HeaderName::CallId, format_args!("{call:016x}@{host}"))
+            .header(HeaderName::CSeq, "1 OPTIONS")
+            .header(HeaderName::Contact, format_args!("<sip:{host}>"))
+            .header(HeaderName::UserAgent, format_args!("Signalbox/{version}"))
+            .finish();
+    });
+    let number = u32::try_from(turn.backends.number() & u64::from(u32::MAX)).unwrap_or_default();
+    let now = turn.now.mono;
+    match (started, turn.backends.get_mut(peer)) {
+        (Ok(tx), Some(health)) => {
+            health.in_flight = Some(InFlight { number, tx, sent_at: now });
+            let timer = turn.start_timer(now.plus(settings.timeout), Timer::ProbeTimeout(peer, number));
+            if let Some(health) = turn.backends.get_mut(peer) {
+                health.timer = Some(timer);
+            }
+        }
+        _ => no_answer(turn, peer),
+    }
+}
+
+fn on_timeout(turn: &mut Turn<'_>, peer: PeerRef, number: u32) {
+    let Some(health) = turn.backends.get_mut(peer) else { return };
+    let Some(probe) = health.in_flight.take_if(|p| p.number == number) else { return };
+    let mut outputs = std::mem::take(&mut turn.net.outputs);
+    turn.net.table.withdraw(probe.tx, &mut outputs);
+    turn.net.outputs = outputs;
+    no_answer(turn, peer);
+}
+
+fn no_answer(turn: &mut Turn<'_>, peer: PeerRef) {
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.last_status = None;
+        health.rtt_ms = None;
+    }
+    judge(turn, peer, false, BackendCause::Probe);
+}
+
+/// Counts a success or failure, records what changed, and after a probe arms the next.
+fn judge(turn: &mut Turn<'_>, peer: PeerRef, good: bool, cause: BackendCause) {
+    let Some(probe) = probe_settings(turn, peer) else { return };
+    let by_probe = cause == BackendCause::Probe;
+    let Some(health) = turn.backends.get_mut(peer) else { return };
+    let change = if good { health.succeeded(&probe, by_probe) } else { health.failed(&probe) };
+    if by_probe {
+        let timer = health.timer.take();
+        timer.into_iter().for_each(|timer| turn.cancel_timer(timer));
+        let interval = probe.interval.unwrap_or(RESOLVE_INTERVAL);
+        let jitter = turn.entropy.next_u64() % 200;
+        // 90 % to 110 %: edges that started together must not probe together for ever.
+        let after = interval.mul_f64(0.9 + jitter as f64 / 1000.0);
+        arm(turn, peer, after);
+    }
+    let Some(change) = change else { return };
+    if let Some(fact) = facts::state_changed(turn, peer, change, cause, None) {
+        turn.record(fact);
+    }
+    pool_degraded(turn, peer, change.to);
+}
+
+/// Told each time that one more backend of a tenant takes no calls.
+fn pool_degraded(turn: &mut Turn<'_>, peer: PeerRef, to: BackendState) {
+    if !matches!(to, BackendState::Down | BackendState::Draining | BackendState::Disabled) {
+        return;
+    }
+    let Some(found) = turn.directory.peer(turn.settings, peer) else { return };
+    let of_tenant = |backend: usize| PeerRef { tenant: peer.tenant, backend: u16::try_from(backend).unwrap_or(u16::MAX) };
+    let total = found.tenant.backends.len();
+    let healthy = (0..total).filter(|at| turn.backends.accepts(of_tenant(*at))).count();
+    let fact = facts::pool_degraded(turn, &found.tenant.name, healthy, total);
+    turn.record(fact);
+}
+
+fn resolve(turn: &mut Turn<'_>, peer: PeerRef) {
+    let Some(found) = turn.directory.peer(turn.settings, peer) else { return };
+    let address = &found.backend.address;
+    if address.literal.is_some() {
+        return;
+    }
+    let query = QueryId(turn.backends.number());
+    turn.backends.queries.retain(|_, asked| *asked != peer);
+    turn.backends.queries.insert(query, peer);
+    turn.out.asks.push(Ask::Resolve { query, host: address.host.clone(), port: address.port });
+    let at = turn.now.mono.plus(RESOLVE_INTERVAL);
+    turn.start_timer(at, Timer::Resolve(peer));
+}
+
+fn arm(turn: &mut Turn<'_>, peer: PeerRef, after: Duration) {
+    let at = turn.now.mono.plus(after);
+    let timer = turn.start_timer(at, Timer::Probe(peer));
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.timer = Some(timer);
+    }
+}
+
+fn probe_settings(turn: &Turn<'_>, peer: PeerRef) -> Option<ProbeSettings> {
+    turn.directory.peer(turn.settings, peer).map(|found| found.backend.probe)
+}

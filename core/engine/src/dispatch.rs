@@ -1,0 +1,473 @@
+//! From bytes to the room that handles them: gate, parser, transactions, tenancy, room (DESIGN.md §5).
+
+use crate::call::Calls;
+use crate::classes::{self, Sent};
+use crate::contract::{ClassB, METHODS, Release};
+use crate::engine::Rooms;
+use crate::gate::fingerprints;
+use crate::net::User;
+use crate::settings::CallsFrom;
+use crate::tenancy::{Origin, OriginKind, Refusal, resolve};
+use crate::turn::{About, Turn};
+use crate::{backend, standalone};
+use signalbox_base::{Flow, Transport};
+use signalbox_schemas::words::RequestRule;
+use signalbox_sip::transaction::{
+    ClientKey, NewServer, OnAck, OnRequest, OnResponse, RequestFields, ServerKey, ServerTx, TRYING_WITHIN,
+};
+use signalbox_sip::{
+    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead, is_keepalive,
+};
+
+/// Raw bytes of a datagram or a framed stream message.
+pub(crate) fn packet(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, bytes: &[u8]) {
+    if rooms.blocks.contains(turn.now.mono, flow.remote.ip()) {
+        turn.counters.rejected[ACL] += 1;
+        return;
+    }
+    if is_keepalive(bytes) {
+        // RFC 5626 §3.5.1: a double CRLF over a stream is answered by a single one.
+        if flow.transport.reliable() && bytes.len() >= 4 {
+            turn.send_as(flow, Release::Now(ClassB::Keepalive), |out| out.extend_from_slice(b"\r\n"));
+        }
+        rooms.registrar.seen(turn, &flow);
+        return;
+    }
+    if !is_proven(turn, &flow) {
+        let (now, window) = (turn.now.mono, turn.settings.noise.window);
+        turn.net.sources.received(now, window, flow.remote, bytes.len());
+        if turn.net.sources.is_crowded_out(flow.remote) {
+            turn.counters.rejected[LIMIT] += 1;
+            return;
+        }
+    }
+    match Message::parse(bytes, &Limits::DATAGRAM) {
+        Ok(message) => self::message(turn, rooms, flow, &message),
+        Err(fault) => malformed(turn, &flow, bytes, &fault),
+    }
+}
+
+/// A message that has been parsed.
+pub(crate) fn message(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, message: &Message<&[u8]>) {
+    rooms.registrar.seen(turn, &flow);
+    if message.is_request() {
+        request(turn, rooms, flow, message);
+    } else {
+        response(turn, rooms, flow, message);
+    }
+}
+
+const ACL: usize = 3;
+const LIMIT: usize = 6;
+
+/// Whether the source has shown that it receives what is sent to it: streams, backends, and who is registered over this flow.
+fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
+    flow.transport != Transport::Udp
+        || turn.state.registrations().knows_flow(flow)
+        || turn
+            .settings
+            .listener(flow.listener)
+            .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote))
+}
+
+fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) {
+    let source = flow.remote.ip();
+    if fingerprints::is_scanner_raw(bytes) {
+        turn.reject(source, RequestRule::Acl, None);
+        return;
+    }
+    let rule = match fault.reason {
+        MalformedReason::MessageTooLarge => RequestRule::Oversize,
+        _ => RequestRule::Malformed,
+    };
+    turn.reject(source, rule, Some(fault.offset));
+    turn.note(About { source: Some(flow.remote), ..About::default() }, || format!("malformed: {fault}"));
+    if let Some(status) = fault.reply_status()
+        && let Some(request) = Message::salvage(bytes, &Limits::DATAGRAM)
+    {
+        reject(turn, *flow, &request, status, fault.reply_reason());
+    }
+}
+
+fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message<&[u8]>) {
+    let method = request.method();
+    count_request(turn, &flow, method);
+    let scanner = |name| request.value(name).is_some_and(fingerprints::is_scanner);
+    if scanner(HeaderName::UserAgent) || scanner(HeaderName::From) {
+        turn.reject(flow.remote.ip(), RequestRule::Acl, None);
+        return;
+    }
+    if let Err(fault) = request.validate() {
+        turn.reject(flow.remote.ip(), RequestRule::Malformed, Some(fault.offset));
+        if fault.answerable && method != Method::Ack {
+            reject(turn, flow, request, 400, fault.reply_reason());
+        }
+        return;
+    }
+    let Ok(fields) = fields_of(request, &flow) else { return };
+    let key = turn.net.hasher.key(&fields);
+    match method {
+        Method::Ack => ack(turn, rooms, flow, key, request),
+        _ => {
+            let mut outputs = std::mem::take(&mut turn.net.outputs);
+            let known = turn.net.table.on_request(key, &mut outputs);
+            turn.net.outputs = outputs;
+            if known != OnRequest::New {
+                return;
+            }
+            if method == Method::Cancel {
+                let invite = turn.net.hasher.cancelled(&fields);
+                cancel(turn, &mut rooms.calls, flow, key, invite, request);
+            } else {
+                Fresh { turn, rooms, flow, key, method, request }.dispatch();
+            }
+        }
+    }
+}
+
+/// A request that no transaction knows.
+struct Fresh<'t, 'e, 'm> {
+    turn: &'t mut Turn<'e>,
+    rooms: &'t mut Rooms,
+    flow: Flow,
+    key: ServerKey,
+    method: Method,
+    request: &'t Message<&'m [u8]>,
+}
+
+impl Fresh<'_, '_, '_> {
+    fn dispatch(mut self) {
+        let hops = self.request.max_forwards();
+        if hops.as_ref().is_some_and(Result::is_err) {
+            return self.reject(400, "Bad Max-Forwards");
+        }
+        let to_us = standalone::is_for_the_edge(self.turn, self.request);
+        if self.method == Method::Options && to_us && self.answer_options() {
+            return;
+        }
+        if matches!(hops, Some(Ok(0))) {
+            return self.reject(483, "Too Many Hops");
+        }
+        if self.rooms.calls.owns(self.turn, &self.flow, self.request) {
+            if let Some(tx) = self.open(User::Nobody) {
+                self.rooms.calls.on_request(self.turn, self.flow, tx, self.request);
+            }
+            return;
+        }
+        if standalone::bears_token(self.request) {
+            if let Some(tx) = self.open(User::Nobody) {
+                self.rooms.standalone.on_dialog_request(self.turn, self.flow, tx, self.request);
+            }
+            return;
+        }
+        if self.request.to_tag().is_some() && self.method != Method::Register {
+            return self.reject(481, "Call/Transaction Does Not Exist");
+        }
+        match resolve(
+            self.turn.settings,
+            self.turn.directory,
+            self.turn.state.registrations(),
+            &self.flow,
+            self.request,
+        ) {
+            Ok(origin) => self.out_of_dialog(origin),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn out_of_dialog(mut self, origin: Origin) {
+        if self.request.value(HeaderName::ProxyRequire).is_some() {
+            return self.bad_extension(HeaderName::ProxyRequire);
+        }
+        if self.method == Method::Register {
+            if origin.is_backend() {
+                self.turn.reject(self.flow.remote.ip(), RequestRule::Method, None);
+                return self.reject(403, "Forbidden");
+            }
+            return self.rooms.registrar.on_register(self.turn, origin, self.flow, self.key, self.request);
+        }
+        if !self.may_enter(&origin) {
+            self.turn.reject(self.flow.remote.ip(), RequestRule::UnknownPeer, None);
+            return self.reject(403, "Forbidden");
+        }
+        let Some(tx) = self.open(User::Nobody) else { return };
+        if self.method == Method::Invite {
+            self.rooms.calls.on_invite(self.turn, origin, tx, self.request);
+        } else {
+            self.rooms.standalone.on_request(self.turn, origin, tx, self.request);
+        }
+    }
+
+    /// No open relay: an endpoint speaks over the flow of a live binding under its own name, or its tenant's backend
+    /// authenticates everyone (DESIGN.md §5).
+    fn may_enter(&self, origin: &Origin) -> bool {
+        match origin.kind {
+            OriginKind::Endpoint { binding: None } => {
+                let place = self.turn.directory.tenant_place(origin.tenant.as_str());
+                place.is_some_and(|at| self.turn.settings.tenants[usize::from(at)].calls_from == CallsFrom::Any)
+            }
+            OriginKind::Endpoint { binding: Some(_) } | OriginKind::Backend { .. } => true,
+        }
+    }
+
+    /// OPTIONS to the edge itself, from a peer or a registered phone: 200, or 503 while draining. `false` for strangers,
+    /// who are treated like any other request of theirs.
+    fn answer_options(&mut self) -> bool {
+        if !is_known(self.turn, &self.flow) {
+            return false;
+        }
+        if self.request.value(HeaderName::Require).is_some() {
+            self.bad_extension(HeaderName::Require);
+            return true;
+        }
+        let draining = self.turn.net.draining;
+        let (status, reason) = if draining { (503, "Service Unavailable") } else { (200, "OK") };
+        let release = classes::release(self.method, Sent::Response(status), None);
+        let (request, tag, flow) = (self.request, to_tag(self.turn, self.request), self.flow);
+        count_response(self.turn, status);
+        self.turn.send_as(flow, release, |out| {
+            let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+            ResponseBuilder::new(out, request, &head)
+                .header(HeaderName::Allow, ALLOW)
+                .header(HeaderName::Accept, "application/sdp, */*")
+                .header(HeaderName::Supported, "path, outbound, 100rel, timer, replaces")
+                .finish();
+        });
+        true
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let source = self.flow.remote.ip();
+        match refusal {
+            // Whoever asks for a domain that is not here learns nothing.
+            Refusal::UnknownDomain => self.turn.reject(source, RequestRule::UnknownDomain, None),
+            Refusal::UnknownPeer => {
+                self.turn.reject(source, RequestRule::UnknownPeer, None);
+                self.reject(403, "Forbidden");
+            }
+            Refusal::NoDomain => {
+                self.turn.reject(source, RequestRule::UnknownDomain, None);
+                self.reject(403, "Domain Not Named");
+            }
+        }
+    }
+
+    fn bad_extension(&mut self, name: HeaderName) {
+        let (request, flow, tag) = (self.request, self.flow, to_tag(self.turn, self.request));
+        let release = classes::release(self.method, Sent::Response(420), None);
+        count_response(self.turn, 420);
+        self.turn.send_as(flow, release, |out| {
+            let head = ResponseHead {
+                status: 420,
+                reason: "Bad Extension",
+                to_tag: Some(tag.as_bytes()),
+                source: Some(flow.remote),
+            };
+            let unsupported = request.value(name).unwrap_or_default();
+            ResponseBuilder::new(out, request, &head).header(HeaderName::Unsupported, unsupported).finish();
+        });
+    }
+
+    fn reject(&mut self, status: u16, reason: &str) {
+        reject(self.turn, self.flow, self.request, status, reason);
+    }
+
+    /// Opens the server transaction, or says 503 when there are too many.
+    fn open(&mut self, user: User) -> Option<ServerTx> {
+        let tx = open(self.turn, self.flow, self.key, self.method, user);
+        if tx.is_none() {
+            self.turn.net.shed += 1;
+            self.reject(503, "Service Unavailable");
+        }
+        tx
+    }
+}
+
+/// Methods the edge passes or answers.
+pub(crate) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH";
+
+/// Opens a server transaction; none when the table is full.
+pub(crate) fn open(turn: &mut Turn<'_>, flow: Flow, key: ServerKey, method: Method, user: User) -> Option<ServerTx> {
+    let invite = method == Method::Invite;
+    let new = NewServer { key, invite, flow, trying_after: invite.then_some(TRYING_WITHIN), repeat_2xx: true };
+    turn.net.table.open(new, user, turn.now.mono).ok()
+}
+
+/// A response to a request that gets no transaction: nothing is kept, and a repeated request gets the same again
+/// (RFC 3261 §8.2.7).
+pub(crate) fn reject(turn: &mut Turn<'_>, flow: Flow, request: &Message<&[u8]>, status: u16, reason: &str) {
+    reject_after(turn, flow, request, status, reason, None);
+}
+
+/// The same with Retry-After in seconds.
+pub(crate) fn reject_after(
+    turn: &mut Turn<'_>,
+    flow: Flow,
+    request: &Message<&[u8]>,
+    status: u16,
+    reason: &str,
+    retry_after: Option<u32>,
+) {
+    if request.method() == Method::Ack {
+        return;
+    }
+    let tag = to_tag(turn, request);
+    let release = Release::Now(ClassB::Rejected);
+    count_response(turn, status);
+    turn.send_as(flow, release, |out| {
+        let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+        let response = ResponseBuilder::new(out, request, &head);
+        match retry_after {
+            Some(secs) => response.header(HeaderName::RetryAfter, secs).finish(),
+            None => response.finish(),
+        }
+    });
+}
+
+/// A To tag that is the same for a repeated request.
+pub(crate) fn to_tag(turn: &Turn<'_>, request: &Message<&[u8]>) -> String {
+    let branch = request.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
+    let key = turn.net.hasher.key(&RequestFields {
+        method: b"tag",
+        call_id: request.call_id(),
+        from_tag: request.from_tag().unwrap_or_default(),
+        via: branch,
+        ..RequestFields::default()
+    });
+    let text = format!("{key:?}");
+    text.bytes().filter(u8::is_ascii_hexdigit).skip(4).take(16).map(char::from).collect()
+}
+
+fn ack(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, key: ServerKey, request: &Message<&[u8]>) {
+    match turn.net.table.on_ack(key, turn.now.mono) {
+        OnAck::Absorbed { .. } => {}
+        OnAck::Deliver { tx } => rooms.calls.on_ack(turn, flow, Some(tx), request),
+        OnAck::Unmatched => rooms.calls.on_ack(turn, flow, None, request),
+    }
+}
+
+/// CANCEL is answered by each element itself (RFC 3261 §9.2).
+fn cancel(
+    turn: &mut Turn<'_>,
+    calls: &mut Calls,
+    flow: Flow,
+    key: ServerKey,
+    invite: ServerKey,
+    request: &Message<&[u8]>,
+) {
+    let Some(target) = turn.net.table.find_server(invite) else {
+        return reject(turn, flow, request, 481, "Call/Transaction Does Not Exist");
+    };
+    let Some(tx) = open(turn, flow, key, Method::Cancel, User::Nobody) else { return };
+    let tag = to_tag(turn, request);
+    let answered = turn.respond(tx, Method::Cancel, 200, None, |out| {
+        let head =
+            ResponseHead { status: 200, reason: "OK", to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+        ResponseBuilder::new(out, request, &head).finish();
+    });
+    if answered.is_ok()
+        && let Some(user @ User::CallLeg { .. }) = turn.net.table.user(target).copied()
+    {
+        calls.on_cancel(turn, user, target, request);
+    }
+}
+
+fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Message<&[u8]>) {
+    let status = response.status().unwrap_or(0);
+    if let Some(class) = usize::from(status / 100).checked_sub(1).filter(|c| *c < 6) {
+        turn.counters.responses_received[class] += 1;
+    }
+    let key = response
+        .top_via()
+        .ok()
+        .and_then(|via| via.branch())
+        .and_then(|branch| ClientKey::of_response(branch, response.cseq().method));
+    let what = match key {
+        Some(key) => {
+            let mut outputs = std::mem::take(&mut turn.net.outputs);
+            let what = turn.net.table.on_response(key, status, turn.now.mono, &mut outputs);
+            turn.net.outputs = outputs;
+            what
+        }
+        None => OnResponse::Stray,
+    };
+    let tx = match &what {
+        OnResponse::Provisional { tx }
+        | OnResponse::Final { tx, .. }
+        | OnResponse::Again { tx }
+        | OnResponse::Late { tx } => *tx,
+        OnResponse::Absorbed { .. } => return,
+        OnResponse::Stray => {
+            turn.counters.strays += 1;
+            if key.is_some() && (200..300).contains(&status) && response.cseq().method == b"INVITE" {
+                rooms.calls.on_stray(turn, flow, response);
+            }
+            return;
+        }
+    };
+    let Some(user) = turn.net.table.user(tx).copied() else { return };
+    match user {
+        User::Nobody => {}
+        User::CallLeg { .. } => rooms.calls.on_response(turn, user, tx, &what, response),
+        User::Register(number) => rooms.registrar.on_response(turn, number, tx, response),
+        User::Standalone(number) => rooms.standalone.on_response(turn, number, tx, response),
+        User::Probe(peer) => backend::on_response(turn, peer, tx, response),
+    }
+}
+
+/// Whether the source is a backend's address on a listener for backends, or a registered phone's flow.
+fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
+    let peer = turn
+        .settings
+        .listener(flow.listener)
+        .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote));
+    peer || turn.state.registrations().knows_flow(flow)
+}
+
+fn fields_of<'m>(request: &'m Message<&[u8]>, flow: &Flow) -> Result<RequestFields<'m>, ()> {
+    let via = request.top_via().map_err(|_| ())?;
+    let method = match request.start_line() {
+        signalbox_sip::message::StartLine::Request { .. } => request.cseq().method,
+        signalbox_sip::message::StartLine::Response { .. } => return Err(()),
+    };
+    Ok(RequestFields {
+        method,
+        branch: via.branch(),
+        sent_by_host: via.host,
+        sent_by_port: via.port,
+        via: via.raw,
+        uri: request.request_uri().unwrap_or_default(),
+        from_tag: request.from_tag().unwrap_or_default(),
+        to_tag: request.to_tag().unwrap_or_default(),
+        call_id: request.call_id(),
+        cseq: request.cseq().number,
+        scope: scope_of(flow),
+    })
+}
+
+/// Keeps strangers apart: nobody at another address cancels an INVITE or reads an answer by guessing a branch. The port is
+/// left out, since a NAT may change it between repetitions.
+fn scope_of(flow: &Flow) -> u64 {
+    let ip = match flow.remote.ip() {
+        std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        std::net::IpAddr::V6(ip) => u128::from(ip),
+    };
+    let folded = (ip >> 64) as u64 ^ ip as u64;
+    folded ^ u64::from(flow.transport.reliable()) << 63
+}
+
+fn count_request(turn: &mut Turn<'_>, flow: &Flow, method: Method) {
+    let network = turn.settings.listener(flow.listener).map_or(0, |l| usize::from(l.network));
+    let name = method.as_str();
+    let at = METHODS.iter().position(|m| *m == name).unwrap_or(METHODS.len() - 1);
+    if let Some(row) = turn.counters.requests.get_mut(network) {
+        row[at] += 1;
+    }
+}
+
+fn count_response(turn: &mut Turn<'_>, status: u16) {
+    if let Some(class) = usize::from(status / 100).checked_sub(1).filter(|c| *c < 6) {
+        turn.counters.responses_sent[class] += 1;
+    }
+}

@@ -1,0 +1,177 @@
+//! What became of bindings.
+
+use super::Fact;
+use crate::registration::Pending;
+use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private};
+use crate::turn::Turn;
+use signalbox_base::{Text, Wall};
+use signalbox_schemas::registration::{
+    RegistrationAdded, RegistrationExpired, RegistrationRefreshed, RegistrationRejected, RegistrationRemoved,
+};
+use signalbox_schemas::values::{QValue, TransportAddress};
+use signalbox_schemas::words::{RejectedBy, RemovalReason};
+use signalbox_sip::HeaderName;
+use signalbox_sip::header::NameAddr;
+
+/// A binding as it is about to be stored.
+pub(crate) struct Stored<'a> {
+    pub(crate) pending: &'a Pending,
+    pub(crate) key: BindingKey,
+    pub(crate) home: Text,
+    pub(crate) contact: Text,
+    pub(crate) instance: Option<Text>,
+    pub(crate) reg_id: Option<u32>,
+    pub(crate) q: Option<u16>,
+    pub(crate) path: Option<Text>,
+    pub(crate) user_agent: Option<Text>,
+    pub(crate) methods: Option<Text>,
+    pub(crate) call_id: &'a [u8],
+    pub(crate) cseq: u32,
+    pub(crate) granted_secs: u32,
+    pub(crate) expires_at: Wall,
+    pub(crate) behind_nat: bool,
+}
+
+impl Stored<'_> {
+    fn private(&self) -> Private {
+        Private::Binding(Box::new(BindingPrivate {
+            key: self.key,
+            flow: self.pending.flow,
+            backend: self.pending.at.name.clone(),
+            home: self.home.clone(),
+            granted_secs: self.granted_secs,
+            behind_nat: self.behind_nat,
+        }))
+    }
+
+    fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>) -> Fact {
+        Fact::new(event, self.pending.name.clone(), turn.now.wall)
+            .tenant(&self.pending.tenant)
+            .private(self.private())
+    }
+}
+
+/// A binding that was not there.
+pub(crate) fn added(turn: &Turn<'_>, stored: &Stored<'_>) -> Fact {
+    let pending = stored.pending;
+    let address = pending.address();
+    let event = RegistrationAdded {
+        edge: turn.edge(),
+        flow: Some(pending.flow.into()),
+        aor: Text::new(address),
+        binding: Text::from(stored.key.to_string()),
+        domain: Text::new(address.rsplit_once('@').map_or("", |(_, domain)| domain)),
+        backend: Some(pending.at.name.clone()),
+        contact: stored.contact.clone(),
+        received: Some(TransportAddress::remote(&pending.flow)),
+        path: stored.path.clone(),
+        instance_id: stored.instance.clone(),
+        reg_id: stored.reg_id,
+        q: stored.q.map(QValue::from_thousandths),
+        methods: methods(stored.methods.as_ref()),
+        expires_at: stored.expires_at.into(),
+        user_agent: stored.user_agent.clone(),
+        call_id: Text::lossy(stored.call_id),
+        cseq: stored.cseq,
+        socket: TransportAddress::local(&pending.flow),
+    };
+    stored.fact(turn, event)
+}
+
+/// The same contact of the same binding again; only what changed is told.
+pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &Binding) -> Fact {
+    let pending = stored.pending;
+    let moved = old.flow != pending.flow;
+    let changed = |new: &Option<Text>, old: &Option<Text>| new.clone().filter(|_| new != old);
+    let q = stored.q.filter(|_| stored.q != old.q);
+    let list = methods(stored.methods.as_ref());
+    let same_methods = old.methods.as_deref() == Some(&*list.join(","));
+    let event = RegistrationRefreshed {
+        edge: turn.edge(),
+        flow: Some(pending.flow.into()),
+        aor: Text::new(aor.address()),
+        binding: Text::from(stored.key.to_string()),
+        contact: stored.contact.clone(),
+        expires_at: stored.expires_at.into(),
+        cseq: stored.cseq,
+        received: moved.then(|| TransportAddress::remote(&pending.flow)),
+        received_before: moved.then(|| TransportAddress::remote(&old.flow)),
+        backend: (aor.backend != pending.at.name).then(|| pending.at.name.clone()),
+        path: changed(&stored.path, &old.path),
+        q: q.map(QValue::from_thousandths),
+        methods: if same_methods { Vec::new() } else { list },
+        user_agent: changed(&stored.user_agent, &old.user_agent),
+        call_id: (old.call_id.as_bytes() != stored.call_id).then(|| Text::lossy(stored.call_id)),
+        socket: (old.flow.local != pending.flow.local).then(|| TransportAddress::local(&pending.flow)),
+    };
+    stored.fact(turn, event)
+}
+
+/// A binding taken out; `None` when it is not there. `by` is the REGISTER that did it.
+pub(crate) fn removed(
+    turn: &Turn<'_>,
+    key: BindingKey,
+    reason: RemovalReason,
+    by: Option<&Pending>,
+) -> Option<Fact> {
+    let (aor, binding) = turn.state.registrations().binding(key)?;
+    let event = RegistrationRemoved {
+        edge: turn.edge(),
+        flow: Some(by.map_or(binding.flow, |p| p.flow).into()),
+        aor: Text::new(aor.address()),
+        binding: Text::from(key.to_string()),
+        contact: binding.contact.clone(),
+        reason,
+        call_id: by.map(|p| Text::lossy(p.request.call_id())),
+        cseq: by.map(|p| p.request.cseq().number),
+    };
+    Some(of_aor(turn, aor, event))
+}
+
+/// A binding whose time was up; `None` when it is not there.
+pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> Option<Fact> {
+    let (aor, binding) = turn.state.registrations().binding(key)?;
+    let event = RegistrationExpired {
+        edge: turn.edge(),
+        flow: Some(binding.flow.into()),
+        aor: Text::new(aor.address()),
+        binding: Text::from(key.to_string()),
+        contact: binding.contact.clone(),
+        expired_at: turn.now.wall.into(),
+        last_seen_at: last_seen_at.into(),
+    };
+    Some(of_aor(turn, aor, event).because(binding.seq))
+}
+
+/// A REGISTER that was refused.
+pub(crate) fn rejected(turn: &Turn<'_>, pending: &Pending, status: u16, reason: &str, by: RejectedBy) -> Fact {
+    let request = &pending.request;
+    let contact = request.values(HeaderName::Contact).next().and_then(|v| NameAddr::parse(v).ok());
+    let event = RegistrationRejected {
+        edge: turn.edge(),
+        flow: Some(pending.flow.into()),
+        aor: Text::new(pending.address()),
+        contact: contact.map(|c| Text::lossy(c.uri)),
+        status,
+        reason: Text::new(reason),
+        by,
+        backend: Some(pending.at.name.clone()),
+        user_agent: request.value(HeaderName::UserAgent).map(Text::lossy),
+        call_id: Some(Text::lossy(request.call_id())),
+        cseq: Some(request.cseq().number),
+    };
+    Fact::new(event, pending.name.clone(), turn.now.wall).tenant(&pending.tenant)
+}
+
+fn of_aor(turn: &Turn<'_>, aor: &Aor, event: impl Into<signalbox_schemas::Event>) -> Fact {
+    let fact = Fact::new(event, aor.name.clone(), turn.now.wall);
+    match aor.tenant().parse() {
+        Ok(tenant) => fact.tenant(&tenant),
+        Err(_) => fact,
+    }
+}
+
+fn methods(allow: Option<&Text>) -> Vec<Text> {
+    let list = allow.map_or("", |text| text.as_str());
+    list.split(',').map(str::trim).filter(|m| !m.is_empty()).map(Text::new).collect()
+}

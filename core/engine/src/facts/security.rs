@@ -1,0 +1,48 @@
+//! What was refused, counted.
+
+use super::Fact;
+use crate::gate::noise::{Counted, Source, What};
+use crate::turn::Turn;
+use signalbox_base::Text;
+use signalbox_schemas::security::{SecurityAuthFailed, SecurityRequestRejected};
+use std::time::Duration;
+
+/// All that one source did wrong in one window, in one way.
+#[must_use]
+pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
+    let source = match counted.source {
+        Source::Address(ip) => Some(ip.into()),
+        Source::Prefix(_) | Source::Any => None,
+    };
+    let subject = Text::from(counted.source.to_string());
+    match counted.what {
+        What::Rejected(rule) => {
+            let event = SecurityRequestRejected {
+                edge: turn.edge(),
+                source,
+                rule,
+                offset: counted.offset,
+                count: counted.count,
+                window_ms: millis(window),
+                ..SecurityRequestRejected::default()
+            };
+            Fact::new(event, subject, turn.now.wall)
+        }
+        What::AuthFailed => {
+            let event = SecurityAuthFailed {
+                edge: turn.edge(),
+                source,
+                aor: counted.aor.clone(),
+                method: Text::new("REGISTER"),
+                count: counted.count,
+                window_ms: millis(window),
+                ..SecurityAuthFailed::default()
+            };
+            Fact::new(event, subject, turn.now.wall)
+        }
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

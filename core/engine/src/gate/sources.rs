@@ -1,0 +1,124 @@
+//! The amplification rule: a UDP source that has not proven its address gets at most three times its own bytes.
+
+use foldhash::HashMap;
+use signalbox_base::Mono;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Sources told apart in a window; the rest share one budget.
+const SOURCES_MAX: usize = 65_536;
+/// Bytes given for one byte received.
+const FACTOR: u64 = 3;
+
+/// Bytes from and to unproven UDP sources in the running window.
+#[derive(Debug, Default)]
+pub struct Sources {
+    opened: Mono,
+    each: HashMap<SocketAddr, Budget>,
+    rest: Budget,
+    crowded: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    received: u64,
+    sent: u64,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: u64) -> bool {
+        let fits = self.sent + bytes <= self.received.saturating_mul(FACTOR);
+        if fits {
+            self.sent += bytes;
+        }
+        fits
+    }
+}
+
+impl Sources {
+    /// Bytes came from a source that has proven nothing.
+    pub fn received(&mut self, now: Mono, window: Duration, source: SocketAddr, bytes: usize) {
+        if now.since(self.opened) >= window {
+            self.opened = now;
+            self.each.clear();
+            self.rest = Budget::default();
+            self.crowded = false;
+        }
+        let bytes = bytes as u64;
+        if let Some(budget) = self.each.get_mut(&source) {
+            budget.received += bytes;
+        } else if self.each.len() < SOURCES_MAX {
+            self.each.insert(source, Budget { received: bytes, sent: 0 });
+        } else {
+            self.crowded = true;
+            self.rest.received += bytes;
+        }
+    }
+
+    /// The source has shown that it receives what is sent to it.
+    pub fn proven(&mut self, source: SocketAddr) {
+        self.each.remove(&source);
+    }
+
+    /// Whether so many bytes may be sent there, and takes them from its budget. Sources never counted are free: what is
+    /// sent to them was asked for by nobody of that name.
+    pub fn may_send(&mut self, to: SocketAddr, bytes: usize) -> bool {
+        if self.each.is_empty() {
+            return true;
+        }
+        match self.each.get_mut(&to) {
+            Some(budget) => budget.take(bytes as u64),
+            None => true,
+        }
+    }
+
+    /// Whether the source is counted among those that share one budget: it then gets no reply at all.
+    #[must_use]
+    pub fn is_crowded_out(&self, source: SocketAddr) -> bool {
+        self.crowded && !self.each.contains_key(&source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn addr(n: u32) -> SocketAddr {
+        SocketAddr::new(std::net::IpAddr::V4(n.into()), 5060)
+    }
+
+    #[test]
+    fn given_an_unproven_source_then_it_gets_three_times_its_bytes_and_no_more() {
+        let mut sources = Sources::default();
+        sources.received(Mono(1), WINDOW, addr(1), 100);
+        assert!(sources.may_send(addr(1), 300));
+        assert!(!sources.may_send(addr(1), 1));
+        sources.received(Mono(2), WINDOW, addr(1), 10);
+        assert!(sources.may_send(addr(1), 30));
+        assert!(sources.may_send(addr(2), 9_999), "whom nobody claimed to be is free");
+    }
+
+    #[test]
+    fn given_proof_or_a_new_window_then_the_count_starts_anew() {
+        let mut sources = Sources::default();
+        sources.received(Mono(1), WINDOW, addr(1), 1);
+        assert!(!sources.may_send(addr(1), 100));
+        sources.proven(addr(1));
+        assert!(sources.may_send(addr(1), 100));
+        sources.received(Mono(1).plus(WINDOW), WINDOW, addr(2), 1);
+        assert!(!sources.may_send(addr(2), 4));
+    }
+
+    #[test]
+    fn given_more_sources_than_are_told_apart_then_memory_is_bounded_and_the_rest_get_nothing() {
+        let mut sources = Sources::default();
+        for n in 0..100_000 {
+            sources.received(Mono(1), WINDOW, addr(n), 100);
+        }
+        assert_eq!(sources.each.len(), SOURCES_MAX);
+        assert!(sources.is_crowded_out(addr(99_999)));
+        assert!(!sources.is_crowded_out(addr(1)));
+    }
+}

@@ -1,0 +1,171 @@
+//! The backend's final word: what is stored, what is told, what the phone gets.
+
+use super::binding::{Wanted, is_behind_nat, text_of};
+use super::register::{Pending, Registrar, has_credentials, keys_of};
+use crate::facts::registration as facts;
+use crate::facts::registration::Stored;
+use crate::state::{Binding, BindingKey};
+use crate::turn::Turn;
+use signalbox_base::{EventSeq, Text};
+use signalbox_schemas::words::{RejectedBy, RemovalReason};
+use signalbox_sip::header::NameAddr;
+use signalbox_sip::{HeaderName, Message, Uri};
+use std::time::Duration;
+
+impl Registrar {
+    /// Handles a final response other than 408 and 503.
+    pub(super) fn answer(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
+        let status = response.status().unwrap_or(500);
+        match status {
+            200..=299 => return self.accept(turn, number, response),
+            401 | 407 => self.remember_challenge(turn, number),
+            _ => {}
+        }
+        let Some(pending) = self.pending.remove(&number) else { return };
+        let refused = match status {
+            // The first challenge asks, a second one refuses; a stale nonce is the backend's clock, not the phone's fault.
+            401 | 407 => has_credentials(&pending.request) && !is_stale(response),
+            // RFC 3261 §10.2.8: the phone asks again for longer.
+            423 => false,
+            _ => true,
+        };
+        if refused {
+            self.refused(turn, &pending, response);
+        }
+        Self::relay(turn, &pending, response, &[], None);
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
+        let Some(pending) = self.pending.remove(&number) else { return };
+        let max = turn.settings.timers.max_expires_secs;
+        let granted = pending.wanted.granted(&pending.request, response, max);
+        let mut record = None;
+        match &pending.wanted {
+            Wanted::Query => {}
+            Wanted::RemoveAll => {
+                for key in keys_of(turn, &pending.name) {
+                    let seq = self.remove_binding(turn, key, RemovalReason::Client, Some(&pending), EventSeq(0));
+                    record = seq.or(record);
+                }
+            }
+            Wanted::Each(each) => {
+                let values = pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
+                for ((asked, secs), contact) in each.iter().zip(&granted).zip(values) {
+                    let seq = if *secs == 0 {
+                        self.remove_binding(turn, asked.key, RemovalReason::Client, Some(&pending), EventSeq(0))
+                    } else {
+                        self.store(turn, &pending, asked.key, &contact, *secs)
+                    };
+                    record = seq.or(record);
+                }
+            }
+        }
+        Self::relay(turn, &pending, response, &granted, record);
+    }
+
+    /// Stores one binding. Gives the record that the answer must wait for: none for a refresh that changed nothing.
+    fn store(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pending: &Pending,
+        key: BindingKey,
+        contact: &NameAddr<'_>,
+        secs: u32,
+    ) -> Option<EventSeq> {
+        let wall = turn.now.wall;
+        let known = turn.state.registrations().binding(key);
+        let (uri, cseq) = (Text::lossy(contact.uri), pending.request.cseq().number);
+        if known.is_some_and(|(_, old)| is_out_of_order(old, pending)) {
+            // It crossed a later one of the same phone, which counts.
+            return None;
+        }
+        let home = home_of(turn, pending, known.map(|(aor, _)| &aor.home));
+        let nat = match contact.parsed_uri() {
+            Ok(Uri::Sip(uri)) => is_behind_nat(&uri, &pending.flow),
+            _ => true,
+        };
+        let stored = Stored {
+            pending,
+            key,
+            home,
+            contact: uri,
+            instance: contact.sip_instance().map(Text::lossy),
+            reg_id: contact.reg_id(),
+            q: contact.q(),
+            path: text_of(&pending.request, HeaderName::Path),
+            user_agent: text_of(&pending.request, HeaderName::UserAgent),
+            methods: text_of(&pending.request, HeaderName::Allow),
+            call_id: pending.request.call_id(),
+            cseq,
+            granted_secs: secs,
+            expires_at: wall.plus(Duration::from_secs(u64::from(secs))),
+            behind_nat: nat,
+        };
+        let replaced = known.is_some_and(|(_, old)| old.contact != stored.contact);
+        let (fact, waits) = match known {
+            Some((aor, old)) if !replaced => {
+                let moved = old.flow != pending.flow || aor.backend != pending.at.name;
+                (facts::refreshed(turn, &stored, aor, old), moved)
+            }
+            _ => (facts::added(turn, &stored), true),
+        };
+        let because = if replaced {
+            self.remove_binding(turn, key, RemovalReason::Replaced, Some(pending), EventSeq(0))
+        } else {
+            None
+        };
+        let seq = turn.record(fact.because(because.unwrap_or_default()));
+        self.arm(turn, key);
+        waits.then_some(seq)
+    }
+
+    /// A real refusal by the backend, told within a budget: strangers can not fill the journal.
+    fn refused(&mut self, turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
+        let status = response.status().unwrap_or(500);
+        let reason = String::from_utf8_lossy(response.reason().unwrap_or_default()).into_owned();
+        if matches!(status, 401 | 403 | 407) && has_credentials(&pending.request) {
+            turn.auth_failed(pending.flow.remote.ip(), pending.address());
+        }
+        self.tell_rejected(turn, pending, status, &reason, RejectedBy::Backend);
+    }
+
+    pub(super) fn rejected_by_edge(&mut self, turn: &mut Turn<'_>, pending: &Pending, status: u16, reason: &str) {
+        self.tell_rejected(turn, pending, status, reason, RejectedBy::Edge);
+    }
+
+    fn tell_rejected(&mut self, turn: &mut Turn<'_>, pending: &Pending, status: u16, reason: &str, by: RejectedBy) {
+        let registered = turn.state.registrations().over_flow(&pending.flow).any(|(aor, _)| aor.name == pending.name);
+        let (opened, told) = &mut self.rejected;
+        if turn.now.mono.since(*opened) >= turn.settings.noise.window {
+            (*opened, *told) = (turn.now.mono, 0);
+        }
+        if !registered && *told >= turn.settings.noise.events_max {
+            return;
+        }
+        *told += usize::from(!registered);
+        let fact = facts::rejected(turn, pending, status, reason, by);
+        turn.record(fact);
+    }
+}
+
+fn is_out_of_order(old: &Binding, pending: &Pending) -> bool {
+    old.call_id.as_bytes() == pending.request.call_id() && pending.request.cseq().number <= old.cseq
+}
+
+/// The home an AoR had, unless the one that accepted now is better or the home is no more.
+fn home_of(turn: &Turn<'_>, pending: &Pending, before: Option<&Text>) -> Text {
+    let tenant = turn.directory.peer(turn.settings, pending.at.peer).map(|p| p.tenant);
+    let kept = before.filter(|home| {
+        tenant.is_some_and(|t| t.backends.iter().any(|b| b.name == **home && b.priority <= pending.at.priority))
+    });
+    kept.unwrap_or(&pending.at.name).clone()
+}
+
+/// RFC 7616 §3.3: the credentials were right but for their nonce.
+fn is_stale(response: &Message<&[u8]>) -> bool {
+    let challenges = [HeaderName::WwwAuthenticate, HeaderName::ProxyAuthenticate];
+    challenges.into_iter().flat_map(|name| response.all(name)).any(|header| {
+        let value = header.value.to_ascii_lowercase();
+        value.split(|b| matches!(b, b',' | b' ')).any(|part| matches!(part, b"stale=true" | b"stale=\"true\""))
+    })
+}

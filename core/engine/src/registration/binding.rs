@@ -1,0 +1,227 @@
+//! What a REGISTER asks for, and what an answer grants.
+
+use super::token::key_of;
+use crate::state::{Aor, BindingKey};
+use signalbox_base::{Flow, Secret, Text};
+use signalbox_sip::header::{NameAddr, delta_seconds};
+use signalbox_sip::uri::{SipUri, equivalent};
+use signalbox_sip::{HeaderName, Message, Uri};
+use smallvec::SmallVec;
+
+/// Contacts in one REGISTER at most.
+const CONTACTS_MAX: usize = 16;
+/// What is asked when nothing is said (RFC 3261 §10.3 leaves it to the registrar; this is what all use).
+const DEFAULT_EXPIRES_SECS: u32 = 3600;
+
+/// The contacts part of a REGISTER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// No Contact: what is there?
+    Query,
+    /// `Contact: *` with `Expires: 0`.
+    RemoveAll,
+    /// These.
+    Each(SmallVec<[Asked; 1]>),
+}
+
+/// One Contact of a REGISTER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Its binding's key.
+    pub(super) key: BindingKey,
+    /// Seconds asked for; 0 removes.
+    pub(super) expires: u32,
+}
+
+/// A REGISTER whose contacts cannot be taken: the phone's fault, 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadContacts(pub(super) &'static str);
+
+impl Wanted {
+    /// Reads what is asked. Keys are those of bindings that the AoR has already, where the contact is the same by URI
+    /// comparison (RFC 3261 §10.3 step 7) or the device is; else fresh ones.
+    pub(super) fn read<B: AsRef<[u8]>>(
+        request: &Message<B>,
+        cluster_key: &Secret,
+        aor_name: &str,
+        aor: Option<&Aor>,
+    ) -> Result<Self, BadContacts> {
+        let header = request.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());
+        let mut each = SmallVec::new();
+        for value in request.values(HeaderName::Contact) {
+            if value == b"*" {
+                let alone = request.values(HeaderName::Contact).count() == 1;
+                return if alone && header == Some(0) {
+                    Ok(Self::RemoveAll)
+                } else {
+                    Err(BadContacts("Contact * needs Expires 0 and nothing beside it"))
+                };
+            }
+            let contact = NameAddr::parse(value).map_err(|_| BadContacts("Contact is not readable"))?;
+            if !matches!(contact.parsed_uri(), Ok(Uri::Sip(_))) {
+                return Err(BadContacts("Contact is no SIP URI"));
+            }
+            if each.len() == CONTACTS_MAX {
+                return Err(BadContacts("too many Contacts"));
+            }
+            let expires = contact.expires().or(header).unwrap_or(DEFAULT_EXPIRES_SECS);
+            each.push(Asked { key: key_for(&contact, cluster_key, aor_name, aor), expires });
+        }
+        Ok(if each.is_empty() { Self::Query } else { Self::Each(each) })
+    }
+
+    /// Seconds a response grants each asked contact: that Contact's own parameter, else its Expires header, else what was
+    /// asked (RFC 3261 §10.2.4), never above `max`. In order of what was asked.
+    pub(super) fn granted<B: AsRef<[u8]>>(&self, request: &Message<B>, response: &Message<&[u8]>, max: u32) -> SmallVec<[u32; 1]> {
+        let Self::Each(each) = self else { return SmallVec::new() };
+        let header = response.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());
+        each.iter()
+            .zip(request.values(HeaderName::Contact))
+            .map(|(asked, own)| {
+                if asked.expires == 0 {
+                    return 0;
+                }
+                let own = NameAddr::parse(own).ok();
+                let listed = response
+                    .values(HeaderName::Contact)
+                    .filter_map(|value| NameAddr::parse(value).ok())
+                    .find(|shown| is_same(shown, asked.key, own.as_ref()));
+                listed.and_then(|c| c.expires()).or(header).unwrap_or(asked.expires).min(max)
+            })
+            .collect()
+    }
+}
+
+/// Whether a Contact that a backend shows is this binding: by token, or in path mode by its URI.
+pub(super) fn is_same(shown: &NameAddr<'_>, key: BindingKey, own: Option<&NameAddr<'_>>) -> bool {
+    let Ok(Uri::Sip(uri)) = shown.parsed_uri() else { return false };
+    if let Some(token) = uri.user.and_then(BindingKey::from_user) {
+        return token == key;
+    }
+    own.and_then(|own| own.parsed_uri().ok()).is_some_and(|own| equivalent(&own, &Uri::Sip(uri)))
+}
+
+/// The token that a URI's user is, if it is one.
+pub(super) fn token_of(shown: &NameAddr<'_>) -> Option<BindingKey> {
+    match shown.parsed_uri() {
+        Ok(Uri::Sip(uri)) => uri.user.and_then(BindingKey::from_user),
+        _ => None,
+    }
+}
+
+fn key_for(contact: &NameAddr<'_>, secret: &Secret, aor_name: &str, aor: Option<&Aor>) -> BindingKey {
+    let instance = contact.sip_instance();
+    if instance.is_none()
+        && let Some(aor) = aor
+        && let Ok(uri) = contact.parsed_uri()
+    {
+        // The same bytes are the same URI; only others are worth a comparison.
+        let known = aor.bindings.iter().filter(|b| b.instance.is_none());
+        let same = |b: &&Box<crate::state::Binding>| {
+            b.contact.as_bytes() == contact.uri
+                || Uri::parse(b.contact.as_bytes()).is_ok_and(|known| equivalent(&known, &uri))
+        };
+        if let Some(binding) = known.into_iter().find(same) {
+            return binding.key;
+        }
+    }
+    key_of(secret, aor_name, instance, contact.reg_id(), contact.uri)
+}
+
+/// Whether the phone is not where its Contact says: it is behind NAT then.
+pub(super) fn is_behind_nat(contact: &SipUri<'_>, flow: &Flow) -> bool {
+    let port = contact.port.unwrap_or(flow.transport.default_port());
+    contact.address() != Some(flow.remote.ip()) || port != flow.remote.port()
+}
+
+/// Writes a Contact as the phone wrote it, with another expiry.
+pub(super) fn write_with_expires(contact: &NameAddr<'_>, expires: u32, out: &mut Vec<u8>) {
+    let params = contact.params.as_bytes();
+    let head = contact.raw.len() - params.len();
+    // An address without brackets cannot have parameters of its own: brackets make sure that none is taken for one.
+    if contact.bracketed {
+        out.extend_from_slice(contact.raw[..head].trim_ascii_end());
+    } else {
+        out.push(b'<');
+        out.extend_from_slice(contact.uri);
+        out.push(b'>');
+    }
+    write_params(contact, &[b"expires"], out);
+    out.extend_from_slice(b";expires=");
+    out.extend_from_slice(expires.to_string().as_bytes());
+}
+
+/// Writes a Contact's parameters but these.
+pub(super) fn write_params(contact: &NameAddr<'_>, without: &[&[u8]], out: &mut Vec<u8>) {
+    for param in contact.params {
+        if !without.iter().any(|name| param.name.eq_ignore_ascii_case(name)) {
+            out.push(b';');
+            out.extend_from_slice(param.raw);
+        }
+    }
+}
+
+/// Text of a header, if it is there.
+pub(super) fn text_of<B: AsRef<[u8]>>(message: &Message<B>, name: HeaderName) -> Option<Text> {
+    message.value(name).map(Text::lossy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_sip::Limits;
+
+    fn register(lines: &str) -> Vec<u8> {
+        format!(
+            "REGISTER sip:a.test SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1\r\nFrom: <sip:401@a.test>;tag=1\r\n\
+             To: <sip:401@a.test>\r\nCall-ID: x\r\nCSeq: 1 REGISTER\r\n{lines}\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn read(lines: &str) -> Result<Wanted, BadContacts> {
+        let bytes = register(lines);
+        let message = Message::parse(bytes.as_slice(), &Limits::DATAGRAM).unwrap();
+        Wanted::read(&message, &Secret::new(b"k".to_vec()), "acme/401@a.test", None)
+    }
+
+    fn expiries(lines: &str) -> Vec<u32> {
+        match read(lines).unwrap() {
+            Wanted::Each(each) => each.iter().map(|a| a.expires).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_parameter_wins_over_the_header_and_both_over_the_default_rfc3261_10_2_1_1() {
+        assert_eq!(expiries("Contact: <sip:1@h>;expires=60, <sip:2@h>\r\nExpires: 120\r\n"), [60, 120]);
+        assert_eq!(expiries("Contact: <sip:1@h>\r\n"), [3600]);
+    }
+
+    #[test]
+    fn a_star_stands_alone_with_expires_zero_rfc3261_10_3() {
+        assert_eq!(read("Contact: *\r\nExpires: 0\r\n"), Ok(Wanted::RemoveAll));
+        assert!(read("Contact: *\r\nExpires: 5\r\n").is_err());
+        assert!(read("Contact: *\r\n").is_err());
+        assert!(read("Contact: *, <sip:1@h>\r\nExpires: 0\r\n").is_err());
+        assert_eq!(read(""), Ok(Wanted::Query));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_refused() {
+        assert!(read("Contact: <mailto:a@h>\r\n").is_err());
+        let many = "Contact: <sip:1@h>\r\n".repeat(CONTACTS_MAX + 1);
+        assert!(read(&many).is_err());
+    }
+
+    #[test]
+    fn a_contact_keeps_all_but_its_expiry() {
+        let shown = |value: &str| {
+            let mut out = Vec::new();
+            write_with_expires(&NameAddr::parse(value.as_bytes()).unwrap(), 90, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown("\"A\" <sip:1@h;ob>;q=0.5;expires=7;x"), "\"A\" <sip:1@h;ob>;q=0.5;x;expires=90");
+        assert_eq!(shown("sip:1@h"), "<sip:1@h>;expires=90");
+    }
+}

@@ -1,0 +1,166 @@
+//! The time of bindings: when they end, when they are pinged, when they were last heard.
+
+use super::register::{Live, Registrar};
+use crate::contract::{ClassB, Release};
+use crate::facts::registration as facts;
+use crate::net::Timer;
+use crate::state::{Binding, BindingKey};
+use crate::turn::Turn;
+use signalbox_base::{Flow, Mono, Wall};
+use signalbox_sip::{HeaderName, Method, RequestBuilder};
+use std::time::Duration;
+
+impl Registrar {
+    /// Something came over a flow: whoever is registered over it is alive.
+    pub(crate) fn seen(&mut self, turn: &Turn<'_>, flow: &Flow) {
+        for (_, binding) in turn.state.registrations().over_flow(flow) {
+            if let Some(live) = self.live.get_mut(&binding.key) {
+                live.seen = turn.now.wall;
+            }
+        }
+    }
+
+    /// Timers of a binding just stored or refreshed.
+    pub(super) fn arm(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+        let Some((_, binding)) = turn.state.registrations().binding(key) else { return };
+        let (deadline, pinged) = (binding.expires_at, binding.behind_nat);
+        self.lost.remove(&key);
+        let interval = turn.settings.timers.ping_interval;
+        let seen = turn.now.wall;
+        self.start(turn, key, Start { seen, deadline, first_ping: pinged.then_some(interval) });
+    }
+
+    /// After a restart: every binding is extended once by what it was last granted, so that a refresh lost with the crash
+    /// loses nobody; phones over UDP are pinged soon; connections are gone.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) {
+        let all: Vec<(BindingKey, Wall, bool)> = turn
+            .state
+            .registrations()
+            .iter()
+            .flat_map(|aor| &aor.bindings)
+            .map(|b| (b.key, deadline_after_restart(b), b.flow.transport.reliable()))
+            .collect();
+        let within = u64::try_from(turn.settings.timers.ping_after_restart.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let seen = turn.state.edge().last_wall;
+        for (key, deadline, stream) in all {
+            if stream {
+                self.lost.insert(key);
+            }
+            let first = Duration::from_nanos(turn.entropy.next_u64() % within);
+            self.start(turn, key, Start { seen, deadline, first_ping: (!stream).then_some(first) });
+        }
+    }
+
+    /// Forgets the timers of a binding that is gone.
+    pub(super) fn forget(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+        self.lost.remove(&key);
+        if let Some(live) = self.live.remove(&key) {
+            turn.cancel_timer(live.expiry);
+            live.ping.into_iter().for_each(|ping| turn.cancel_timer(ping));
+        }
+    }
+
+    /// Whether a binding can be reached now; one whose connection is gone cannot (480).
+    #[must_use]
+    pub fn is_reachable(&self, key: BindingKey) -> bool {
+        !self.lost.contains(&key)
+    }
+
+    /// A connection is gone: its bindings stay, but nobody is there until they register again.
+    pub(crate) fn on_flow_closed(&mut self, turn: &Turn<'_>, flow: &Flow) {
+        self.lost.extend(turn.state.registrations().over_flow(flow).map(|(_, binding)| binding.key));
+    }
+
+    pub(super) fn on_expiry(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+        let Some(live) = self.live.get(&key).copied() else { return };
+        if turn.now.wall < live.deadline {
+            // The wall clock was slewed meanwhile.
+            let at = moment(turn, live.deadline);
+            let expiry = turn.start_timer(at, Timer::Expiry(key));
+            if let Some(live) = self.live.get_mut(&key) {
+                live.expiry = expiry;
+            }
+            return;
+        }
+        if let Some(fact) = facts::expired(turn, key, live.seen) {
+            turn.record(fact);
+        }
+        self.forget(turn, key);
+    }
+
+    pub(super) fn on_ping(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+        let Some((aor, binding)) = turn.state.registrations().binding(key) else { return };
+        if !self.is_reachable(key) {
+            return;
+        }
+        let (flow, contact, address, nat) =
+            (binding.flow, binding.contact.clone(), aor.address().to_owned(), binding.behind_nat);
+        if turn.settings.listener(flow.listener).is_none() {
+            return;
+        }
+        if flow.transport.reliable() {
+            turn.send_as(flow, Release::Now(ClassB::Keepalive), |out| out.extend_from_slice(b"\r\n\r\n"));
+        } else {
+            // It wants no transaction: the answer, whatever it says, is heard as any packet is (see `seen`).
+            let (host, branch) = (turn.advertised(&flow), turn.branch(Method::Options));
+            let (tag, call) = (turn.entropy.next_u64(), turn.entropy.next_u64());
+            turn.send_as(flow, Release::Now(ClassB::Keepalive), |out| {
+                RequestBuilder::new(out, Method::Options, &*contact)
+                    .header(HeaderName::Via, format_args!("SIP/2.0/UDP {host};branch={branch};rport"))
+                    .header(HeaderName::MaxForwards, 1_u32)
+                    .header(HeaderName::From, format_args!("<sip:{host}>;tag={tag:016x}"))
+                    .header(HeaderName::To, format_args!("<sip:{address}>"))
+                    .header(HeaderName::CallId, format_args!("{call:016x}@{host}"))
+                    .header(HeaderName::CSeq, "1 OPTIONS")
+                    .finish();
+            });
+        }
+        if nat {
+            let jitter = turn.entropy.next_u64() % 200;
+            let after = turn.settings.timers.ping_interval.mul_f64(0.8 + jitter as f64 / 1000.0);
+            let timer = turn.start_timer(turn.now.mono.plus(after), Timer::Ping(key));
+            if let Some(live) = self.live.get_mut(&key) {
+                live.ping = Some(timer);
+            }
+        } else if let Some(live) = self.live.get_mut(&key) {
+            live.ping = None;
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_>, key: BindingKey, live: Start) {
+        let before = self.live.remove(&key);
+        let mut ping = None;
+        if let Some(old) = before {
+            turn.cancel_timer(old.expiry);
+            match (old.ping, live.first_ping) {
+                // A refresh does not put off the next ping: the NAT's own clock runs on.
+                (Some(running), Some(_)) => ping = Some(running),
+                (Some(running), None) => turn.cancel_timer(running),
+                (None, _) => {}
+            }
+        }
+        if ping.is_none() {
+            let now = turn.now.mono;
+            ping = live.first_ping.map(|after| turn.start_timer(now.plus(after), Timer::Ping(key)));
+        }
+        let at = moment(turn, live.deadline);
+        let expiry = turn.start_timer(at, Timer::Expiry(key));
+        self.live.insert(key, Live { seen: live.seen, deadline: live.deadline, expiry, ping });
+    }
+}
+
+/// What a binding's timers are started from.
+struct Start {
+    seen: Wall,
+    deadline: Wall,
+    first_ping: Option<Duration>,
+}
+
+fn deadline_after_restart(binding: &Binding) -> Wall {
+    binding.expires_at.plus(Duration::from_secs(u64::from(binding.granted_secs)))
+}
+
+/// When the monotonic clock will show a wall time.
+fn moment(turn: &Turn<'_>, wall: Wall) -> Mono {
+    turn.now.mono.plus(wall.since(turn.now.wall))
+}

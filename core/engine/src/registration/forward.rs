@@ -1,0 +1,252 @@
+//! To the backend and back: the REGISTER as the backend sees it, failover, and the answer as the phone sees it.
+
+use super::binding::{Wanted, is_same, token_of, write_params, write_with_expires};
+use super::register::{Pending, RETRY_SECS, Registrar};
+use crate::backend::{self, Candidate};
+use crate::classes::Sent;
+use crate::net::{Timer, User};
+use crate::settings::ContactMode;
+use crate::state::BindingKey;
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{EventSeq, Text};
+use signalbox_sip::header::NameAddr;
+use signalbox_sip::{Forward, HeaderName, Message, Method, ResponseBuilder, ResponseHead};
+
+impl Registrar {
+    /// Sends a pending REGISTER to its candidate.
+    pub(super) fn forward(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        pending.attempt += 1;
+        pending.tried.push(pending.at.peer);
+        let flow = pending.at.flow;
+        let branch = turn.branch(Method::Register);
+        let host = turn.advertised(&flow);
+        let new = Outgoing {
+            method: Method::Register,
+            sent: Sent::Request,
+            flow,
+            branch,
+            user: User::Register(number),
+            record: None,
+        };
+        let via = format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()).to_string();
+        let started = turn.request(new, |out| write_request(pending, &via, &host, out));
+        let Ok(client) = started else { return self.finish_unavailable(turn, number) };
+        pending.client = Some(client);
+        let attempt = pending.attempt;
+        let at = turn.now.mono.plus(turn.settings.timers.failover_after);
+        let timer = turn.start_timer(at, Timer::RegisterFailover(number, attempt));
+        pending.timer = Some(timer);
+    }
+
+    /// A response from the backend that is asked now.
+    pub(crate) fn on_response(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        tx: signalbox_sip::transaction::ClientTx,
+        response: &Message<&[u8]>,
+    ) {
+        let Some(pending) = self.pending.get_mut(&number).filter(|p| p.client == Some(tx)) else { return };
+        let status = response.status().unwrap_or(0);
+        if let Some(timer) = pending.timer.take() {
+            turn.cancel_timer(timer);
+        }
+        if status < 200 {
+            // It is there and works on it: the transaction's own timer bounds how long.
+            return;
+        }
+        let peer = pending.at.peer;
+        if matches!(status, 408 | 503) {
+            return self.failed(turn, number);
+        }
+        backend::on_traffic(turn, peer, true);
+        self.answer(turn, number, response);
+    }
+
+    /// The backend asked now does not answer, or cannot: the next one is asked, or the phone is told.
+    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        if let Some(timer) = pending.timer.take() {
+            turn.cancel_timer(timer);
+        }
+        if let Some(client) = pending.client.take() {
+            let mut outputs = std::mem::take(&mut turn.net.outputs);
+            turn.net.table.withdraw(client, &mut outputs);
+            turn.net.outputs = outputs;
+        }
+        let peer = pending.at.peer;
+        backend::on_traffic(turn, peer, false);
+        let aor = turn.state.registrations().aor(&pending.name);
+        let next = backend::registrars(turn, &pending.tenant, &pending.name, aor)
+            .into_iter()
+            .find(|c: &Candidate| !pending.tried.contains(&c.peer));
+        match next {
+            Some(next) => {
+                pending.at = next;
+                self.forward(turn, number);
+            }
+            None => self.finish_unavailable(turn, number),
+        }
+    }
+
+    /// Nobody answers: 503, so that the phone tries again or elsewhere.
+    fn finish_unavailable(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.remove(&number) else { return };
+        self.rejected_by_edge(turn, &pending, 503, "No Backend Answers");
+        let tag = format!("{:016x}", turn.entropy.next_u64());
+        let sent = turn.respond(pending.tx, Method::Register, 503, None, |out| {
+            let head = ResponseHead {
+                status: 503,
+                reason: "Service Unavailable",
+                to_tag: Some(tag.as_bytes()),
+                source: Some(pending.flow.remote),
+            };
+            ResponseBuilder::new(out, &pending.request, &head).header(HeaderName::RetryAfter, RETRY_SECS).finish();
+        });
+        // Too late means that the phone has given up: nobody waits for it.
+        let _ = sent;
+    }
+
+    /// Passes the answer to the phone, which sees its own Contacts in it. `granted` is per asked contact.
+    pub(super) fn relay(
+        turn: &mut Turn<'_>,
+        pending: &Pending,
+        response: &Message<&[u8]>,
+        granted: &[u32],
+        record: Option<EventSeq>,
+    ) {
+        let status = response.status().unwrap_or(500);
+        let contacts = if (200..300).contains(&status) {
+            shown(turn, pending, response, granted)
+        } else {
+            Vec::new()
+        };
+        let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
+            write_response(pending, response, &contacts, out);
+        });
+        let _ = sent;
+    }
+}
+
+/// Contacts as the phone sees them: its own as it wrote them, other bindings of its AoR here by their own URIs, what is
+/// registered past the edge as the backend shows it, tokens of other edges not at all.
+fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted: &[u32]) -> Vec<Vec<u8>> {
+    let asked: &[_] = if let Wanted::Each(each) = &pending.wanted { each } else { &[] };
+    let own: Vec<NameAddr<'_>> =
+        pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok()).collect();
+    let mut seen: Vec<BindingKey> = Vec::new();
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    let push_own = |at: usize, seen: &mut Vec<BindingKey>, out: &mut Vec<Vec<u8>>| {
+        seen.push(asked[at].key);
+        if granted[at] > 0 {
+            let mut line = Vec::with_capacity(own[at].raw.len() + 16);
+            write_with_expires(&own[at], granted[at], &mut line);
+            out.push(line);
+        }
+    };
+    for value in response.values(HeaderName::Contact) {
+        let Ok(contact) = NameAddr::parse(value) else { continue };
+        let mine = asked.iter().enumerate().position(|(at, a)| is_same(&contact, a.key, own.get(at)));
+        match (mine, token_of(&contact)) {
+            (Some(at), _) if seen.contains(&asked[at].key) => {}
+            (Some(at), _) => push_own(at, &mut seen, &mut out),
+            (None, Some(key)) => {
+                let other = turn.state.registrations().binding(key).filter(|(aor, _)| aor.name == pending.name);
+                if let Some((_, binding)) = other {
+                    let left = contact
+                        .expires()
+                        .unwrap_or_else(|| u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0));
+                    out.push(format!("<{}>;expires={left}", binding.contact).into_bytes());
+                }
+            }
+            (None, None) => out.push(value.to_vec()),
+        }
+    }
+    // A registrar that lists nothing has granted what it did not refuse.
+    for at in 0..asked.len().min(own.len()) {
+        if !seen.contains(&asked[at].key) {
+            push_own(at, &mut seen, &mut out);
+        }
+    }
+    out
+}
+
+fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &[Vec<u8>], out: &mut Vec<u8>) {
+    let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
+    let head = ResponseHead {
+        status: response.status().unwrap_or(500),
+        reason: &reason,
+        to_tag: response.to_tag(),
+        source: Some(pending.flow.remote),
+    };
+    let mut builder = ResponseBuilder::new(out, &pending.request, &head);
+    for contact in contacts {
+        builder = builder.header(HeaderName::Contact, contact);
+    }
+    for header in response.headers() {
+        let passes = !matches!(
+            header.id,
+            HeaderName::Via
+                | HeaderName::From
+                | HeaderName::To
+                | HeaderName::CallId
+                | HeaderName::CSeq
+                | HeaderName::Contact
+                | HeaderName::RecordRoute
+                | HeaderName::Path
+                | HeaderName::ServiceRoute
+                | HeaderName::ContentLength
+                | HeaderName::ContentType
+        );
+        if passes && let Ok(name) = std::str::from_utf8(header.name) {
+            builder = builder.extension(name, header.value);
+        }
+    }
+    builder.finish_with_body(response.value(HeaderName::ContentType).unwrap_or(b"text/plain"), response.body());
+}
+
+/// The REGISTER for the backend: our Via alone, and tokens for Contacts (or a Path with the first token).
+fn write_request(pending: &Pending, via: &str, host: &Text, out: &mut Vec<u8>) {
+    let request = &pending.request;
+    let transport = pending.at.flow.transport;
+    let mut forward = Forward::new(request);
+    forward.remove(HeaderName::Via);
+    forward.insert_first(HeaderName::Via, via);
+    forward.remove(HeaderName::Route);
+    forward.remove(HeaderName::ProxyRequire);
+    // At 0 it was refused on arrival; what is not a number too.
+    let _ = forward.decrement_max_forwards();
+    let suffix = if transport == signalbox_base::Transport::Udp { "" } else { ";transport=" };
+    let transport = if suffix.is_empty() { "" } else { transport.as_str() };
+    if let Wanted::Each(each) = &pending.wanted {
+        match pending.at.contact {
+            ContactMode::Token => {
+                let mut line = Vec::new();
+                for (asked, value) in each.iter().zip(request.values(HeaderName::Contact)) {
+                    let Ok(contact) = NameAddr::parse(value) else { continue };
+                    line.clear();
+                    line.extend_from_slice(format!("<sip:{}@{host}{suffix}{transport}>", asked.key).as_bytes());
+                    // Outbound ends here: the backend has one flow to us, not the phone's (RFC 5626 §6).
+                    write_params(&contact, &[b"reg-id"], &mut line);
+                    forward.replace_part(contact.raw, &line);
+                }
+            }
+            ContactMode::Path => {
+                if let Some(first) = each.first() {
+                    forward.insert_first(
+                        HeaderName::Path,
+                        format_args!("<sip:{}@{host}{suffix}{transport};lr>", first.key),
+                    );
+                    let named = request
+                        .values(HeaderName::Supported)
+                        .any(|value| value.eq_ignore_ascii_case(b"path"));
+                    if !named {
+                        forward.append(HeaderName::Supported, "path");
+                    }
+                }
+            }
+        }
+    }
+    forward.write_into(out);
+}

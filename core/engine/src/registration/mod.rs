@@ -1,0 +1,12 @@
+//! The proxy-registrar: the backend decides, the edge remembers where the phone is.
+
+mod accept;
+mod binding;
+mod expiry;
+mod forward;
+mod register;
+mod token;
+
+pub(crate) use register::Pending;
+pub use register::Registrar;
+pub use token::key_of;

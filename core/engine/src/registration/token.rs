@@ -1,0 +1,57 @@
+//! Keys of bindings: opaque to backends, the same across refresh, restart and edges of a cluster.
+
+use crate::state::BindingKey;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use signalbox_base::Secret;
+
+/// The key of a binding: a keyed function of its AoR's name and of the device (`+sip.instance` with `reg-id`) or, for
+/// phones that name none, of the Contact URI.
+#[must_use]
+pub fn key_of(
+    cluster_key: &Secret,
+    aor_name: &str,
+    instance: Option<&[u8]>,
+    reg_id: Option<u32>,
+    contact: &[u8],
+) -> BindingKey {
+    let mut mac = Hmac::<Sha256>::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length");
+    let (kind, device) = match instance {
+        Some(instance) => (1u8, instance),
+        None => (0, contact),
+    };
+    mac.update(b"binding");
+    // Lengths first, so that neighbouring parts cannot trade bytes.
+    for part in [aor_name.as_bytes(), device] {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.update(&[kind]);
+    mac.update(&reg_id.filter(|_| kind == 1).unwrap_or(0).to_be_bytes());
+    let digest = mac.finalize().into_bytes();
+    let (first, _) = digest.split_at(16);
+    BindingKey(first.iter().fold(0u128, |key, byte| key << 8 | u128::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_depends_on_everything_that_names_the_binding() {
+        let secret = Secret::new(b"cluster".to_vec());
+        let base = key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.0.0.1");
+        let same = key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.9.9.9");
+        assert_eq!(base, same, "the device counts, not where it is");
+        for other in [
+            key_of(&Secret::new(b"other".to_vec()), "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"x"),
+            key_of(&secret, "globex/401@a.test", Some(b"urn:uuid:1"), Some(1), b"x"),
+            key_of(&secret, "acme/401@b.test", Some(b"urn:uuid:1"), Some(1), b"x"),
+            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:2"), Some(1), b"x"),
+            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(2), b"x"),
+            key_of(&secret, "acme/401@a.test", None, None, b"urn:uuid:1"),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Bindings as the journal tells them.
+
+use crate::facts::Fact;
+use crate::state::{Binding, BindingKey, BindingPrivate, Private, State};
+use signalbox_base::{EventSeq, Flow, ListenerId, Text};
+use signalbox_schemas::registration::{RegistrationAdded, RegistrationRefreshed};
+use signalbox_schemas::values::TransportAddress;
+
+pub(super) fn added(state: &mut State, seq: EventSeq, fact: &Fact, data: &RegistrationAdded) {
+    let Ok(key) = data.binding.parse::<BindingKey>() else { return };
+    let private = private_of(fact, key, data);
+    let binding = Binding {
+        key,
+        contact: data.contact.clone(),
+        flow: private.flow,
+        path: data.path.clone(),
+        instance: data.instance_id.clone(),
+        reg_id: data.reg_id,
+        q: data.q.map(|q| q.thousandths()),
+        call_id: data.call_id.clone(),
+        cseq: data.cseq,
+        expires_at: data.expires_at.0,
+        granted_secs: private.granted_secs,
+        behind_nat: private.behind_nat,
+        user_agent: data.user_agent.clone(),
+        methods: joined(&data.methods),
+        added_at: fact.wall,
+        seq,
+    };
+    state.registrations.put(&fact.subject, &private.backend, &private.home, binding);
+}
+
+pub(super) fn refreshed(state: &mut State, seq: EventSeq, fact: &Fact, data: &RegistrationRefreshed) {
+    let Ok(key) = data.binding.parse::<BindingKey>() else { return };
+    let Some((aor, old)) = state.registrations.binding(key) else { return };
+    let (aor_name, aor_backend, aor_home) = (aor.name.clone(), aor.backend.clone(), aor.home.clone());
+    let mut binding = old.clone();
+    binding.contact = data.contact.clone();
+    binding.expires_at = data.expires_at.0;
+    binding.cseq = data.cseq;
+    binding.seq = seq;
+    let keep = |new: &Option<Text>, old: Option<Text>| new.clone().or(old);
+    binding.path = keep(&data.path, binding.path);
+    binding.user_agent = keep(&data.user_agent, binding.user_agent);
+    binding.methods = joined(&data.methods).or(binding.methods);
+    binding.q = data.q.map(|q| q.thousandths()).or(binding.q);
+    if let Some(call_id) = &data.call_id {
+        binding.call_id = call_id.clone();
+    }
+    let (mut backend, mut home) = (aor_backend, aor_home);
+    if let Private::Binding(private) = &fact.private {
+        binding.flow = private.flow;
+        binding.granted_secs = private.granted_secs;
+        binding.behind_nat = private.behind_nat;
+        backend = private.backend.clone();
+        home = private.home.clone();
+    }
+    state.registrations.put(&aor_name, &backend, &home, binding);
+}
+
+pub(super) fn gone(state: &mut State, seq: EventSeq, binding: &str) {
+    let Ok(key) = binding.parse::<BindingKey>() else { return };
+    state.registrations.remove(key, seq);
+}
+
+/// Without a private part (an imported history) the public part says enough to reach the phone.
+fn private_of(fact: &Fact, key: BindingKey, data: &RegistrationAdded) -> BindingPrivate {
+    if let Private::Binding(private) = &fact.private {
+        return (**private).clone();
+    }
+    let backend = data.backend.clone().unwrap_or_default();
+    let remote = data.received.unwrap_or_default();
+    BindingPrivate {
+        key,
+        flow: Flow::udp(ListenerId(0), socket(data.socket), socket(remote)),
+        home: backend.clone(),
+        backend,
+        granted_secs: u32::try_from(data.expires_at.0.since(fact.wall).as_secs()).unwrap_or(u32::MAX),
+        behind_nat: true,
+    }
+}
+
+fn socket(address: TransportAddress) -> std::net::SocketAddr {
+    address.address.get()
+}
+
+fn joined(methods: &[Text]) -> Option<Text> {
+    (!methods.is_empty()).then(|| Text::from(methods.join(",")))
+}

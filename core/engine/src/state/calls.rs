@@ -1,0 +1,280 @@
+//! Calls as the journal knows them: enough to finish every one of them after a crash, and to write its record.
+//!
+//! Only `state::apply` changes what is here. A call stays for [`REDO_WINDOW`] after its end, so that its last words can be
+//! said again; it is pruned by the wall time of later records, so that a replay prunes at the same record.
+
+use crate::call::leg::{End, Leg};
+use crate::call::raw::Raw;
+use serde::{Deserialize, Serialize};
+use signalbox_base::{CallUid, EventSeq, TenantId, Wall};
+use signalbox_schemas::call::Cdr;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How long the 2xx of an answered and the BYE of an ended call may have to be sent again: 2 · 64·T1 (DESIGN.md §6).
+pub const REDO_WINDOW: Duration = Duration::from_secs(64);
+
+/// Every call that is known durably.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calls {
+    pub(crate) by_uid: BTreeMap<CallUid, CallState>,
+    /// Answers and ends inside the redo window, oldest first.
+    pub(crate) recent: VecDeque<Recent>,
+    /// Calls that have not ended, per tenant.
+    pub(crate) active: BTreeMap<TenantKey, u32>,
+}
+
+/// A tenant's name as a key that serialises.
+pub type TenantKey = signalbox_base::Text;
+
+/// An answer or end inside the redo window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    pub(crate) wall: Wall,
+    pub(crate) uid: CallUid,
+    pub(crate) ended: bool,
+}
+
+/// One call as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallState {
+    /// The tenant it belongs to.
+    pub(crate) tenant: TenantKey,
+    /// How far it has come.
+    pub(crate) stage: Stage,
+    /// The record so far; its last sequence is that of the call's last event.
+    #[serde(with = "as_json")]
+    pub(crate) cdr: Box<Cdr>,
+    /// The caller's leg.
+    pub(crate) caller: Leg,
+    /// The INVITE that waits for an answer, to answer 503 after a crash.
+    pub(crate) invite: Option<PendingRequest>,
+    /// Legs towards the called side: all that were tried, until the redo window behind the answer has passed.
+    pub(crate) branches: Vec<Branch>,
+    /// The attempt that was answered.
+    pub(crate) winner: Option<u32>,
+    /// Which ends hold the other, caller first.
+    pub(crate) holding: [bool; 2],
+    /// What may have to be sent again.
+    pub(crate) redo: Redo,
+    /// Wall time of the last record.
+    pub(crate) touched: Wall,
+    /// Checkpoints written.
+    pub(crate) checkpoints: u32,
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// No final answer yet.
+    Inviting,
+    /// Answered, going on.
+    Answered,
+    /// Its record is written.
+    Ended,
+}
+
+/// What must be kept of a request to answer it later, from another process if need be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRequest {
+    /// CSeq number.
+    pub(crate) cseq: u32,
+    /// Via values in order, as they are to be copied into responses (received and rport filled in).
+    pub(crate) vias: Vec<Raw>,
+    /// The From value as it came.
+    pub(crate) from: Raw,
+    /// The To value as it came.
+    pub(crate) to: Raw,
+    /// Record-Route values, copied into responses that make a dialog.
+    pub(crate) record_routes: Vec<Raw>,
+}
+
+/// One attempt towards the called side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// The attempt's number, from 1.
+    pub(crate) attempt: u32,
+    /// Its leg; the remote tag is empty until it is answered.
+    pub(crate) leg: Leg,
+    /// The topmost Via of its INVITE, for the CANCEL (RFC 3261 §9.1).
+    pub(crate) via: Raw,
+    /// Its Request-URI.
+    pub(crate) uri: Raw,
+    /// CSeq number of its INVITE.
+    pub(crate) cseq: u32,
+}
+
+/// What may have to be sent again after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Redo {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The 2xx to the caller.
+    Answer(Answer),
+    /// BYE to the ends that have not hung up themselves.
+    Bye {
+        /// To the caller.
+        caller: bool,
+        /// To the called side.
+        callee: bool,
+    },
+    /// The final failure to the caller, and CANCEL to what still rings.
+    Failure {
+        /// The failure as it was sent.
+        bytes: Raw,
+    },
+}
+
+/// A 2xx to the caller's INVITE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// CSeq of the INVITE on the caller's leg, which its ACK repeats.
+    pub(crate) cseq_in: u32,
+    /// CSeq of the INVITE on the called leg, which the ACK there repeats.
+    pub(crate) cseq_out: u32,
+    /// The 2xx as it was sent.
+    pub(crate) bytes: Raw,
+}
+
+/// What a call's events carry beside their public part: never leaves the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallPrivate {
+    /// With `call.attempted`.
+    Attempted {
+        /// The caller's leg.
+        leg: Box<Leg>,
+        /// Its INVITE.
+        invite: Box<PendingRequest>,
+    },
+    /// With `call.routed`.
+    Routed {
+        /// The attempt.
+        branch: Box<Branch>,
+        /// The INVITE as it is now: a caller that was challenged sends another one.
+        invite: Box<PendingRequest>,
+    },
+    /// With `call.answered`.
+    Answered {
+        /// The caller's leg with its dialog's tags.
+        caller: Box<Leg>,
+        /// The answered leg.
+        callee: Box<Leg>,
+        /// The 2xx to the caller.
+        answer: Box<Answer>,
+    },
+    /// With `call.modified`, `call.recovered` and `call.checkpointed`: both legs as they are from now on.
+    Legs {
+        /// The caller's.
+        caller: Box<Leg>,
+        /// The called one.
+        callee: Box<Leg>,
+    },
+    /// With `call.ended`: who must still hear of it.
+    Ended {
+        /// BYE goes to the caller.
+        bye_caller: bool,
+        /// BYE goes to the called side.
+        bye_callee: bool,
+    },
+    /// With `call.failed`: the failure as it goes to the caller; empty when the caller knows already.
+    Failed {
+        /// The message.
+        bytes: Raw,
+    },
+}
+
+impl Calls {
+    /// A call by its uid.
+    #[must_use]
+    pub fn get(&self, uid: CallUid) -> Option<&CallState> {
+        self.by_uid.get(&uid)
+    }
+
+    /// Calls that have not ended, of one tenant.
+    #[must_use]
+    pub fn active_of(&self, tenant: &TenantId) -> u32 {
+        self.active.get(tenant.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Calls that have not ended.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.active.values().sum()
+    }
+
+    /// Everything, ended ones inside the redo window included, in order of uid.
+    pub fn iter(&self) -> impl Iterator<Item = (CallUid, &CallState)> {
+        self.by_uid.iter().map(|(uid, call)| (*uid, call))
+    }
+
+    /// Forgets what lies behind the redo window, seen from a record's wall time.
+    pub(crate) fn prune(&mut self, wall: Wall) {
+        while let Some(first) = self.recent.front().copied() {
+            if wall.since(first.wall) < REDO_WINDOW {
+                break;
+            }
+            self.recent.pop_front();
+            if first.ended {
+                self.by_uid.remove(&first.uid);
+            } else if let Some(call) = self.by_uid.get_mut(&first.uid)
+                && call.stage == Stage::Answered
+            {
+                call.redo = Redo::Nothing;
+                let winner = call.winner;
+                call.branches.retain(|branch| Some(branch.attempt) == winner);
+            }
+        }
+    }
+}
+
+impl CallState {
+    /// How far it has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The record as far as it is known.
+    #[must_use]
+    pub fn cdr(&self) -> &Cdr {
+        &self.cdr
+    }
+
+    /// Position of the call's last event.
+    #[must_use]
+    pub fn last(&self) -> EventSeq {
+        self.cdr.last_sequence
+    }
+
+    /// The leg of an end; the called end only once answered.
+    pub(crate) fn leg_mut(&mut self, end: End) -> Option<&mut Leg> {
+        match end {
+            End::Caller => Some(&mut self.caller),
+            End::Callee => {
+                let winner = self.winner?;
+                self.branches.iter_mut().find(|b| b.attempt == winner).map(|b| &mut b.leg)
+            }
+        }
+    }
+
+    /// The leg that was answered.
+    pub(crate) fn callee(&self) -> Option<&Leg> {
+        let winner = self.winner?;
+        self.branches.iter().find(|b| b.attempt == winner).map(|b| &b.leg)
+    }
+}
+
+/// The record in a snapshot is JSON: it leaves out fields, which a format without names cannot.
+mod as_json {
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+    use signalbox_schemas::call::Cdr;
+
+    pub(super) fn serialize<S: Serializer>(cdr: &Cdr, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&serde_json::to_string(cdr).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Box<Cdr>, D::Error> {
+        serde_json::from_str(&String::deserialize(d)?).map_err(de::Error::custom)
+    }
+}

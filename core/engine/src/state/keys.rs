@@ -1,0 +1,115 @@
+//! Keys of aggregates.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::fmt;
+use std::str::FromStr;
+
+/// A binding's key: 128 bits of a keyed function of tenant, AoR and instance (or contact). Printed as `b` and 26 characters
+/// of lower-case base 32, so that it survives a peer that folds the case of a URI's user.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BindingKey(pub u128);
+
+const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const CHARS: usize = 26;
+
+impl BindingKey {
+    /// Length of the printed form.
+    pub const LEN: usize = CHARS + 1;
+
+    /// Reads a URI's user part; `None` when it is no token.
+    #[must_use]
+    pub fn from_user(user: &[u8]) -> Option<Self> {
+        let (first, rest) = user.split_first()?;
+        if !first.eq_ignore_ascii_case(&b'b') || rest.len() != CHARS {
+            return None;
+        }
+        // 26 characters carry 130 bits: the first may only hold 3 of its 5.
+        let mut value = 0u128;
+        for (at, byte) in rest.iter().enumerate() {
+            let digit = DIGITS.iter().position(|d| *d == byte.to_ascii_lowercase())? as u128;
+            if at == 0 && digit > 7 {
+                return None;
+            }
+            value = value << 5 | digit;
+        }
+        Some(Self(value))
+    }
+}
+
+impl fmt::Display for BindingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = [b'b'; Self::LEN];
+        for (at, slot) in out[1..].iter_mut().enumerate() {
+            *slot = DIGITS[(self.0 >> (5 * (CHARS - 1 - at)) & 31) as usize];
+        }
+        f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for BindingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for BindingKey {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::from_user(text.as_bytes()).ok_or(())
+    }
+}
+
+/// `tenant/user@domain` without an allocation for usual lengths: the name of an AoR's aggregate. Tenants contain no `/` and
+/// domains no `@`, so no two AoRs share a name.
+#[derive(Clone, Debug)]
+pub struct AorName(SmallVec<[u8; 96]>);
+
+impl AorName {
+    /// Of a tenant, a user as compared (unescaped) and a canonical domain.
+    #[must_use]
+    pub fn new(tenant: &str, user: &str, domain: &str) -> Self {
+        let mut name = SmallVec::new();
+        for part in [tenant, "/", user, "@", domain] {
+            name.extend_from_slice(part.as_bytes());
+        }
+        Self(name)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("it was made of text")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_reads_as_printed_whatever_its_case(value: u128) {
+            let key = BindingKey(value);
+            let text = key.to_string();
+            prop_assert_eq!(text.len(), BindingKey::LEN);
+            prop_assert_eq!(BindingKey::from_user(text.as_bytes()), Some(key));
+            prop_assert_eq!(BindingKey::from_user(text.to_uppercase().as_bytes()), Some(key));
+        }
+
+        #[test]
+        fn nothing_else_is_a_token(user in "[a-z0-9]{0,30}") {
+            if let Some(key) = BindingKey::from_user(user.as_bytes()) {
+                prop_assert_eq!(key.to_string(), user);
+            }
+        }
+    }
+
+    #[test]
+    fn extensions_are_no_tokens() {
+        for user in ["401", "b", "bob", "b0000000000000000000000000i", "bz0000000000000000000000000"] {
+            assert_eq!(BindingKey::from_user(user.as_bytes()), None, "{user}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Snapshots: the state in entries, taken a few aggregates at a time, each stamped with the last record it contains.
+//!
+//! A snapshot begins after some record. Reading it gives a state at that record whose entries may already be ahead; folding
+//! the journal from there on leaves each alone until the fold has passed its stamp. Records about aggregates that the
+//! snapshot does not have (they came or went meanwhile) are folded as usual.
+
+use super::{Aor, BackendRecords, ConfigState, EdgeState, FOLD_VERSION, State};
+use crate::facts::Fact;
+use crate::state::calls::Calls;
+use serde::{Deserialize, Serialize};
+use signalbox_base::{EventSeq, JournalId, Text};
+use signalbox_schemas::Event;
+
+/// One aggregate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which; unique in a snapshot.
+    pub key: Text,
+    /// The last record in it.
+    pub seq: EventSeq,
+    /// Postcard.
+    pub bytes: Vec<u8>,
+}
+
+/// How far a snapshot has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    step: usize,
+}
+
+/// Why a snapshot cannot be used; the journal is folded from its start then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Made by another fold.
+    #[error("snapshot of fold version {found}, this release folds version {FOLD_VERSION}")]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+    /// An entry does not read.
+    #[error("entry {key}: {detail}")]
+    Entry {
+        /// Which.
+        key: Text,
+        /// Why.
+        detail: String,
+    },
+}
+
+const META: &str = "meta";
+const CALLS: &str = "calls";
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    backends: BackendRecords,
+    config: ConfigState,
+    edge: EdgeState,
+}
+
+/// Writes up to `max` more entries. `true` when the snapshot is complete. Its beginning is `state.last()` before the first
+/// call.
+pub fn write(state: &State, cursor: &mut Cursor, max: usize, out: &mut Vec<Entry>) -> bool {
+    let mut room = max;
+    while room > 0 {
+        match cursor.step {
+            0 => {
+                let meta = Meta {
+                    backends: state.backends.clone(),
+                    config: state.config.clone(),
+                    edge: state.edge.clone(),
+                };
+                out.push(entry(META, state.last, &meta));
+                room -= 1;
+            }
+            1 => {
+                out.push(entry(CALLS, state.last, &state.calls));
+                room -= 1;
+            }
+            step => match state.registrations.place(step - 2) {
+                Some(Some(aor)) => {
+                    out.push(entry(&aor.name, aor.seq, aor));
+                    room -= 1;
+                }
+                Some(None) => {}
+                None => return true,
+            },
+        }
+        cursor.step += 1;
+    }
+    false
+}
+
+/// Makes a state of a snapshot that began after record `begun_after`.
+///
+/// # Errors
+/// When it was made by another fold, or does not read.
+pub fn read(
+    journal: JournalId,
+    fold_version: u32,
+    begun_after: EventSeq,
+    entries: impl IntoIterator<Item = Entry>,
+) -> Result<State, SnapshotError> {
+    if fold_version != FOLD_VERSION {
+        return Err(SnapshotError::Version { found: fold_version });
+    }
+    let mut state = State::new(journal);
+    state.last = begun_after;
+    for entry in entries {
+        let error = |e: postcard::Error| SnapshotError::Entry { key: entry.key.clone(), detail: e.to_string() };
+        match &*entry.key {
+            META => {
+                let meta: Meta = postcard::from_bytes(&entry.bytes).map_err(error)?;
+                (state.backends, state.config, state.edge) = (meta.backends, meta.config, meta.edge);
+            }
+            CALLS => state.calls = postcard::from_bytes::<Calls>(&entry.bytes).map_err(error)?,
+            _ => state.registrations.restore(postcard::from_bytes::<Aor>(&entry.bytes).map_err(error)?),
+        }
+        state.stamps.insert(entry.key, entry.seq);
+    }
+    Ok(state)
+}
+
+/// The aggregate that a fact changes, as a snapshot names it.
+pub(super) fn key_of(fact: &Fact) -> Text {
+    match &fact.event {
+        Event::RegistrationAdded(_)
+        | Event::RegistrationRefreshed(_)
+        | Event::RegistrationRemoved(_)
+        | Event::RegistrationExpired(_)
+        | Event::RegistrationRejected(_) => fact.subject.clone(),
+        Event::CallAttempted(_)
+        | Event::CallRouted(_)
+        | Event::CallProgressed(_)
+        | Event::CallAnswered(_)
+        | Event::CallModified(_)
+        | Event::CallTransferred(_)
+        | Event::CallCheckpointed(_)
+        | Event::CallRecovered(_)
+        | Event::CallEnded(_)
+        | Event::CallFailed(_) => Text::new(CALLS),
+        _ => Text::new(META),
+    }
+}
+
+fn entry(key: &str, seq: EventSeq, value: &impl Serialize) -> Entry {
+    let bytes = postcard::to_stdvec(value).expect("memory takes every byte, and nothing here has an unknown length");
+    Entry { key: Text::new(key), seq, bytes }
+}

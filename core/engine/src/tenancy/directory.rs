@@ -1,0 +1,194 @@
+//! Domains and addresses of tenants, indexed. Made anew at each reload.
+
+use crate::settings::{BackendSettings, Settings, TenantSettings};
+use foldhash::HashMap;
+use signalbox_base::{Cidr, Text, canonical, canonical_ip};
+use smallvec::SmallVec;
+use std::net::{IpAddr, SocketAddr};
+
+/// A backend by its place in the settings; good until the next reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerRef {
+    /// Index into [`Settings::tenants`].
+    pub tenant: u16,
+    /// Index into [`TenantSettings::backends`].
+    pub backend: u16,
+}
+
+/// A backend with its tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantSettings,
+    /// The backend.
+    pub backend: &'a BackendSettings,
+}
+
+/// Indexes over the settings.
+#[derive(Debug, Default)]
+pub struct Directory {
+    domains: HashMap<Text, Domain>,
+    by_socket: HashMap<(u16, SocketAddr), Refs>,
+    by_prefix: Vec<(u16, Cidr, PeerRef)>,
+    /// Addresses that names resolved to.
+    resolved: HashMap<PeerRef, Vec<SocketAddr>>,
+    tenants: HashMap<Text, u16>,
+    own: HashMap<Text, ()>,
+    own_addresses: Vec<IpAddr>,
+}
+
+type Refs = SmallVec<[PeerRef; 1]>;
+
+#[derive(Clone, Debug)]
+struct Domain {
+    tenant: u16,
+    name: Text,
+}
+
+impl Directory {
+    /// Indexes the settings.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let mut it = Self::default();
+        for (tenant, t) in numbered(&settings.tenants) {
+            it.tenants.insert(Text::new(t.name.as_str()), tenant);
+            for domain in &t.domains {
+                for name in std::iter::once(&domain.name).chain(&domain.aliases) {
+                    let key = Text::from(name.to_ascii_lowercase());
+                    it.domains.insert(key, Domain { tenant, name: domain.name.clone() });
+                }
+            }
+        }
+        for listener in &settings.listeners {
+            it.own.insert(Text::from(host_of(&listener.advertise).to_ascii_lowercase()), ());
+            it.own_addresses.push(canonical_ip(listener.address.ip()));
+            if let Ok(ip) = host_of(&listener.advertise).parse() {
+                it.own_addresses.push(canonical_ip(ip));
+            }
+        }
+        it.index_peers(settings);
+        it
+    }
+
+    /// A name resolved to these addresses; they are its backend's from now on.
+    pub fn set_resolved(&mut self, settings: &Settings, peer: PeerRef, addresses: Vec<SocketAddr>) {
+        self.resolved.insert(peer, addresses);
+        self.index_peers(settings);
+    }
+
+    /// Where a backend is reached: its literal address, else the first its name resolved to.
+    #[must_use]
+    pub fn address(&self, settings: &Settings, peer: PeerRef) -> Option<SocketAddr> {
+        let backend = self.peer(settings, peer)?.backend;
+        backend.address.literal.or_else(|| self.resolved.get(&peer)?.first().copied()).map(canonical)
+    }
+
+    /// A backend by its place.
+    #[must_use]
+    pub fn peer<'s>(&self, settings: &'s Settings, peer: PeerRef) -> Option<Peer<'s>> {
+        let tenant = settings.tenants.get(usize::from(peer.tenant))?;
+        Some(Peer { tenant, backend: tenant.backends.get(usize::from(peer.backend))? })
+    }
+
+    /// A backend by names.
+    #[must_use]
+    pub fn find(&self, settings: &Settings, tenant: &str, backend: &str) -> Option<PeerRef> {
+        let at = self.tenant_place(tenant)?;
+        let (place, _) = numbered(&settings.tenants[usize::from(at)].backends).find(|(_, b)| &*b.name == backend)?;
+        Some(PeerRef { tenant: at, backend: place })
+    }
+
+    /// The place of a tenant in the settings.
+    #[must_use]
+    pub fn tenant_place(&self, name: &str) -> Option<u16> {
+        self.tenants.get(name).copied()
+    }
+
+    /// The tenant and canonical name of a domain or alias, compared without case.
+    #[must_use]
+    pub fn domain<'s>(&'s self, settings: &'s Settings, host: &[u8]) -> Option<(&'s TenantSettings, &'s Text)> {
+        let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(host.strip_suffix(b".").unwrap_or(host));
+        lower.make_ascii_lowercase();
+        let domain = self.domains.get(std::str::from_utf8(&lower).ok()?)?;
+        Some((settings.tenants.get(usize::from(domain.tenant))?, &domain.name))
+    }
+
+    /// Whether a host is the edge's own: an advertised name or a bound address.
+    #[must_use]
+    pub fn is_own_host(&self, host: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(host) else { return false };
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => self.own_addresses.contains(&canonical_ip(ip)),
+            Err(_) => self.own.contains_key(text.to_ascii_lowercase().as_str()),
+        }
+    }
+
+    /// Backends that this source may be, on a network: those of its address and port, else of its address. Never one that
+    /// merely looks alike.
+    #[must_use]
+    pub fn peers_at(&self, network: u16, source: SocketAddr) -> Refs {
+        if let Some(exact) = self.by_socket.get(&(network, source)) {
+            return exact.clone();
+        }
+        let mut found = Refs::new();
+        for (at, cidr, peer) in &self.by_prefix {
+            if *at == network && cidr.contains(source.ip()) && !found.contains(peer) {
+                found.push(*peer);
+            }
+        }
+        found
+    }
+
+    /// Backends that have this address on any port: for a token, which names its tenant itself.
+    #[must_use]
+    pub fn peers_of_address(&self, network: u16, ip: IpAddr) -> Refs {
+        self.by_prefix.iter().filter(|(at, c, _)| *at == network && c.contains(ip)).map(|(_, _, p)| *p).collect()
+    }
+
+    /// Whether the source is any backend on that network.
+    #[must_use]
+    pub fn is_peer(&self, network: u16, source: SocketAddr) -> bool {
+        self.by_socket.contains_key(&(network, source))
+            || self.by_prefix.iter().any(|(at, cidr, _)| *at == network && cidr.contains(source.ip()))
+    }
+
+    /// All backends in order.
+    pub fn peers(settings: &Settings) -> impl Iterator<Item = (PeerRef, Peer<'_>)> {
+        numbered(&settings.tenants).flat_map(|(at, tenant)| {
+            numbered(&tenant.backends)
+                .map(move |(place, backend)| (PeerRef { tenant: at, backend: place }, Peer { tenant, backend }))
+        })
+    }
+
+    fn index_peers(&mut self, settings: &Settings) {
+        self.by_socket.clear();
+        self.by_prefix.clear();
+        for (peer, Peer { backend, .. }) in Self::peers(settings) {
+            let own = backend.address.literal.into_iter().chain(self.resolved.get(&peer).into_iter().flatten().copied());
+            for address in own.map(canonical) {
+                let refs = self.by_socket.entry((backend.network, address)).or_default();
+                if !refs.contains(&peer) {
+                    refs.push(peer);
+                }
+                self.by_prefix.push((backend.network, Cidr::host(address.ip()), peer));
+            }
+            self.by_prefix.extend(backend.source.iter().map(|cidr| (backend.network, *cidr, peer)));
+        }
+    }
+}
+
+fn numbered<T>(items: &[T]) -> impl Iterator<Item = (u16, &T)> {
+    items.iter().enumerate().filter_map(|(at, item)| Some((u16::try_from(at).ok()?, item)))
+}
+
+/// The host of `host:port`, brackets taken off.
+fn host_of(advertise: &str) -> &str {
+    if let Some(rest) = advertise.strip_prefix('[') {
+        return rest.split_once(']').map_or(rest, |(host, _)| host);
+    }
+    match advertise.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => advertise,
+    }
+}

@@ -1,0 +1,230 @@
+//! From a request and its flow to an [`Origin`], or the reason why there is none.
+
+use super::directory::{Directory, PeerRef};
+use crate::settings::{ListenerSettings, Settings, TenantSettings};
+use crate::state::{BindingKey, Registrations};
+use signalbox_base::{Flow, TenantId, Text};
+use signalbox_sip::uri::SipUri;
+use signalbox_sip::{Message, Uri};
+
+/// Who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What kind of peer.
+    pub kind: OriginKind,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The tenant's domain that the request is in; never an alias. Look-ups are always `(tenant, user, domain)`.
+    pub domain: Text,
+    /// Index of the network it came over.
+    pub network: u16,
+    /// The flow it came over.
+    pub flow: Flow,
+}
+
+/// Kinds of peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginKind {
+    /// A phone.
+    Endpoint {
+        /// The live binding over this flow whose identity the request bears; none for a stranger.
+        binding: Option<BindingKey>,
+    },
+    /// A PBX node.
+    Backend {
+        /// Its name.
+        name: Text,
+        /// Its place in the settings.
+        peer: PeerRef,
+    },
+}
+
+impl Origin {
+    /// Whether it comes from a backend.
+    #[must_use]
+    pub fn is_backend(&self) -> bool {
+        matches!(self.kind, OriginKind::Backend { .. })
+    }
+}
+
+/// Why a request has no origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No domain of ours: dropped silently.
+    UnknownDomain,
+    /// An address of no tenant on a listener for peers: 403.
+    UnknownPeer,
+    /// A backend of several domains that named none: 403.
+    NoDomain,
+}
+
+/// Finds whose a request is.
+///
+/// # Errors
+/// The [`Refusal`] that says why nobody's.
+pub fn resolve<B: AsRef<[u8]>>(
+    settings: &Settings,
+    directory: &Directory,
+    registrations: &Registrations,
+    flow: &Flow,
+    request: &Message<B>,
+) -> Result<Origin, Refusal> {
+    let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
+    let look = Look { settings, directory, registrations, listener, flow };
+    let ruri = request.request_uri().and_then(sip_uri);
+    if listener.serves.backends
+        && let Some(found) = look.backend(ruri.as_ref())
+    {
+        return found;
+    }
+    if listener.serves.endpoints {
+        return look.endpoint(request, ruri.as_ref());
+    }
+    Err(Refusal::UnknownPeer)
+}
+
+struct Look<'a> {
+    settings: &'a Settings,
+    directory: &'a Directory,
+    registrations: &'a Registrations,
+    listener: &'a ListenerSettings,
+    flow: &'a Flow,
+}
+
+impl Look<'_> {
+    /// `None` when the source is no backend at all.
+    fn backend(&self, ruri: Option<&SipUri<'_>>) -> Option<Result<Origin, Refusal>> {
+        let peer = self.peer(ruri)?;
+        let Ok(peer) = peer else { return Some(Err(Refusal::UnknownPeer)) };
+        let found = self.directory.peer(self.settings, peer)?;
+        let domain = self.domain_of(found.tenant, found.backend.domain.as_ref(), ruri);
+        Some(domain.map(|domain| Origin {
+            kind: OriginKind::Backend { name: found.backend.name.clone(), peer },
+            tenant: found.tenant.name.clone(),
+            domain,
+            network: self.listener.network,
+            flow: *self.flow,
+        }))
+    }
+
+    /// The backend: of the token's tenant, else by address and port, else by address. An address that backends of several
+    /// tenants share says nothing without one of these.
+    fn peer(&self, ruri: Option<&SipUri<'_>>) -> Option<Result<PeerRef, ()>> {
+        let network = self.listener.network;
+        let mut refs = self.directory.peers_at(network, self.flow.remote);
+        if refs.is_empty() {
+            return None;
+        }
+        if let Some(tenant) = ruri.and_then(|uri| self.tenant_of_token(uri)) {
+            let of_tenant = |peer: &&PeerRef| self.tenant_name(**peer) == Some(tenant);
+            let all = self.directory.peers_of_address(network, self.flow.remote.ip());
+            // A token of a tenant that has nothing at this address is none of its backends' business.
+            return Some(refs.iter().chain(&all).find(of_tenant).copied().ok_or(()));
+        }
+        if let Some((tenant, _)) = ruri.and_then(|uri| self.directory.domain(self.settings, uri.host)) {
+            let mut of_tenant = refs.clone();
+            of_tenant.retain(|peer| self.tenant_name(*peer) == Some(tenant.name.as_str()));
+            if !of_tenant.is_empty() {
+                refs = of_tenant;
+            }
+        }
+        let first = refs[0];
+        let one_tenant = refs.iter().all(|peer| peer.tenant == first.tenant);
+        Some(if one_tenant { Ok(first) } else { Err(()) })
+    }
+
+    fn tenant_of_token(&self, uri: &SipUri<'_>) -> Option<&str> {
+        let key = BindingKey::from_user(uri.user?)?;
+        self.registrations.aor_of(key).map(|aor| aor.tenant())
+    }
+
+    fn tenant_name(&self, peer: PeerRef) -> Option<&str> {
+        self.directory.peer(self.settings, peer).map(|p| p.tenant.name.as_str())
+    }
+
+    /// The token's, else the Request-URI's when it is the tenant's, else the backend's, else the tenant's only one.
+    fn domain_of(
+        &self,
+        tenant: &TenantSettings,
+        of_backend: Option<&Text>,
+        ruri: Option<&SipUri<'_>>,
+    ) -> Result<Text, Refusal> {
+        if let Some(uri) = ruri {
+            let by_token = uri.user.and_then(BindingKey::from_user).and_then(|key| self.registrations.aor_of(key));
+            if let Some(aor) = by_token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
+                return Ok(Text::new(aor.domain()));
+            }
+            if let Some((owner, domain)) = self.directory.domain(self.settings, uri.host)
+                && owner.name == tenant.name
+            {
+                return Ok(domain.clone());
+            }
+        }
+        match (of_backend, &*tenant.domains) {
+            (Some(domain), _) => Ok(domain.clone()),
+            (None, [only]) => Ok(only.name.clone()),
+            _ => Err(Refusal::NoDomain),
+        }
+    }
+
+    fn endpoint<B: AsRef<[u8]>>(
+        &self,
+        request: &Message<B>,
+        ruri: Option<&SipUri<'_>>,
+    ) -> Result<Origin, Refusal> {
+        let (from, to) = (request.from().ok(), request.to().ok());
+        let from = from.and_then(|a| sip_uri(a.uri));
+        let to = to.and_then(|a| sip_uri(a.uri));
+        // The domain addressed; then who it is to; then who it says it is (a call to a foreign domain is its own
+        // domain's business); then the listener's.
+        let known = |uri: Option<&SipUri<'_>>| uri.and_then(|u| self.directory.domain(self.settings, u.host));
+        let (tenant, domain) = known(ruri)
+            .or_else(|| known(to.as_ref()))
+            .or_else(|| known(from.as_ref()))
+            .or_else(|| self.directory.domain(self.settings, self.listener.domain.as_ref()?.as_bytes()))
+            .or_else(|| self.by_flow())
+            .ok_or(Refusal::UnknownDomain)?;
+        let (tenant, domain) = (tenant.name.clone(), domain.clone());
+        let binding = self.identity(&tenant, from.as_ref());
+        let kind = OriginKind::Endpoint { binding };
+        Ok(Origin { kind, tenant, domain, network: self.listener.network, flow: *self.flow })
+    }
+
+    /// The domain of whoever is registered over this flow, when that is one.
+    fn by_flow(&self) -> Option<(&TenantSettings, &Text)> {
+        let mut over = self.registrations.over_flow(self.flow).map(|(aor, _)| aor);
+        let first = over.next()?;
+        if over.any(|aor| aor.tenant() != first.tenant() || aor.domain() != first.domain()) {
+            return None;
+        }
+        let found = self.directory.domain(self.settings, first.domain().as_bytes())?;
+        (found.0.name.as_str() == first.tenant()).then_some(found)
+    }
+
+    /// The live binding over this flow, of this tenant, whose AoR From names. A From with the edge's own address as host
+    /// names it by its user alone, when only one such is registered over the flow.
+    fn identity(&self, tenant: &TenantId, from: Option<&SipUri<'_>>) -> Option<BindingKey> {
+        let from = from?;
+        let user = from.decoded_user()?;
+        let domain = self.directory.domain(self.settings, from.host);
+        // RFC 3323 §4.1.1.3: who asks for privacy names nobody; the flow says who it is.
+        let anonymous = from.host_is(b"anonymous.invalid");
+        if domain.is_none() && !anonymous && !self.directory.is_own_host(from.host) {
+            return None;
+        }
+        let mut matching = self.registrations.over_flow(self.flow).filter(|(aor, _)| {
+            aor.tenant() == tenant.as_str()
+                && (anonymous || aor.user().as_bytes() == &*user)
+                && domain.is_none_or(|(owner, name)| owner.name == *tenant && **name == *aor.domain())
+        });
+        let (aor, binding) = matching.next()?;
+        matching.all(|(other, _)| other.name == aor.name).then_some(binding.key)
+    }
+}
+
+fn sip_uri(bytes: &[u8]) -> Option<SipUri<'_>> {
+    match Uri::parse(bytes).ok()? {
+        Uri::Sip(uri) => Some(uri),
+        _ => None,
+    }
+}
