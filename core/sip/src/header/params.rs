@@ -51,6 +51,12 @@ impl<'a> Params<'a> {
         self.get(name).is_some()
     }
 
+    /// Whether this name is there twice, so that two readers could pick different values.
+    #[must_use]
+    pub fn repeats(self, name: &[u8]) -> bool {
+        self.into_iter().filter(|param| param.name.eq_ignore_ascii_case(name)).nth(1).is_some()
+    }
+
     /// A number; what is larger than `u32` becomes `u32::MAX`. `None` when missing or no number.
     #[must_use]
     pub fn number(self, name: &[u8]) -> Option<u32> {
@@ -99,6 +105,7 @@ mod tests {
         assert_eq!(params.value(b"x"), Some(br#""a;b=\"c""#.as_slice()));
         assert_eq!(&*params.get(b"x").expect("there").unquoted(), br#"a;b="c"#);
         assert_eq!(params.number(b"expires"), Some(u32::MAX));
+        assert!(!params.repeats(b"tag") && Params::new(b";tag=1;x;TAG=1").repeats(b"tag"));
         assert_eq!(params.count(), 4);
     }
 

@@ -259,7 +259,8 @@ impl<B: AsRef<[u8]>> Message<B> {
         self.index.body.of(self.all_bytes())
     }
 
-    /// Reads every Via, From, To, the Request-URI, Contact, Record-Route and Route through their typed views.
+    /// Reads every Via, From, To, the Request-URI, Contact, Record-Route, Route and Path through their typed views, and
+    /// refuses a second tag or branch.
     ///
     /// # Errors
     /// The first that cannot be read. `answerable` is true for requests other than ACK whose top Via is readable.
@@ -284,10 +285,10 @@ impl<B: AsRef<[u8]>> Message<B> {
         }
         for header in self.headers() {
             let readable = match header.id {
-                HeaderName::Via => ListValues::new(header.value).all(|value| Via::parse(value).is_ok()),
-                HeaderName::From | HeaderName::To => {
-                    NameAddr::parse(header.value).is_ok_and(|address| address.uri_is_readable())
-                }
+                HeaderName::Via => ListValues::new(header.value)
+                    .all(|value| Via::parse(value).is_ok_and(|via| !via.params.repeats(b"branch"))),
+                HeaderName::From | HeaderName::To => NameAddr::parse(header.value)
+                    .is_ok_and(|address| address.uri_is_readable() && !address.params.repeats(b"tag")),
                 HeaderName::Contact if header.value == b"*" => true,
                 HeaderName::Contact | HeaderName::RecordRoute | HeaderName::Route | HeaderName::Path => {
                     ListValues::new(header.value)

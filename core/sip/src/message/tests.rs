@@ -171,11 +171,14 @@ fn validation_reads_what_parsing_carries_unread() {
     for (extra, name) in [
         ("Contact: \"Joe <sip:a@h>\r\n", HeaderName::Contact),
         ("Route: <sip:a@h\r\n", HeaderName::Route),
+        ("Via: SIP/2.0/UDP h;branch=1;branch=2\r\n", HeaderName::Via),
         ("Via: SIP/2.0/UDP 192.0.2.15;;,;,,\r\n", HeaderName::Via),
     ] {
         let malformed = parse(&request("INVITE", extra, "")).validate().expect_err("unreadable");
         assert_eq!((malformed.reason, malformed.reply_status()), (Reason::BadHeader(name), Some(400)));
     }
+    let text = request("OPTIONS", "", "").replace("tag=f1", "tag=f1;tag=f2");
+    assert_eq!(parse(&text).validate().expect_err("two tags").reason, Reason::BadHeader(HeaderName::From));
     let text = request("OPTIONS", "", "").replace("sip:b@example.com SIP", "sip:2001:db8::10 SIP");
     assert_eq!(parse(&text).validate().expect_err("unreadable").reason, Reason::BadRequestUri);
 }
