@@ -92,15 +92,14 @@ pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
 /// Finds `wanted` outside quoted strings and angle brackets; an unclosed quote or bracket runs to the end.
 pub(crate) fn find_outside(bytes: &[u8], wanted: u8) -> Option<usize> {
     let mut i = 0;
-    while let Some(&byte) = bytes.get(i) {
-        match byte {
-            _ if byte == wanted => return Some(i),
+    loop {
+        i += memchr::memchr3(wanted, b'"', b'<', bytes.get(i..)?)?;
+        match bytes[i] {
+            byte if byte == wanted => return Some(i),
             b'"' => i += quoted_end(&bytes[i..])?,
-            b'<' => i += memchr::memchr(b'>', &bytes[i..])? + 1,
-            _ => i += 1,
+            _ => i += memchr::memchr(b'>', &bytes[i..])? + 1,
         }
     }
-    None
 }
 
 /// Whether every quote and angle bracket that opens also closes, so that what is written behind it stands outside.

@@ -85,6 +85,7 @@ impl Scanner<'_> {
     }
 
     /// The end of the line's content, and where the next line starts. The end of input is an empty line.
+    #[inline]
     fn line(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let found = self.line_end(from);
         #[cfg(test)]
@@ -92,6 +93,7 @@ impl Scanner<'_> {
         found
     }
 
+    #[inline]
     fn line_end(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let rest = &self.bytes[from..];
         match memchr::memchr2(b'\r', b'\n', rest) {
@@ -182,6 +184,7 @@ impl Scanner<'_> {
         Ok(Some((entry, end)))
     }
 
+    #[inline]
     fn note(&self, entry: &Entry, place: usize, seen: &mut Seen) -> Result<(), Malformed> {
         let offset = usize::from(entry.line.start);
         if place >= self.limits.headers_max {
@@ -244,12 +247,16 @@ impl Scanner<'_> {
         let method_start = offset + raw.len() - method.len();
         let span = Span::new(method_start..usize::from(value.end));
         let number = decimal_u32(&raw[..digits]);
-        if number.is_none() || method.len() + digits == raw.len() || Method::from_bytes(method).is_none() {
+        let requested = match start {
+            Start::Request { method, .. } => Some(method.of(self.bytes)),
+            Start::Response { .. } => None,
+        };
+        // The request line's method was checked already.
+        let legal = requested == Some(method) || Method::from_bytes(method).is_some();
+        if number.is_none() || method.len() + digits == raw.len() || !legal {
             self.refuse(Reason::BadCSeq, offset)?;
         }
-        if let Start::Request { method: requested, .. } = start
-            && requested.of(self.bytes) != method
-        {
+        if requested.is_some_and(|requested| requested != method) {
             self.refuse(Reason::CSeqMethodMismatch, method_start)?;
         }
         Ok((number.unwrap_or(0), span))
