@@ -138,14 +138,15 @@ const fn insert(table: &mut [u8; SLOTS], name: &[u8], place: u8) {
     table[slot] = place;
 }
 
-/// Length, first, middle and last byte tell nearly all names apart.
+/// Length, first, middle and last byte tell the names apart.
 #[inline]
 const fn hash(name: &[u8]) -> usize {
     let len = name.len();
     let first = (name[0] | 0x20) as usize;
     let middle = (name[len / 2] | 0x20) as usize;
     let last = (name[len - 1] | 0x20) as usize;
-    (len * 7 + first * 31 + middle * 57 + last * 113) % SLOTS
+    // Found by trial: with these factors all but one of the names are at their first slot.
+    (len * 435 + first * 340 + middle * 434 + last * 404) % SLOTS
 }
 
 impl HeaderName {
@@ -161,7 +162,8 @@ impl HeaderName {
                 return Self::Other;
             };
             let candidate = if name.len() == 1 { compact } else { long };
-            if candidate.as_bytes().eq_ignore_ascii_case(name) {
+            // Nearly all peers write names as the RFC does, and comparing that is cheaper.
+            if candidate.as_bytes() == name || candidate.as_bytes().eq_ignore_ascii_case(name) {
                 return id;
             }
             slot = (slot + 1) % SLOTS;
