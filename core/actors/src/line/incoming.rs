@@ -1,0 +1,249 @@
+//! What a line answers.
+
+use super::leg::{contact_uri, record_route, without_tag};
+use super::{EndedBy, Leg, LegId, Line, Owned, Side, State, Told, Use};
+use crate::datagram::Datagram;
+use crate::offer;
+use crate::ua::Answering;
+use signalbox_base::{Mono, Text};
+use signalbox_sip::dialog::{Incoming, RemoteOrder};
+use signalbox_sip::sdp::Direction;
+use signalbox_sip::transaction::ServerTx;
+use signalbox_sip::{HeaderName, Message, Method};
+use std::net::SocketAddr;
+
+impl Line {
+    pub(super) fn on_request(
+        &mut self,
+        now: Mono,
+        request: Owned,
+        tx: ServerTx,
+        source: SocketAddr,
+        out: &mut Vec<Datagram>,
+    ) {
+        match (request.method(), request.to_tag()) {
+            (Method::Cancel, _) => self.on_cancel(now, &request, tx, out),
+            (Method::Invite, None) => self.on_invite(now, request, tx, source, out),
+            (_, None) => self.told.push(Told::Request { tx, request, source }),
+            (method, Some(local)) => {
+                let found = self.find(request.call_id(), local, request.from_tag().unwrap_or_default());
+                match found.filter(|id| self.legs[id].dialog.is_some()) {
+                    // A NOTIFY or the like may belong to a dialog of the owner's own.
+                    None if !matches!(
+                        method,
+                        Method::Invite | Method::Bye | Method::Info | Method::Update
+                    ) =>
+                    {
+                        self.told.push(Told::Request { tx, request, source });
+                    }
+                    None => self.answer(now, tx, &request, 481, &[], out),
+                    Some(leg) => self.on_in_dialog(now, leg, &request, tx, out),
+                }
+            }
+        }
+    }
+
+    fn on_invite(
+        &mut self,
+        now: Mono,
+        request: Owned,
+        tx: ServerTx,
+        source: SocketAddr,
+        out: &mut Vec<Datagram>,
+    ) {
+        let target = String::from_utf8_lossy(request.request_uri().unwrap_or_default()).into_owned();
+        let leg = Leg {
+            state: State::Ringing,
+            call_id: Text::lossy(request.call_id()),
+            local_tag: self.tag(),
+            dialog: None,
+            peer: source,
+            from: Text::default(),
+            cseq: 0,
+            invite_tx: None,
+            server_tx: Some(tx),
+            ack: None,
+            cancel_wanted: false,
+            challenged: false,
+            modifying: false,
+            session: self.ua.random.bits() >> 1,
+            version: 0,
+            direction: Direction::SendRecv,
+            invitation: None,
+            request: Some(request.clone()),
+        };
+        let id = self.add(now, leg, Side::Callee, &target);
+        self.ua.assign(tx, Use::Invite(id));
+        self.respond_to_invite(now, id, 100, out);
+        self.told.push(Told::Invited { leg: id, request, source });
+    }
+
+    /// Sends 180 or another provisional response.
+    pub(crate) fn ring(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
+        if self.legs.get(&id).is_some_and(|leg| leg.state == State::Ringing) {
+            if let Some(seen) = self.seen.get_mut(&id) {
+                seen.ringing.get_or_insert(now);
+            }
+            self.respond_to_invite(now, id, status, out);
+        }
+    }
+
+    /// Answers the INVITE with 200 and our description.
+    pub(crate) fn accept(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) {
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.state == State::Ringing) else { return };
+        let Some(request) = leg.request.as_ref() else { return };
+        leg.dialog = dialog_of(request, &leg.local_tag);
+        leg.state = State::Up;
+        if leg.dialog.is_none() {
+            self.violations.note(now, "an INVITE that makes no dialog (RFC 3261 §12.1.1)", request);
+        }
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.answered = Some(now);
+        }
+        self.respond_to_invite(now, id, 200, out);
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.request = None;
+        }
+    }
+
+    /// Answers the INVITE with a failure.
+    pub(crate) fn refuse(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
+        self.refuse_with(now, id, status, &[], out);
+    }
+
+    /// The same, with headers.
+    pub(crate) fn refuse_with(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        status: u16,
+        headers: &[(HeaderName, String)],
+        out: &mut Vec<Datagram>,
+    ) {
+        let Some(leg) = self.legs.get(&id).filter(|leg| leg.state == State::Ringing) else { return };
+        let (Some(tx), Some(request)) = (leg.server_tx, leg.request.as_ref()) else { return };
+        let answering = Answering { tx, request, status, to_tag: leg.local_tag.as_bytes() };
+        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+            headers.iter().fold(response, |r, (name, value)| r.header(*name, value)).finish();
+        };
+        self.ua.respond(now, answering, write, out);
+        self.drop_leg(id);
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.failed = Some((now, status));
+        }
+    }
+
+    fn respond_to_invite(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
+        let host = self.ua.local.ip();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let (Some(tx), Some(request)) = (leg.server_tx, leg.request.take()) else { return };
+        let sdp = if status == 200 {
+            let direction = offer::answer_to(offer::direction_of(request.body()));
+            leg.describe(host, direction)
+        } else {
+            Vec::new()
+        };
+        let answering = Answering { tx, request: &request, status, to_tag: leg.local_tag.as_bytes() };
+        let contact = &self.contact;
+        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+            let response = match status {
+                100 => response,
+                _ => response.header(HeaderName::Contact, format_args!("<{contact}>")),
+            };
+            response.finish_with_body("application/sdp", &sdp);
+        };
+        self.ua.respond(now, answering, write, out);
+        leg.request = Some(request);
+    }
+
+    pub(super) fn on_ack(&mut self, now: Mono, ack: &Message<&[u8]>) {
+        let local = ack.to_tag().unwrap_or_default();
+        let Some(id) = self.find(ack.call_id(), local, ack.from_tag().unwrap_or_default()) else { return };
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(tx) = leg.server_tx else { return };
+        self.ua.acked(tx, now);
+        let Some(seen) = self.seen.get_mut(&id).filter(|seen| seen.confirmed.is_none()) else { return };
+        seen.confirmed = Some(now);
+        self.told.push(Told::Confirmed { leg: id });
+    }
+
+    fn on_cancel(&mut self, now: Mono, request: &Owned, tx: ServerTx, out: &mut Vec<Datagram>) {
+        let Some((_, user)) = self.ua.cancelled(request) else {
+            return self.answer(now, tx, request, 481, &[], out);
+        };
+        self.answer(now, tx, request, 200, &[], out);
+        let Use::Invite(id) = user else { return };
+        if self.legs.get(&id).is_some_and(|leg| leg.state == State::Ringing) {
+            self.refuse(now, id, 487, out);
+            self.told.push(Told::Cancelled { leg: id });
+        }
+    }
+
+    fn on_in_dialog(&mut self, now: Mono, id: LegId, request: &Owned, tx: ServerTx, out: &mut Vec<Datagram>) {
+        let method = request.method();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let order = leg.dialog.as_mut().map(|d| d.on_request(request.cseq().number, method.as_bytes()));
+        if order == Some(RemoteOrder::Stale) {
+            self.violations.note(now, "CSeq went back within a dialog (RFC 3261 §12.2.2)", request);
+            return self.answer(now, tx, request, 500, &[], out);
+        }
+        match method {
+            Method::Bye => {
+                self.answer(now, tx, request, 200, &[], out);
+                self.end(now, id, EndedBy::Peer);
+                self.drop_leg(id);
+            }
+            Method::Invite if leg.modifying || leg.state != State::Up => {
+                self.answer(now, tx, request, 491, &[], out);
+            }
+            Method::Invite => self.on_modify(now, id, request, tx, out),
+            _ => {
+                self.answer(now, tx, request, 200, &[], out);
+                let body = request.body().into();
+                self.told.push(Told::InDialog { leg: id, method, body });
+            }
+        }
+    }
+
+    /// A re-INVITE: answered with what the offer leaves.
+    fn on_modify(&mut self, now: Mono, id: LegId, request: &Owned, tx: ServerTx, out: &mut Vec<Datagram>) {
+        let host = self.ua.local.ip();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if let (Some(dialog), Some(contact)) = (leg.dialog.as_mut(), contact_uri(request)) {
+            dialog.refresh_target(contact);
+        }
+        let offered = offer::direction_of(request.body());
+        let sdp = leg.describe(host, offer::answer_to(offered));
+        leg.server_tx = Some(tx);
+        let answering = Answering { tx, request, status: 200, to_tag: leg.local_tag.as_bytes() };
+        let contact = &self.contact;
+        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+            let response = response.header(HeaderName::Contact, format_args!("<{contact}>"));
+            response.finish_with_body("application/sdp", &sdp);
+        };
+        self.ua.respond(now, answering, write, out);
+        // A lost ACK to it ends the leg as that of the first INVITE does (RFC 3261 §14.2).
+        self.ua.assign(tx, Use::Invite(id));
+        let held = matches!(offered, Direction::SendOnly | Direction::Inactive);
+        self.told.push(Told::Modified { leg: id, held });
+    }
+}
+
+fn dialog_of(request: &Owned, local_tag: &str) -> Option<signalbox_sip::dialog::Dialog> {
+    let (from, to) = (request.from().ok()?, request.to().ok()?);
+    let (local_uri, remote_uri) = (without_tag(&to), without_tag(&from));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (call_id, from_tag) = (text(request.call_id()), text(from.tag().unwrap_or_default()));
+    let incoming = Incoming {
+        call_id: &call_id,
+        local_tag,
+        from_tag: &from_tag,
+        local_uri: &local_uri,
+        remote_uri: &remote_uri,
+        cseq: request.cseq().number,
+        contact: contact_uri(request)?,
+        record_route: &record_route(request),
+        secure: false,
+    };
+    incoming.dialog(200)
+}

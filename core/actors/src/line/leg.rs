@@ -1,0 +1,103 @@
+//! One leg: a dialog with its INVITE transaction.
+
+use crate::offer;
+use signalbox_base::Text;
+use signalbox_sip::dialog::Dialog;
+use signalbox_sip::header::NameAddr;
+use signalbox_sip::sdp::Direction;
+use signalbox_sip::transaction::{ClientTx, ServerTx};
+use signalbox_sip::{HeaderName, Message, Uri};
+use std::net::{IpAddr, SocketAddr};
+
+/// How far a leg is.
+///
+/// ```text
+///  Calling ── 2xx ─► Up ── BYE either way ─► Leaving
+///  Ringing ── our 2xx ─► Up ─┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Our INVITE is out.
+    Calling,
+    /// Their INVITE waits for our answer.
+    Ringing,
+    /// A 2xx was sent or received.
+    Up,
+    /// Over; our BYE may wait for its answer.
+    Leaving,
+}
+
+/// A leg.
+pub(crate) struct Leg {
+    pub(crate) state: State,
+    pub(crate) call_id: Text,
+    pub(crate) local_tag: Text,
+    pub(crate) dialog: Option<Dialog>,
+    /// Where its requests go when the dialog's URIs do not say.
+    pub(crate) peer: SocketAddr,
+    /// Caller: what the INVITE said.
+    pub(crate) invitation: Option<super::Invitation>,
+    pub(crate) from: Text,
+    pub(crate) cseq: u32,
+    pub(crate) invite_tx: Option<ClientTx>,
+    pub(crate) server_tx: Option<ServerTx>,
+    /// Callee: the INVITE, to answer it.
+    pub(crate) request: Option<super::Owned>,
+    /// The ACK to the last 2xx, for its repetitions.
+    pub(crate) ack: Option<(SocketAddr, Vec<u8>)>,
+    pub(crate) cancel_wanted: bool,
+    pub(crate) challenged: bool,
+    pub(crate) modifying: bool,
+    pub(crate) session: u64,
+    pub(crate) version: u32,
+    pub(crate) direction: Direction,
+}
+
+impl Leg {
+    /// Whether a dialog of these tags is this one; before the dialog exists, our tag is enough.
+    pub(crate) fn is(&self, local_tag: &[u8], remote_tag: &[u8]) -> bool {
+        let remote = self.dialog.as_ref().map(|d| d.id().remote_tag.as_bytes());
+        self.local_tag.as_bytes() == local_tag && remote.is_none_or(|remote| remote == remote_tag)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// The next description of our side.
+    pub(crate) fn describe(&mut self, host: IpAddr, direction: Direction) -> Vec<u8> {
+        self.version += 1;
+        self.direction = direction;
+        offer::describe(host, self.session, self.version, direction)
+    }
+}
+
+/// URI of the first Contact.
+pub(crate) fn contact_uri<B: AsRef<[u8]>>(message: &Message<B>) -> Option<&str> {
+    let value = message.values(HeaderName::Contact).next()?;
+    std::str::from_utf8(NameAddr::parse(value).ok()?.uri).ok()
+}
+
+/// Values of Record-Route as written.
+pub(crate) fn record_route<B: AsRef<[u8]>>(message: &Message<B>) -> Vec<&str> {
+    message.all(HeaderName::RecordRoute).filter_map(|h| std::str::from_utf8(h.value).ok()).collect()
+}
+
+/// From or To as written, without its tag.
+pub(crate) fn without_tag(address: &NameAddr<'_>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let display = address.display.map(|d| text(d) + " ").unwrap_or_default();
+    let mut value = format!("{display}<{}>", text(address.uri));
+    for param in address.params.into_iter().filter(|p| !p.name.eq_ignore_ascii_case(b"tag")) {
+        value += ";";
+        value += &text(param.raw);
+    }
+    value
+}
+
+/// Where a URI with a literal address sends to.
+pub(crate) fn address_of(uri: &str) -> Option<SocketAddr> {
+    let uri = Uri::parse(uri.as_bytes()).ok()?;
+    let sip = uri.as_sip()?;
+    Some(SocketAddr::new(sip.address()?, sip.port.unwrap_or(5060)))
+}

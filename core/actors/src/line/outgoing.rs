@@ -1,0 +1,482 @@
+//! What a line sends of its own accord, and the answers to it.
+
+use super::leg::{self, address_of, contact_uri, record_route};
+use super::{EndedBy, Leg, LegId, Line, Side, State, Told, Use};
+use crate::datagram::Datagram;
+use crate::login::Authorization;
+use crate::ua::{Kind, Request};
+use signalbox_base::{Mono, Text};
+use signalbox_sip::dialog::{Outgoing, Response};
+use signalbox_sip::message::Put;
+use signalbox_sip::sdp::Direction;
+use signalbox_sip::transaction::{Branch, ClientTx};
+use signalbox_sip::{HeaderName, Limits, Message, Method, RequestBuilder};
+use std::net::SocketAddr;
+
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REFER";
+
+/// Whom to call, as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Invitation {
+    /// Request-URI.
+    pub(crate) uri: Text,
+    /// From without a tag.
+    pub(crate) from: Text,
+    /// To.
+    pub(crate) to: Text,
+    /// Values of Route.
+    pub(crate) routes: Vec<Text>,
+    /// Where it goes; without it, the first route or the URI says.
+    pub(crate) via: Option<SocketAddr>,
+    /// Further headers.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+/// A request within a dialog.
+pub(super) struct InDialog<'a> {
+    pub(super) method: Method,
+    /// The CSeq of an ACK; others get the next.
+    pub(super) cseq: Option<u32>,
+    pub(super) body: &'a [u8],
+    pub(super) content_type: &'a str,
+}
+
+impl Line {
+    /// Calls somebody. `None` when nothing says where to send, or too many calls are up.
+    pub(crate) fn invite(&mut self, now: Mono, to: Invitation, out: &mut Vec<Datagram>) -> Option<LegId> {
+        let hop = to.routes.first().map_or(to.uri.as_str(), |route| uri_inside(route));
+        let peer = to.via.or(self.outbound).or_else(|| address_of(hop))?;
+        let call_id =
+            Text::from(format!("{:016x}{:08x}", self.ua.random.bits(), self.ua.random.bits() as u32));
+        let leg = Leg {
+            state: State::Calling,
+            call_id,
+            local_tag: self.tag(),
+            dialog: None,
+            peer,
+            from: to.from.clone(),
+            cseq: 1,
+            invite_tx: None,
+            server_tx: None,
+            request: None,
+            ack: None,
+            cancel_wanted: false,
+            challenged: false,
+            modifying: false,
+            session: self.ua.random.bits() >> 1,
+            version: 0,
+            direction: Direction::SendRecv,
+            invitation: Some(to.clone()),
+        };
+        let id = self.add(now, leg, Side::Caller, &to.uri);
+        self.send_invite(now, id, None, out);
+        Some(id)
+    }
+
+    fn send_invite(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        authorization: Option<Authorization>,
+        out: &mut Vec<Datagram>,
+    ) {
+        let branch = self.ua.branch();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let sdp = leg.describe(self.ua.local.ip(), Direction::SendRecv);
+        let Some(invitation) = leg.invitation.as_ref() else { return };
+        let mut bytes = Vec::with_capacity(1024);
+        let mut request = self.ua.begin(&mut bytes, Method::Invite, invitation.uri.as_str(), branch);
+        for route in &invitation.routes {
+            request = request.header(HeaderName::Route, route.as_str());
+        }
+        request = request
+            .header(HeaderName::From, format_args!("{};tag={}", leg.from, leg.local_tag))
+            .header(HeaderName::To, invitation.to.as_str())
+            .header(HeaderName::CallId, leg.call_id.as_str())
+            .header(HeaderName::CSeq, format_args!("{} INVITE", leg.cseq))
+            .header(HeaderName::Contact, format_args!("<{}>", self.contact))
+            .header(HeaderName::Allow, ALLOW);
+        for (name, value) in &invitation.headers {
+            request = request.extension(name, value);
+        }
+        if let Some(Authorization { name, value }) = authorization {
+            request = request.header(name, value);
+        }
+        request.finish_with_body("application/sdp", &sdp);
+        let request =
+            Request { to: leg.peer, branch, method: Method::Invite, bytes: &bytes, user: Use::Invite(id) };
+        let tx = self.ua.send(now, request, out);
+        match tx {
+            Some(tx) => leg.invite_tx = Some(tx),
+            None => self.fail(now, id, 503),
+        }
+    }
+
+    /// A response to an INVITE that begins a leg.
+    pub(super) fn on_invite_response(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        tx: ClientTx,
+        message: &Message<&[u8]>,
+        kind: Kind,
+        out: &mut Vec<Datagram>,
+    ) {
+        let status = message.status().unwrap_or_default();
+        match kind {
+            Kind::Provisional => self.on_provisional(now, id, status, out),
+            Kind::Another2xx => self.on_stray(now, message, out),
+            Kind::Final { .. } if status < 300 => self.on_answer(now, id, message, out),
+            Kind::Final { request } => {
+                if let Some(request) = request.as_deref().and_then(parse) {
+                    self.ack_failure(tx, &request, message, out);
+                }
+                self.on_refusal(now, id, message, out);
+            }
+        }
+    }
+
+    fn on_provisional(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        if leg.cancel_wanted {
+            self.cancel(now, id, out);
+        }
+        if status == 100 {
+            return;
+        }
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.ringing.get_or_insert(now);
+        }
+        self.told.push(Told::Progress { leg: id, status });
+    }
+
+    fn on_refusal(&mut self, now: Mono, id: LegId, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
+        let status = message.status().unwrap_or_default();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if matches!(status, 401 | 407) && !leg.challenged && !leg.cancel_wanted {
+            let uri = leg.invitation.as_ref().map(|i| i.uri.clone()).unwrap_or_default();
+            let login = self.login.as_ref();
+            let answer = login.and_then(|l| l.answer(message, Method::Invite, &uri, &mut self.ua.random));
+            if answer.is_some() {
+                leg.challenged = true;
+                leg.cseq += 1;
+                return self.send_invite(now, id, answer, out);
+            }
+        }
+        self.fail(now, id, status);
+    }
+
+    fn on_answer(&mut self, now: Mono, id: LegId, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return self.on_stray(now, message, out) };
+        let invitation = leg.invitation.as_ref();
+        let outgoing = Outgoing {
+            call_id: leg.call_id.clone(),
+            local_tag: leg.local_tag.clone(),
+            local_uri: leg.from.clone(),
+            remote_uri: invitation.map(|i| i.to.clone()).unwrap_or_default(),
+            cseq: leg.cseq,
+            request_uri: invitation.map(|i| i.uri.clone()).unwrap_or_default(),
+            secure: false,
+        };
+        leg.dialog = outgoing.dialog(&response_of(message, &record_route(message)));
+        leg.state = State::Up;
+        leg.invitation = None;
+        let (cseq, cancelled) = (leg.cseq, leg.cancel_wanted);
+        if let Some(seen) = self.seen.get_mut(&id) {
+            (seen.answered, seen.confirmed) = (Some(now), Some(now));
+        }
+        if message.body().is_empty() {
+            self.violations.note(now, "no answer in a 2xx to an offer (RFC 3261 §13.2.1)", message);
+        }
+        self.acknowledge(now, id, cseq, out);
+        self.told.push(Told::Answered { leg: id });
+        if cancelled {
+            self.hang_up(now, id, out);
+        }
+    }
+
+    /// Sends the ACK to a 2xx and keeps it for repetitions.
+    pub(super) fn acknowledge(&mut self, now: Mono, id: LegId, cseq: u32, out: &mut Vec<Datagram>) {
+        let ack = InDialog { method: Method::Ack, cseq: Some(cseq), body: b"", content_type: "" };
+        let Some((to, _, bytes)) = self.write_in_dialog(now, id, &ack) else { return };
+        self.ua.transmit(to, bytes.clone(), out);
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.ack = Some((to, bytes));
+        }
+    }
+
+    /// The ACK to a 300–699: the INVITE's branch, the response's To (RFC 3261 §17.1.1.3).
+    pub(super) fn ack_failure(
+        &mut self,
+        tx: ClientTx,
+        request: &Message<&[u8]>,
+        response: &Message<&[u8]>,
+        out: &mut Vec<Datagram>,
+    ) {
+        let to = response.value(HeaderName::To).unwrap_or_default();
+        let (Some(bytes), Some(peer)) = (same_branch(request, Method::Ack, to), self.ua.peer(tx)) else {
+            return;
+        };
+        self.ua.transmit(peer, bytes.clone(), out);
+        self.ua.remember_ack(tx, &bytes);
+    }
+
+    /// Ends a leg, however far it is: CANCEL, refuse, or BYE.
+    pub(crate) fn hang_up(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) {
+        self.hang_up_as(now, id, EndedBy::Me, out);
+    }
+
+    pub(super) fn hang_up_as(&mut self, now: Mono, id: LegId, by: EndedBy, out: &mut Vec<Datagram>) {
+        match self.legs.get(&id).map(|leg| leg.state) {
+            Some(State::Calling) => self.cancel(now, id, out),
+            Some(State::Ringing) => self.refuse(now, id, 603, out),
+            Some(State::Up) => {
+                self.end(now, id, by);
+                let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
+                if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
+                    self.drop_leg(id);
+                }
+            }
+            Some(State::Leaving) | None => {}
+        }
+    }
+
+    fn cancel(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        // RFC 3261 §9.1: not before a provisional response.
+        leg.cancel_wanted = true;
+        let Some(tx) = leg.invite_tx else { return };
+        let Some(invite) = self.ua.cancellable(tx) else { return };
+        let (Some(request), Some(peer)) = (parse(&invite), self.ua.peer(tx)) else { return };
+        let to = request.value(HeaderName::To).unwrap_or_default();
+        let branch = request.top_via().ok().and_then(|via| Branch::parse(via.branch()?));
+        let (Some(bytes), Some(branch)) = (same_branch(&request, Method::Cancel, to), branch) else { return };
+        let cancel = Request { to: peer, branch, method: Method::Cancel, bytes: &bytes, user: Use::Nothing };
+        if self.ua.send(now, cancel, out).is_some() {
+            self.ua.cancel_sent(tx, now);
+        }
+    }
+
+    /// Changes the session's direction by re-INVITE. `false` when that cannot be done now.
+    pub(crate) fn modify(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        direction: Direction,
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        let host = self.ua.local.ip();
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.is_up() && !leg.modifying) else {
+            return false;
+        };
+        let sdp = leg.describe(host, direction);
+        leg.modifying = true;
+        let invite =
+            InDialog { method: Method::Invite, cseq: None, body: &sdp, content_type: "application/sdp" };
+        self.send_in_dialog(now, id, &invite, Use::Modify(id), out)
+    }
+
+    pub(super) fn on_modify_response(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        tx: ClientTx,
+        message: &Message<&[u8]>,
+        kind: Kind,
+        out: &mut Vec<Datagram>,
+    ) {
+        let status = message.status().unwrap_or_default();
+        let request = match kind {
+            Kind::Provisional => return,
+            Kind::Another2xx => return self.on_stray(now, message, out),
+            Kind::Final { request } => request,
+        };
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.modifying = false;
+        }
+        if status >= 300 {
+            if let Some(request) = request.as_deref().and_then(parse) {
+                self.ack_failure(tx, &request, message, out);
+            }
+        } else {
+            if let (Some(leg), Some(contact)) = (self.legs.get_mut(&id), contact_uri(message))
+                && let Some(dialog) = leg.dialog.as_mut()
+            {
+                dialog.refresh_target(contact);
+            }
+            self.acknowledge(now, id, message.cseq().number, out);
+        }
+        self.on_final(now, Use::InDialog(id, Method::Invite), status, Some(message));
+    }
+
+    /// Sends any request within the dialog.
+    pub(crate) fn request(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        method: Method,
+        (content_type, body): (&str, &[u8]),
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        if !self.legs.get(&id).is_some_and(Leg::is_up) {
+            return false;
+        }
+        let request = InDialog { method, cseq: None, body, content_type };
+        self.send_in_dialog(now, id, &request, Use::InDialog(id, method), out)
+    }
+
+    fn send_in_dialog(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        request: &InDialog<'_>,
+        user: Use,
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        let Some((to, branch, bytes)) = self.write_in_dialog(now, id, request) else { return false };
+        let request = Request { to, branch, method: request.method, bytes: &bytes, user };
+        self.ua.send(now, request, out).is_some()
+    }
+
+    fn write_in_dialog(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        request: &InDialog<'_>,
+    ) -> Option<(SocketAddr, Branch, Vec<u8>)> {
+        let branch = self.ua.branch();
+        let leg = self.legs.get_mut(&id)?;
+        let dialog = leg.dialog.as_mut()?;
+        let cseq = request.cseq.or_else(|| dialog.next_cseq().ok())?;
+        let target = dialog.request_target();
+        let to = self.outbound.or_else(|| address_of(&target.next_hop)).unwrap_or(leg.peer);
+        if self.outbound.is_none() && address_of(&target.next_hop).is_none() {
+            self.violations.note_text(now, "a target that is no address", &target.next_hop);
+        }
+        let mut bytes = Vec::with_capacity(1024);
+        let mut builder = self.ua.begin(&mut bytes, request.method, target.uri.as_str(), branch);
+        for route in &target.routes {
+            builder = builder.header(HeaderName::Route, route.as_str());
+        }
+        let id = dialog.id();
+        builder = builder
+            .header(HeaderName::From, format_args!("{};tag={}", dialog.local_uri(), id.local_tag))
+            .header(HeaderName::To, tagged(dialog.remote_uri(), &id.remote_tag))
+            .header(HeaderName::CallId, id.call_id.as_str())
+            .header(HeaderName::CSeq, format_args!("{cseq} {}", request.method));
+        if request.method.refreshes_target() {
+            builder = builder.header(HeaderName::Contact, format_args!("<{}>", self.contact));
+        }
+        builder.finish_with_body(request.content_type, request.body);
+        Some((to, branch, bytes))
+    }
+
+    /// A response that no transaction wants: a repeated 2xx gets its ACK again, a 2xx of a leg that is gone or of
+    /// another fork gets ACK and BYE (RFC 3261 §13.2.2.4).
+    pub(super) fn on_stray(&mut self, now: Mono, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
+        if message.method() != Method::Invite || !matches!(message.status(), Some(200..=299)) {
+            return;
+        }
+        let (local, remote) = (message.from_tag().unwrap_or_default(), message.to_tag().unwrap_or_default());
+        let known = self.find(message.call_id(), local, remote).filter(|id| self.legs[id].dialog.is_some());
+        if let Some(id) = known {
+            if let Some((to, ack)) = &self.legs[&id].ack {
+                self.ua.transmit(*to, ack.clone(), out);
+            }
+            return;
+        }
+        self.reject_late_answer(now, message, out);
+    }
+
+    fn reject_late_answer(&mut self, now: Mono, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
+        let text = |bytes: &[u8]| Text::lossy(bytes);
+        let (Ok(from), Ok(to)) = (message.from(), message.to()) else { return };
+        let Some(contact) = contact_uri(message) else { return };
+        let cseq = message.cseq().number;
+        let outgoing = Outgoing {
+            call_id: text(message.call_id()),
+            local_tag: text(from.tag().unwrap_or_default()),
+            local_uri: Text::from(leg::without_tag(&from)),
+            remote_uri: Text::from(leg::without_tag(&to)),
+            cseq,
+            request_uri: Text::new(contact),
+            secure: false,
+        };
+        let Some(dialog) = outgoing.dialog(&response_of(message, &record_route(message))) else { return };
+        let id = LegId(self.next);
+        self.next += 1;
+        let peer = self.outbound.or_else(|| address_of(contact)).unwrap_or(self.ua.local);
+        let leg = Leg {
+            state: State::Up,
+            call_id: outgoing.call_id.clone(),
+            local_tag: outgoing.local_tag.clone(),
+            dialog: Some(dialog),
+            peer,
+            from: outgoing.local_uri.clone(),
+            cseq,
+            invite_tx: None,
+            server_tx: None,
+            request: None,
+            ack: None,
+            cancel_wanted: false,
+            challenged: false,
+            modifying: false,
+            session: 0,
+            version: 0,
+            direction: Direction::SendRecv,
+            invitation: None,
+        };
+        self.by_call_id.entry(leg.call_id.clone()).or_default().push(id);
+        self.legs.insert(id, leg);
+        self.acknowledge(now, id, cseq, out);
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.state = State::Leaving;
+        }
+        let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
+        if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
+            self.drop_leg(id);
+        }
+    }
+}
+
+pub(super) fn response_of<'a>(message: &'a Message<&[u8]>, record_route: &'a [&'a str]) -> Response<'a> {
+    Response {
+        status: message.status().unwrap_or_default(),
+        to_tag: message.to_tag().and_then(|tag| std::str::from_utf8(tag).ok()).unwrap_or_default(),
+        contact: contact_uri(message),
+        record_route,
+    }
+}
+
+/// An ACK or CANCEL: Request-URI, top Via, Route, From, Call-ID and CSeq number are the INVITE's (RFC 3261 §9.1,
+/// §17.1.1.3).
+fn same_branch(invite: &Message<&[u8]>, method: Method, to: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(512);
+    let number = invite.cseq().number;
+    RequestBuilder::new(&mut bytes, method, invite.request_uri()?)
+        .copy(invite, HeaderName::Via)
+        .header(HeaderName::MaxForwards, 70_u32)
+        .copy(invite, HeaderName::Route)
+        .copy(invite, HeaderName::From)
+        .header(HeaderName::To, to)
+        .copy(invite, HeaderName::CallId)
+        .header(HeaderName::CSeq, format_args!("{number} {method}"))
+        .finish();
+    Some(bytes)
+}
+
+fn parse(bytes: &[u8]) -> Option<Message<&[u8]>> {
+    Message::parse(bytes, &Limits::DATAGRAM).ok()
+}
+
+/// An address with its tag, when there is one (RFC 3261 §12.2.1.1).
+fn tagged<'a>(address: &'a str, tag: &'a str) -> impl Put + use<'a> {
+    let mark = if tag.is_empty() { "" } else { ";tag=" };
+    (address, (mark, tag))
+}
+
+/// The URI inside angle brackets.
+fn uri_inside(value: &str) -> &str {
+    let inner = value.split('<').nth(1).unwrap_or(value);
+    inner.split('>').next().unwrap_or(inner)
+}

@@ -1,0 +1,410 @@
+//! A phone: registers, calls, answers, holds, and checks what it gets.
+
+mod profile;
+mod registering;
+
+pub use profile::{Answer, CallPlan, PhoneProfile};
+
+use crate::agenda::Agenda;
+use crate::check::Violation;
+use crate::datagram::Datagram;
+use crate::line::{Invitation, Line, Owned, Told};
+use crate::login::Login;
+use crate::seen::{CallSeen, LegId, Observed, Seen};
+use crate::ua::{Request, Ua};
+use registering::Registering;
+use signalbox_base::{Mono, Text};
+use signalbox_sip::sdp::Direction;
+use signalbox_sip::transaction::ServerTx;
+use signalbox_sip::uri::SipUri;
+use signalbox_sip::{HeaderName, Method};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What a phone means to do later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Refresh,
+    Accept(LegId),
+    HangUp(LegId),
+    Hold(LegId),
+    Resume(LegId),
+    Tell(LegId),
+}
+
+/// A phone.
+pub struct Phone {
+    profile: PhoneProfile,
+    line: Line,
+    agenda: Agenda<Plan>,
+    registering: Registering,
+    plans: BTreeMap<LegId, CallPlan>,
+    seen: Vec<Seen>,
+    next_request: u64,
+}
+
+impl Phone {
+    /// A phone that does nothing until it is told or called.
+    #[must_use]
+    pub fn new(profile: PhoneProfile, seed: u64) -> Self {
+        let contact = format!("sip:{}@{}", profile.user, profile.local);
+        let mut ua = Ua::new(profile.local, &profile.agent, seed);
+        let registering = Registering::new(&mut ua);
+        let login = Login { user: profile.user.clone(), password: profile.password.clone() };
+        let line = Line::new(ua, &contact, Some(profile.edge), Some(login));
+        let (agenda, plans) = (Agenda::new(), BTreeMap::new());
+        Self { profile, line, agenda, registering, plans, seen: Vec::new(), next_request: 1 }
+    }
+
+    /// Takes a datagram that came to its address.
+    pub fn handle(&mut self, now: Mono, bytes: &[u8], from: SocketAddr, out: &mut Vec<Datagram>) {
+        self.line.handle(now, bytes, from, out);
+        self.follow_up(now, out);
+    }
+
+    /// Does what is due.
+    pub fn due(&mut self, now: Mono, out: &mut Vec<Datagram>) {
+        self.line.due(now, out);
+        while let Some(plan) = self.agenda.pop_due(now) {
+            match plan {
+                Plan::Refresh => self.register(now, out),
+                Plan::Accept(leg) => self.accept(now, leg, out),
+                Plan::HangUp(leg) => self.line.hang_up(now, leg, out),
+                Plan::Hold(leg) => self.hold(now, leg, out),
+                Plan::Resume(leg) => self.resume(now, leg, out),
+                Plan::Tell(leg) => {
+                    self.line.request(
+                        now,
+                        leg,
+                        Method::Info,
+                        ("application/dtmf-relay", b"Signal=5\r\n"),
+                        out,
+                    );
+                }
+            }
+        }
+        self.follow_up(now, out);
+    }
+
+    /// When [`Phone::due`] wants to be called; it may be early.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        [self.line.next_due(), self.agenda.next_due()].into_iter().flatten().min()
+    }
+
+    /// Calls by plan. `None` when too many calls are up.
+    pub fn call(&mut self, now: Mono, plan: CallPlan, out: &mut Vec<Datagram>) -> Option<LegId> {
+        let uri = self.uri_of(&plan.to);
+        let invitation = Invitation {
+            from: self.own_address(),
+            to: Text::from(format!("<{uri}>")),
+            uri,
+            routes: Vec::new(),
+            via: None,
+            headers: plan.headers.clone(),
+        };
+        let leg = self.line.invite(now, invitation, out)?;
+        if let Some(after) = plan.give_up_after {
+            self.agenda.plan(now.plus(after), Plan::HangUp(leg));
+        }
+        self.plans.insert(leg, plan);
+        self.follow_up(now, out);
+        Some(leg)
+    }
+
+    /// Ends a call, however far it is.
+    pub fn hang_up(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
+        self.line.hang_up(now, leg, out);
+        self.follow_up(now, out);
+    }
+
+    /// Puts the peer on hold.
+    pub fn hold(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
+        self.line.modify(now, leg, Direction::SendOnly, out);
+    }
+
+    /// Takes the peer off hold.
+    pub fn resume(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
+        self.line.modify(now, leg, Direction::SendRecv, out);
+    }
+
+    /// Sends any request within a call.
+    pub fn send_in_call(
+        &mut self,
+        now: Mono,
+        leg: LegId,
+        method: Method,
+        content: (&str, &[u8]),
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        self.line.request(now, leg, method, content, out)
+    }
+
+    /// Sends a request outside dialogs to a user of its domain, or to a whole URI.
+    pub fn send(
+        &mut self,
+        now: Mono,
+        method: Method,
+        to: &str,
+        content: (&str, &[u8]),
+        out: &mut Vec<Datagram>,
+    ) {
+        let uri = self.uri_of(to);
+        let number = self.next_request;
+        self.next_request += 1;
+        let (branch, tag) = (self.line.ua.branch(), self.line.tag());
+        let from = self.own_address();
+        let mut bytes = Vec::with_capacity(512);
+        let request = self
+            .line
+            .ua
+            .begin(&mut bytes, method, uri.as_str(), branch)
+            .header(HeaderName::From, format_args!("{from};tag={tag}"))
+            .header(HeaderName::To, format_args!("<{uri}>"))
+            .header(HeaderName::CallId, format_args!("{branch}-{number}"))
+            .header(HeaderName::CSeq, format_args!("1 {method}"))
+            .header(HeaderName::Contact, format_args!("<{}>", self.line.contact));
+        let request = match method {
+            Method::Subscribe => {
+                request.header(HeaderName::Event, "dialog").header(HeaderName::Expires, 600_u32)
+            }
+            _ => request,
+        };
+        request.finish_with_body(content.0, content.1);
+        let user = crate::line::Use::Owner(number, method);
+        let request = Request { to: self.profile.edge, branch, method, bytes: &bytes, user };
+        self.line.ua.send(now, request, out);
+    }
+
+    /// Decides how calls from now on are answered.
+    pub fn set_answer(&mut self, answer: Answer) {
+        self.profile.answer = answer;
+    }
+
+    /// Loses its power and starts anew: calls and registration are forgotten, nothing is sent.
+    pub fn restart(&mut self, now: Mono, seed: u64) {
+        self.line.forget(now, seed);
+        self.registering = Registering::new(&mut self.line.ua);
+        self.agenda = Agenda::new();
+        self.plans.clear();
+        self.saw(now, Observed::Killed);
+    }
+
+    /// What it was told to be.
+    #[must_use]
+    pub fn profile(&self) -> &PhoneProfile {
+        &self.profile
+    }
+
+    /// `user@domain`.
+    #[must_use]
+    pub fn aor(&self) -> String {
+        format!("{}@{}", self.profile.user, self.profile.domain)
+    }
+
+    /// Its Contact's URI.
+    #[must_use]
+    pub fn contact(&self) -> &str {
+        &self.line.contact
+    }
+
+    /// Until when it believes to be registered.
+    #[must_use]
+    pub fn registered_until(&self) -> Option<Mono> {
+        self.registering.until()
+    }
+
+    /// Everything seen since the start, or since it was last taken.
+    #[must_use]
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
+    /// Takes what was seen.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// The calls' stories, oldest first.
+    pub fn calls(&self) -> impl Iterator<Item = &CallSeen> {
+        self.line.seen.values()
+    }
+
+    /// One call's story.
+    #[must_use]
+    pub fn seen_call(&self, leg: LegId) -> Option<&CallSeen> {
+        self.line.seen.get(&leg)
+    }
+
+    /// Remembers the stories of so many calls at most, oldest forgotten first.
+    pub fn remember_calls(&mut self, at_most: usize) {
+        self.line.remember_max = at_most;
+    }
+
+    /// Legs alive, those whose BYE waits for its answer included.
+    #[must_use]
+    pub fn legs_alive(&self) -> usize {
+        self.line.legs_alive()
+    }
+
+    /// What was wrong with what it received.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        self.line.violations.all()
+    }
+
+    fn accept(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
+        self.line.accept(now, leg, out);
+    }
+
+    fn saw(&mut self, at: Mono, what: Observed) {
+        self.seen.push(Seen { at, what });
+    }
+
+    fn own_address(&self) -> Text {
+        Text::from(format!("<sip:{}>", self.aor()))
+    }
+
+    fn uri_of(&self, to: &str) -> Text {
+        if to.starts_with("sip:") {
+            Text::new(to)
+        } else {
+            Text::from(format!("sip:{to}@{}", self.profile.domain))
+        }
+    }
+
+    fn follow_up(&mut self, now: Mono, out: &mut Vec<Datagram>) {
+        loop {
+            let told = self.line.take_told();
+            if told.is_empty() {
+                return;
+            }
+            told.into_iter().for_each(|told| self.on_told(now, told, out));
+        }
+    }
+
+    fn on_told(&mut self, now: Mono, told: Told, out: &mut Vec<Datagram>) {
+        let saw = match told {
+            Told::Invited { leg, request, source } => {
+                return self.on_invited(now, leg, &request, source, out);
+            }
+            Told::Request { tx, request, source } => return self.on_request(now, tx, &request, source, out),
+            Told::Response { number: 0, status, response, .. } => {
+                return self.on_registered(now, status, response.as_ref(), out);
+            }
+            Told::Answered { leg } => {
+                self.begin_plan(now, leg);
+                Observed::Answered { leg }
+            }
+            Told::Confirmed { leg } => {
+                if let Answer::After { talk: Some(talk), .. } = self.profile.answer {
+                    self.agenda.plan(now.plus(talk), Plan::HangUp(leg));
+                }
+                Observed::Answered { leg }
+            }
+            Told::Ended { leg, by } => {
+                self.forget_plans(leg);
+                Observed::Ended { leg, by }
+            }
+            Told::Failed { leg, status } => {
+                self.forget_plans(leg);
+                Observed::Failed { leg, status }
+            }
+            Told::Cancelled { leg } => {
+                self.forget_plans(leg);
+                Observed::Refused { leg, status: 487 }
+            }
+            Told::Progress { leg, status } => Observed::Progress { leg, status },
+            Told::Modified { leg, held } => Observed::Modified { leg, held },
+            Told::InDialogAnswered { leg, method, status } => {
+                Observed::InDialogAnswered { leg, method, status }
+            }
+            Told::InDialog { leg, method, body } => Observed::InDialog { leg, method, body },
+            Told::Response { method, status, .. } => Observed::Answer { method, status },
+        };
+        self.saw(now, saw);
+    }
+
+    fn begin_plan(&mut self, now: Mono, leg: LegId) {
+        let Some(plan) = self.plans.remove(&leg) else { return };
+        // Giving up meant the ringing.
+        self.agenda.forget(|what| *what == Plan::HangUp(leg));
+        if let Some((after, length)) = plan.hold {
+            self.agenda.plan(now.plus(after), Plan::Hold(leg));
+            self.agenda.plan(now.plus(after + length), Plan::Resume(leg));
+        }
+        if let Some(after) = plan.info_after {
+            self.agenda.plan(now.plus(after), Plan::Tell(leg));
+        }
+        if let Some(talk) = plan.talk {
+            self.agenda.plan(now.plus(talk), Plan::HangUp(leg));
+        }
+    }
+
+    fn forget_plans(&mut self, leg: LegId) {
+        self.plans.remove(&leg);
+        self.agenda.forget(|what| match *what {
+            Plan::Refresh => false,
+            Plan::Accept(l) | Plan::HangUp(l) | Plan::Hold(l) | Plan::Resume(l) | Plan::Tell(l) => l == leg,
+        });
+    }
+
+    fn on_invited(
+        &mut self,
+        now: Mono,
+        leg: LegId,
+        request: &Owned,
+        source: SocketAddr,
+        out: &mut Vec<Datagram>,
+    ) {
+        let uri = request.request_uri().unwrap_or_default();
+        let from = request.from().map(|from| Text::lossy(from.uri)).unwrap_or_default();
+        self.saw(now, Observed::Invited { leg, target: Text::lossy(uri), from, source });
+        if !self.is_mine(uri) {
+            self.line.violations.note(now, "an INVITE for somebody else's Contact", request);
+        }
+        let status = match self.profile.answer {
+            Answer::After { ring, .. } => {
+                self.line.ring(now, leg, 180, out);
+                return self.agenda.plan(now.plus(ring), Plan::Accept(leg));
+            }
+            Answer::Ring => return self.line.ring(now, leg, 180, out),
+            Answer::Status(status) => status,
+        };
+        self.line.refuse(now, leg, status, out);
+        self.saw(now, Observed::Refused { leg, status });
+    }
+
+    /// Whether a Request-URI is our Contact: user, host and port.
+    fn is_mine(&self, uri: &[u8]) -> bool {
+        SipUri::parse(uri).is_ok_and(|uri| {
+            let local = self.profile.local;
+            uri.user == Some(self.profile.user.as_bytes())
+                && uri.address() == Some(local.ip())
+                && uri.port.unwrap_or(5060) == local.port()
+        })
+    }
+
+    fn on_request(
+        &mut self,
+        now: Mono,
+        tx: ServerTx,
+        request: &Owned,
+        source: SocketAddr,
+        out: &mut Vec<Datagram>,
+    ) {
+        let method = request.method();
+        if source != self.profile.edge {
+            self.line.violations.note(now, "a request from somebody else than the edge", request);
+        }
+        let status = match method {
+            Method::Options | Method::Message | Method::Notify | Method::Info => 200,
+            Method::Register => 405,
+            _ => 501,
+        };
+        let headers =
+            [(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY".to_owned())];
+        self.line.answer(now, tx, request, status, &headers, out);
+        self.saw(now, Observed::Request { method, status, body: request.body().into() });
+    }
+}

@@ -1,0 +1,325 @@
+//! Transactions over datagrams: what every actor has.
+
+use crate::datagram::Datagram;
+use crate::random::Random;
+use signalbox_base::{Flow, ListenerId, Mono};
+use signalbox_sip::message::{Put, is_keepalive};
+use signalbox_sip::transaction::{
+    Branch, ClientKey, ClientTx, End, Gate, KeyHasher, MethodTag, NewClient, NewServer, OnAck, OnRequest,
+    OnResponse, Output, RequestFields, ServerTx, Table, Timing, Tx,
+};
+use signalbox_sip::{HeaderName, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Transactions alive on each side; a load generator's phone carries many calls.
+const TRANSACTIONS_MAX: usize = 1 << 20;
+/// Timers worked off at once.
+const DUE_MAX: usize = 1024;
+
+/// Sends requests and responses, and tells what came of them. `U` says what a transaction is for.
+pub(crate) struct Ua<U> {
+    pub(crate) local: SocketAddr,
+    pub(crate) agent: String,
+    pub(crate) random: Random,
+    table: Table<U>,
+    hasher: KeyHasher,
+    outputs: Vec<Output<U>>,
+}
+
+/// A datagram, understood.
+pub(crate) enum Heard<'b, U> {
+    /// A repetition, a keep-alive, an ACK that a transaction wanted.
+    Absorbed,
+    /// Bytes that are no SIP message.
+    Malformed(String),
+    /// A new request; it has a transaction unless it is an ACK.
+    Request { message: Message<&'b [u8]>, tx: ServerTx },
+    /// An ACK to a 2xx.
+    Ack { message: Message<&'b [u8]> },
+    /// The answer to a request of ours.
+    Response { message: Message<&'b [u8]>, user: U, tx: ClientTx, kind: Kind },
+    /// A response that no transaction knows.
+    Stray { message: Message<&'b [u8]> },
+}
+
+/// Which response it is.
+pub(crate) enum Kind {
+    Provisional,
+    /// The first final one, with the request where it was kept.
+    Final {
+        request: Option<Arc<[u8]>>,
+    },
+    /// Another 2xx to an INVITE that has one, or that had failed.
+    Another2xx,
+}
+
+/// A transaction that ended without an answer or an ACK.
+pub(crate) struct Lapsed<U> {
+    pub(crate) user: U,
+    pub(crate) end: End,
+}
+
+impl<U: Clone + Default> Ua<U> {
+    pub(crate) fn new(local: SocketAddr, agent: &str, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let table = Table::new(Timing::RFC, TRANSACTIONS_MAX, random.bits());
+        let hasher = KeyHasher::new([random.bits(), random.bits()]);
+        Self { local, agent: agent.to_owned(), random, table, hasher, outputs: Vec::new() }
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Mono> {
+        self.table.next_due()
+    }
+
+    pub(crate) fn branch(&mut self) -> Branch {
+        Branch(self.random.bits())
+    }
+
+    /// Begins a request: request line, Via, Max-Forwards and User-Agent.
+    pub(crate) fn begin<'o>(
+        &self,
+        bytes: &'o mut Vec<u8>,
+        method: Method,
+        uri: impl Put,
+        branch: Branch,
+    ) -> RequestBuilder<'o> {
+        RequestBuilder::new(bytes, method, uri)
+            .header(HeaderName::Via, format_args!("SIP/2.0/UDP {};branch={branch};rport", self.local))
+            .header(HeaderName::MaxForwards, 70_u32)
+            .header(HeaderName::UserAgent, self.agent.as_str())
+    }
+
+    /// Sends a request that [`Ua::begin`] began with this branch.
+    pub(crate) fn send(
+        &mut self,
+        now: Mono,
+        request: Request<'_, U>,
+        out: &mut Vec<Datagram>,
+    ) -> Option<ClientTx> {
+        let Request { to, branch, method, bytes, user } = request;
+        let flow = Flow::udp(ListenerId(0), self.local, to);
+        let method = MethodTag::new(method.as_bytes());
+        let new = NewClient { branch, method, flow, bytes, gate: Gate::Now };
+        let tx = self.table.start(new, user, now).ok()?;
+        self.transmit(to, bytes.to_vec(), out);
+        Some(tx)
+    }
+
+    /// Sends bytes that belong to no transaction.
+    pub(crate) fn transmit(&self, to: SocketAddr, bytes: Vec<u8>, out: &mut Vec<Datagram>) {
+        out.push(Datagram { from: self.local, to, bytes });
+    }
+
+    /// Answers a request where it came from (RFC 3581). `write` adds headers and ends the message.
+    pub(crate) fn respond<B: AsRef<[u8]>>(
+        &mut self,
+        now: Mono,
+        answer: Answering<'_, B>,
+        write: impl FnOnce(ResponseBuilder<'_>),
+        out: &mut Vec<Datagram>,
+    ) {
+        let Answering { tx, request, status, to_tag } = answer;
+        let Some(to) = self.table.flow(tx).map(|flow| flow.remote) else { return };
+        let head = ResponseHead { status, reason: reason(status), to_tag: Some(to_tag), source: Some(to) };
+        let mut bytes = Vec::with_capacity(512);
+        write(ResponseBuilder::new(&mut bytes, request, &head));
+        if self.table.respond(tx, status, &bytes, Gate::Now, now).is_ok() {
+            self.transmit(to, bytes, out);
+        }
+    }
+
+    /// Reads a datagram.
+    pub(crate) fn hear<'b>(
+        &mut self,
+        now: Mono,
+        bytes: &'b [u8],
+        from: SocketAddr,
+        out: &mut Vec<Datagram>,
+    ) -> Heard<'b, U> {
+        if is_keepalive(bytes) {
+            return Heard::Absorbed;
+        }
+        let message = match Message::parse(bytes, &Limits::DATAGRAM) {
+            Ok(message) => message,
+            Err(malformed) => return Heard::Malformed(format!("{malformed:?}")),
+        };
+        let heard = if message.is_request() {
+            self.hear_request(now, message, from)
+        } else {
+            self.hear_response(now, message)
+        };
+        self.flush(out);
+        heard
+    }
+
+    fn hear_request<'b>(&mut self, now: Mono, message: Message<&'b [u8]>, from: SocketAddr) -> Heard<'b, U> {
+        let Some(fields) = fields(&message) else { return Heard::Malformed("no readable Via".to_owned()) };
+        let key = self.hasher.key(&fields);
+        if message.method() == Method::Ack {
+            return match self.table.on_ack(key, now) {
+                OnAck::Absorbed { .. } => Heard::Absorbed,
+                OnAck::Deliver { .. } | OnAck::Unmatched => Heard::Ack { message },
+            };
+        }
+        if self.table.on_request(key, &mut self.outputs) != OnRequest::New {
+            return Heard::Absorbed;
+        }
+        let invite = message.method() == Method::Invite;
+        let flow = Flow::udp(ListenerId(0), self.local, from);
+        // Actors send 100 at once, so nothing need be asked of them later.
+        let new = NewServer { key, invite, flow, trying_after: None, repeat_2xx: true };
+        match self.table.open(new, U::default(), now) {
+            Ok(tx) => Heard::Request { message, tx },
+            Err(_) => Heard::Absorbed,
+        }
+    }
+
+    fn hear_response<'b>(&mut self, now: Mono, message: Message<&'b [u8]>) -> Heard<'b, U> {
+        let branch = message.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
+        let Some(key) = ClientKey::of_response(branch, message.cseq().method) else {
+            return Heard::Stray { message };
+        };
+        let status = message.status().unwrap_or_default();
+        let (tx, kind) = match self.table.on_response(key, status, now, &mut self.outputs) {
+            OnResponse::Provisional { tx } => (tx, Kind::Provisional),
+            OnResponse::Final { tx, request, .. } => (tx, Kind::Final { request }),
+            OnResponse::Again { tx } | OnResponse::Late { tx } => (tx, Kind::Another2xx),
+            OnResponse::Absorbed { .. } => return Heard::Absorbed,
+            OnResponse::Stray => return Heard::Stray { message },
+        };
+        let user = self.table.user(tx).cloned().unwrap_or_default();
+        Heard::Response { message, user, tx, kind }
+    }
+
+    /// The INVITE that a CANCEL means, while its transaction lives.
+    pub(crate) fn cancelled<B: AsRef<[u8]>>(&self, cancel: &Message<B>) -> Option<(ServerTx, U)> {
+        let key = self.hasher.cancelled(&fields(cancel)?);
+        let tx = self.table.find_server(key)?;
+        Some((tx, self.table.user(tx)?.clone()))
+    }
+
+    /// Says what a transaction is for.
+    pub(crate) fn assign(&mut self, tx: impl Into<Tx>, user: U) {
+        if let Some(slot) = self.table.user_mut(tx) {
+            *slot = user;
+        }
+    }
+
+    /// The 2xx of this INVITE has its ACK.
+    pub(crate) fn acked(&mut self, tx: ServerTx, now: Mono) {
+        self.table.acked(tx, now);
+    }
+
+    /// Where this transaction's messages go.
+    pub(crate) fn peer(&self, tx: ClientTx) -> Option<SocketAddr> {
+        self.table.flow(tx).map(|flow| flow.remote)
+    }
+
+    /// The ACK to a 300–699 was sent.
+    pub(crate) fn remember_ack(&mut self, tx: ClientTx, bytes: &[u8]) {
+        self.table.ack(tx, bytes);
+    }
+
+    /// The INVITE to build a CANCEL from, when one may be sent now.
+    pub(crate) fn cancellable(&self, tx: ClientTx) -> Option<Vec<u8>> {
+        self.table.may_cancel(tx).then(|| self.table.request(tx).map(<[u8]>::to_vec))?
+    }
+
+    /// A CANCEL was sent for this INVITE.
+    pub(crate) fn cancel_sent(&mut self, tx: ClientTx, now: Mono) {
+        self.table.cancelled(tx, now);
+    }
+
+    /// Runs timers: sends repetitions, and tells which transactions lapsed.
+    pub(crate) fn due(&mut self, now: Mono, out: &mut Vec<Datagram>) -> Vec<Lapsed<U>> {
+        let mut lapsed = Vec::new();
+        while self.table.next_due().is_some_and(|at| at <= now) {
+            self.table.due(now, DUE_MAX, &mut self.outputs);
+            for output in self.outputs.drain(..) {
+                match output {
+                    Output::Send { flow, bytes, .. } => {
+                        out.push(Datagram { from: self.local, to: flow.remote, bytes: bytes.to_vec() });
+                    }
+                    Output::Ended { why: End::Done, .. } => {}
+                    Output::Ended { user, why, .. } => lapsed.push(Lapsed { user, end: why }),
+                    // Whoever rings for too long is the caller's to give up on.
+                    Output::Tell { .. } => {}
+                }
+            }
+        }
+        lapsed
+    }
+
+    fn flush(&mut self, out: &mut Vec<Datagram>) {
+        for output in self.outputs.drain(..) {
+            if let Output::Send { flow, bytes, .. } = output {
+                out.push(Datagram { from: self.local, to: flow.remote, bytes: bytes.to_vec() });
+            }
+        }
+    }
+}
+
+/// A request ready to be sent.
+pub(crate) struct Request<'a, U> {
+    pub(crate) to: SocketAddr,
+    pub(crate) branch: Branch,
+    pub(crate) method: Method,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) user: U,
+}
+
+/// A request about to be answered.
+pub(crate) struct Answering<'a, B> {
+    pub(crate) tx: ServerTx,
+    pub(crate) request: &'a Message<B>,
+    pub(crate) status: u16,
+    pub(crate) to_tag: &'a [u8],
+}
+
+fn fields<B: AsRef<[u8]>>(message: &Message<B>) -> Option<RequestFields<'_>> {
+    let via = message.top_via().ok()?;
+    let uri = message.request_uri()?;
+    Some(RequestFields {
+        method: message.cseq().method,
+        branch: via.branch(),
+        sent_by_host: via.host,
+        sent_by_port: via.port,
+        via: via.raw,
+        uri,
+        from_tag: message.from_tag().unwrap_or_default(),
+        to_tag: message.to_tag().unwrap_or_default(),
+        call_id: message.call_id(),
+        cseq: message.cseq().number,
+        scope: 0,
+    })
+}
+
+/// The usual phrase for a status (RFC 3261 §21).
+pub(crate) const fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        183 => "Session Progress",
+        200 => "OK",
+        202 => "Accepted",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        603 => "Decline",
+        _ => "Unknown",
+    }
+}
