@@ -41,7 +41,7 @@ CREATE TABLE parked (
     sequence       BIGINT  NOT NULL,
     domain         TEXT    NOT NULL,
     domainsequence BIGINT  NOT NULL,
-    type           TEXT    NOT NULL,
+    kind           TEXT    NOT NULL,
     tenant         TEXT    NOT NULL,
     subject        TEXT    NOT NULL,
     time           BIGINT  NOT NULL,

@@ -27,7 +27,7 @@ table_row! {
         /// Its number in the domain.
         domainsequence: i64,
         /// Its type.
-        r#type: String,
+        kind: String,
         /// Its tenant, empty for none.
         tenant: String,
         /// Its aggregate.
@@ -62,20 +62,19 @@ pub enum Decision {
     Skip,
 }
 
-fn columns() -> Vec<&'static str> {
-    // `type` is a word of Rust: its field is written `r#type`.
-    ParkedRow::COLUMNS.iter().map(|name| name.trim_start_matches("r#")).collect()
-}
-
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    insert(ParkedRow::TABLE, &columns(), "ON CONFLICT (projection, version, source, sequence) DO NOTHING")
+    insert(
+        ParkedRow::TABLE,
+        ParkedRow::COLUMNS,
+        "ON CONFLICT (projection, version, source, sequence) DO NOTHING",
+    )
 });
 static LIST: LazyLock<String> =
-    LazyLock::new(|| select(ParkedRow::TABLE, &columns(), "ORDER BY projection, source, sequence"));
+    LazyLock::new(|| select(ParkedRow::TABLE, ParkedRow::COLUMNS, "ORDER BY projection, source, sequence"));
 static OF_AGGREGATE: LazyLock<String> = LazyLock::new(|| {
     let tail =
         "WHERE projection = $1 AND version = $2 AND tenant = $3 AND subject = $4 ORDER BY source, sequence";
-    select(ParkedRow::TABLE, &columns(), tail)
+    select(ParkedRow::TABLE, ParkedRow::COLUMNS, tail)
 });
 const AGGREGATES: &str =
     "SELECT DISTINCT tenant, subject, wanted FROM parked WHERE projection = $1 AND version = $2";
@@ -140,7 +139,7 @@ pub(crate) fn put(
         sequence: number(event.seq.0),
         domain: event.domain().to_owned(),
         domainsequence: number(event.domain_seq),
-        r#type: event.kind.as_str().to_owned(),
+        kind: event.kind.as_str().to_owned(),
         tenant,
         subject,
         time: event.time.0,
@@ -213,7 +212,7 @@ fn event(row: ParkedRow) -> Result<Delivered, Error> {
         source: Arc::new(source),
         seq: EventSeq(unsigned(row.sequence)?),
         domain_seq: unsigned(row.domainsequence)?,
-        kind: row.r#type.into(),
+        kind: row.kind.into(),
         tenant: row.tenant.into(),
         subject: row.subject.into(),
         time: Wall(row.time),

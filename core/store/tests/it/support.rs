@@ -8,6 +8,8 @@ use tempfile::TempDir;
 /// An address to open stores at; an SQLite file goes with it.
 pub(crate) struct Database {
     pub(crate) config: Config,
+    /// For those who need it as text: another process, another user.
+    #[allow(dead_code, reason = "shared with packages that need no text")]
     pub(crate) url: String,
     _dir: Option<TempDir>,
 }

@@ -1,0 +1,15 @@
+//! The projections end to end: events on a bus, rows in SQLite and PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../../../core/store/tests/it/postgres.rs"]
+mod postgres;
+#[path = "../../../core/store/tests/it/support.rs"]
+mod support;
+
+mod faults;
+mod interleaving;
+mod runner;
+mod scripted;
+mod stories;
+mod tables;

@@ -1,0 +1,101 @@
+//! A bus that plays back what a test says, and ends.
+
+use signalbox_base::EventSeq;
+use signalbox_bus::{Batch, BoxFuture, Bus, Delivered, Error, Order, Progress, Request, Subscription};
+use signalbox_projections::{Config, Projection, Runner, Status, Stopped};
+use signalbox_store::Store;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Gives out its batches again to every subscriber, whatever that has read before: every restart is a redelivery.
+pub(crate) struct Scripted {
+    pub(crate) order: Order,
+    pub(crate) batches: Vec<Vec<Delivered>>,
+    /// What was acknowledged last.
+    pub(crate) acknowledged: Arc<Mutex<Vec<Progress>>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(order: Order, batches: Vec<Vec<Delivered>>) -> Arc<Self> {
+        Arc::new(Self { order, batches, acknowledged: Arc::default() })
+    }
+
+    /// All events in one batch, in the order of their sources.
+    pub(crate) fn of(events: &[Delivered]) -> Arc<Self> {
+        Self::new(Order::Source, vec![events.to_vec()])
+    }
+}
+
+struct Playing {
+    batches: VecDeque<Vec<Delivered>>,
+    acknowledged: Arc<Mutex<Vec<Progress>>>,
+}
+
+impl Bus for Scripted {
+    fn subscribe(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn Subscription>, Error>> {
+        let wanted = |event: &&Delivered| request.filter.wants(&event.kind, &event.tenant);
+        let batches =
+            self.batches.iter().map(|batch| batch.iter().filter(wanted).cloned().collect()).collect();
+        let playing = Playing { batches, acknowledged: Arc::clone(&self.acknowledged) };
+        Box::pin(async move { Ok(Box::new(playing) as Box<dyn Subscription>) })
+    }
+
+    fn order(&self) -> Order {
+        self.order
+    }
+}
+
+impl Subscription for Playing {
+    fn next_batch(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, Error>> {
+        Box::pin(async move {
+            let Some(events) = self.batches.front_mut() else { return Err(Error::Ended) };
+            let rest = events.split_off(max.min(events.len()));
+            let events = std::mem::replace(events, rest);
+            if self.batches.front().is_some_and(Vec::is_empty) {
+                self.batches.pop_front();
+            }
+            let mut progress: Vec<Progress> = Vec::new();
+            for event in &events {
+                let reached =
+                    Progress { source: Arc::clone(&event.source), through: event.seq, end: event.seq };
+                match progress.iter_mut().find(|known| known.source == event.source) {
+                    Some(known) => known.through = EventSeq(known.through.0.max(event.seq.0)),
+                    None => progress.push(reached),
+                }
+            }
+            Ok(Batch { events, gaps: Vec::new(), progress })
+        })
+    }
+
+    fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
+        *self.acknowledged.lock().unwrap() = progress.to_vec();
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Settings without waiting.
+pub(crate) fn quick() -> Config {
+    let pause = Duration::from_millis(1);
+    Config { retry_first: pause, retry_longest: Duration::from_secs(3600), ..Config::default() }
+}
+
+/// Runs one projection until the bus ends.
+pub(crate) async fn run(
+    projection: Box<dyn Projection>,
+    bus: Arc<dyn Bus>,
+    store: &Store,
+) -> (Result<(), Stopped>, Status) {
+    let runner = Runner::new(projection, bus, store.clone(), quick());
+    let (status, (_stop, asked)) = (runner.status(), watch::channel(false));
+    let ended = runner.run(asked).await;
+    (ended, status.get())
+}
+
+/// Runs all projections of the release until the bus ends.
+pub(crate) async fn run_all(bus: Arc<dyn Bus>, store: &Store) {
+    for projection in signalbox_projections::all() {
+        run(projection, Arc::clone(&bus), store).await.0.unwrap();
+    }
+}
