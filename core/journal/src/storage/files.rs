@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Bytes of zeros written at once while preallocating.
+const ZERO_CHUNK: usize = 1 << 20;
+
 /// The file system of this machine. Files are created with mode 0600, directories with the process's umask.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileStorage;
@@ -110,12 +113,20 @@ impl StoredFile for RealFile {
 
     fn reserve(&self, len: u64) -> io::Result<()> {
         let length = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut at = self.len()?;
         match nix::fcntl::posix_fallocate(&self.0, 0, length) {
-            Ok(()) => Ok(()),
-            // A file system without preallocation still works; it only learns of a full disk later.
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.0.set_len(len),
-            Err(e) => Err(e.into()),
+            // A file system without preallocation still works; it only learns of a full disk here.
+            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
+            Err(e) => return Err(e.into()),
         }
+        // Extents that are only allocated cost every later fdatasync a commit of the file system's own journal
+        // (ext4: 4 ms instead of 0.1 ms), so the zeros are really written, here, off the hot path.
+        let zeros = vec![0; ZERO_CHUNK];
+        while at < len {
+            let part = usize::try_from(len - at).map_or(ZERO_CHUNK, |left| left.min(ZERO_CHUNK));
+            at += FileExt::write_at(&self.0, &zeros[..part], at)? as u64;
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -78,7 +78,7 @@ pub trait StoredFile: Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
-    /// Extends the file with zeros to `len` and takes the disk space for it (posix_fallocate).
+    /// Extends the file with written zeros to `len`, so that later writes need no space and little metadata.
     fn reserve(&self, len: u64) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
