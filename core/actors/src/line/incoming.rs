@@ -52,26 +52,10 @@ impl Line {
         out: &mut Vec<Datagram>,
     ) {
         let target = String::from_utf8_lossy(request.request_uri().unwrap_or_default()).into_owned();
-        let leg = Leg {
-            state: State::Ringing,
-            call_id: Text::lossy(request.call_id()),
-            local_tag: self.tag(),
-            dialog: None,
-            peer: source,
-            from: Text::default(),
-            cseq: 0,
-            invite_tx: None,
-            server_tx: Some(tx),
-            ack: None,
-            cancel_wanted: false,
-            challenged: false,
-            modifying: false,
-            session: self.ua.random.bits() >> 1,
-            version: 0,
-            direction: Direction::SendRecv,
-            invitation: None,
-            request: Some(request.clone()),
-        };
+        let (call_id, tag) = (Text::lossy(request.call_id()), self.tag());
+        let mut leg = Leg::new(State::Ringing, call_id, tag, source, self.ua.random.bits());
+        leg.server_tx = Some(tx);
+        leg.request = Some(request.clone());
         let id = self.add(now, leg, Side::Callee, &target);
         self.ua.assign(tx, Use::Invite(id));
         self.respond_to_invite(now, id, 100, out);

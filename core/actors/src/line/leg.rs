@@ -54,6 +54,30 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// A leg with nothing but its names and its peer. `session` is the id of its descriptions.
+    pub(crate) fn new(state: State, call_id: Text, local_tag: Text, peer: SocketAddr, session: u64) -> Self {
+        Self {
+            state,
+            call_id,
+            local_tag,
+            peer,
+            session: session >> 1,
+            dialog: None,
+            invitation: None,
+            from: Text::default(),
+            cseq: 1,
+            invite_tx: None,
+            server_tx: None,
+            request: None,
+            ack: None,
+            cancel_wanted: false,
+            challenged: false,
+            modifying: false,
+            version: 0,
+            direction: Direction::SendRecv,
+        }
+    }
+
     /// Whether a dialog of these tags is this one; before the dialog exists, our tag is enough.
     pub(crate) fn is(&self, local_tag: &[u8], remote_tag: &[u8]) -> bool {
         let remote = self.dialog.as_ref().map(|d| d.id().remote_tag.as_bytes());

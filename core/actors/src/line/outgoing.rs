@@ -48,26 +48,10 @@ impl Line {
         let peer = to.via.or(self.outbound).or_else(|| address_of(hop))?;
         let call_id =
             Text::from(format!("{:016x}{:08x}", self.ua.random.bits(), self.ua.random.bits() as u32));
-        let leg = Leg {
-            state: State::Calling,
-            call_id,
-            local_tag: self.tag(),
-            dialog: None,
-            peer,
-            from: to.from.clone(),
-            cseq: 1,
-            invite_tx: None,
-            server_tx: None,
-            request: None,
-            ack: None,
-            cancel_wanted: false,
-            challenged: false,
-            modifying: false,
-            session: self.ua.random.bits() >> 1,
-            version: 0,
-            direction: Direction::SendRecv,
-            invitation: Some(to.clone()),
-        };
+        let (tag, session) = (self.tag(), self.ua.random.bits());
+        let mut leg = Leg::new(State::Calling, call_id, tag, peer, session);
+        leg.from = to.from.clone();
+        leg.invitation = Some(to.clone());
         let id = self.add(now, leg, Side::Caller, &to.uri);
         self.send_invite(now, id, None, out);
         Some(id)
@@ -406,26 +390,9 @@ impl Line {
         let id = LegId(self.next);
         self.next += 1;
         let peer = self.outbound.or_else(|| address_of(contact)).unwrap_or(self.ua.local);
-        let leg = Leg {
-            state: State::Up,
-            call_id: outgoing.call_id.clone(),
-            local_tag: outgoing.local_tag.clone(),
-            dialog: Some(dialog),
-            peer,
-            from: outgoing.local_uri.clone(),
-            cseq,
-            invite_tx: None,
-            server_tx: None,
-            request: None,
-            ack: None,
-            cancel_wanted: false,
-            challenged: false,
-            modifying: false,
-            session: 0,
-            version: 0,
-            direction: Direction::SendRecv,
-            invitation: None,
-        };
+        let (call_id, tag) = (outgoing.call_id, outgoing.local_tag);
+        let mut leg = Leg::new(State::Up, call_id, tag, peer, 0);
+        leg.dialog = Some(dialog);
         self.by_call_id.entry(leg.call_id.clone()).or_default().push(id);
         self.legs.insert(id, leg);
         self.acknowledge(now, id, cseq, out);

@@ -126,7 +126,6 @@ impl Pbx {
     }
 
     /// Whether the request proves to come from the AoR's user; else what to answer.
-    #[expect(clippy::type_complexity, reason = "a status and its headers, used at two places")]
     pub(super) fn authenticate(
         &self,
         now: Now,
