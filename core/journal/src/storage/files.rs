@@ -119,8 +119,9 @@ impl StoredFile for RealFile {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
             Err(e) => return Err(e.into()),
         }
-        // Extents that are only allocated cost every later fdatasync a commit of the file system's own journal
-        // (ext4: 4 ms instead of 0.1 ms), so the zeros are really written, here, off the hot path.
+        // In an extent that is only allocated, the first fdatasync over each block must also commit the file
+        // system's journal (ext4, measured on a busy disk: 187 commits/s against 300). So the zeros are really
+        // written, here, off the hot path.
         let zeros = vec![0; ZERO_CHUNK];
         while at < len {
             let part = usize::try_from(len - at).map_or(ZERO_CHUNK, |left| left.min(ZERO_CHUNK));
