@@ -70,12 +70,14 @@ impl Engine {
     /// After a start: timers are armed again, what was promised before is redone, backends are probed. `now` is the first
     /// moment of the engine's life.
     pub fn resume(&mut self, now: Now, cx: &mut Context<'_>, out: &mut Outbox) {
+        // Before anything new is recorded: when the process before this one was last known to live.
+        let died = self.state.edge().last_wall;
         let (mut turn, rooms) = self.lend(now, cx, out);
         let last = turn.state.last();
         turn.net.set_committed(last);
         backend::resume(&mut turn);
         rooms.registrar.resume(&mut turn);
-        rooms.calls.resume(&mut turn);
+        rooms.calls.resume(&mut turn, died);
         settle(&mut turn, rooms);
         self.count();
     }

@@ -1,57 +1,107 @@
-//! Calls: a call is a back-to-back pair of legs.
+//! Calls: a call is a back-to-back pair of legs (DESIGN.md §5).
+//!
+//! [`Calls`] finds the call that something is for, lends it the turn and the call's state consumes itself into the next. Each
+//! leg is a dialog of its own: what it is called, where it goes and how it counts is its own, and only the call maps between
+//! the two. The journal's view of a call is in [`crate::state::calls`]; what is here is volatile and made anew by
+//! [`Calls::resume`].
 
-pub mod cdr;
+mod attempt;
+mod begin;
+#[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
+mod call;
+pub(crate) mod cdr;
+mod fork;
+mod glare;
+mod identity;
 pub mod leg;
+mod message;
 pub(crate) mod offer;
 pub mod raw;
+mod recover;
+mod relay;
+mod setup;
+mod state;
+mod timers;
+
+pub use timers::CallTimer;
 
 use crate::net::User;
 use crate::tenancy::Origin;
 use crate::turn::Turn;
-use signalbox_base::{CallUid, Flow};
-use signalbox_sip::Message;
-use signalbox_sip::transaction::{ClientTx, End, OnResponse, ServerTx, Tell, Tx};
+use begin::Rate;
+use call::{Call, Core, State, may_speak, owner};
+use foldhash::HashMap;
+use leg::{End, Leg, token_of_user};
+use raw::Raw;
+use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
+use signalbox_schemas::words::RequestRule;
+use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
+use signalbox_sip::{Message, Uri};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-
-/// What a timer of a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallTimer {
-    /// The call.
-    pub call: CallUid,
-    /// Which of its timers.
-    pub which: u32,
-}
 
 /// Calls in progress, live.
 #[derive(Debug, Default)]
-pub struct Calls {}
+pub struct Calls {
+    calls: HashMap<CallUid, Box<Call>>,
+    /// Legs by the token in their Contact; attempt 0 is the caller's.
+    tokens: HashMap<ShortToken, (CallUid, u32)>,
+    /// Calls by the Call-IDs of their legs, for peers that lose our Contact. Ordered, so that no choice of Call-IDs is slow.
+    call_ids: BTreeMap<Raw, SmallVec<[CallUid; 1]>>,
+    rates: BTreeMap<TenantId, Rate>,
+}
+
+/// A leg of a call that a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LegRef {
+    uid: CallUid,
+    end: End,
+    /// The attempt, for the called end.
+    attempt: u32,
+}
 
 impl Calls {
     /// A new INVITE outside any dialog, from an origin that may place calls (no open relay is settled), in a transaction
-    /// just opened with [`User::Nobody`]: set its user to hear of it.
-    pub fn on_invite(
-        &mut self,
-        turn: &mut Turn<'_>,
-        origin: Origin,
-        tx: ServerTx,
-        request: &Message<&[u8]>,
-    ) {
+    /// just opened with [`User::Nobody`].
+    pub fn on_invite(&mut self, turn: &mut Turn<'_>, origin: Origin, tx: ServerTx, request: &Message<&[u8]>) {
+        begin::on_invite(self, turn, &origin, tx, request);
     }
 
     /// Whether a request is inside a dialog of a call: by the token in its Request-URI, else by Call-ID, tags and peer.
     #[must_use]
     pub fn owns(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-        false
+        request.to_tag().is_some() && self.find(turn, flow, request).is_some()
     }
 
     /// A request inside a dialog that [`Calls::owns`] said yes to; never ACK or CANCEL.
-    pub fn on_request(
-        &mut self,
-        turn: &mut Turn<'_>,
-        flow: Flow,
-        tx: ServerTx,
-        request: &Message<&[u8]>,
-    ) {
+    pub fn on_request(&mut self, turn: &mut Turn<'_>, flow: Flow, tx: ServerTx, request: &Message<&[u8]>) {
+        let method = request.method();
+        let found = self.find(turn, &flow, request);
+        let Some(at) = found.filter(|at| self.is_dialog(*at, request)) else {
+            return relay::refuse(turn, tx, method, &flow, request, 481, None);
+        };
+        if !self.admits(turn, at, &flow) {
+            // A token in foreign hands: the peer is told no more than that there is nothing for it (promise 6).
+            turn.reject(flow.remote.ip(), RequestRule::UnknownPeer, None);
+            return relay::refuse(turn, tx, method, &flow, request, 481, None);
+        }
+        self.step(turn, at.uid, |state, core, turn| match state {
+            State::Answered(state) => state.on_request(core, turn, at.end, (tx, flow), request),
+            State::Ending(state) => state.on_request(core, turn, at.end, (tx, flow), request),
+            State::Inviting(mut state) => {
+                state.setup.on_request(core, turn, at.end, (tx, flow), request);
+                State::Inviting(state)
+            }
+            State::Ringing(mut state) => {
+                state.setup.on_request(core, turn, at.end, (tx, flow), request);
+                State::Ringing(state)
+            }
+            other @ (State::Challenged(_) | State::Gone) => {
+                relay::refuse(turn, tx, method, &flow, request, 481, None);
+                other
+            }
+        });
     }
 
     /// An ACK to a 2xx: by its own branch (`tx` is none) or by the INVITE's.
@@ -62,6 +112,19 @@ impl Calls {
         tx: Option<ServerTx>,
         request: &Message<&[u8]>,
     ) {
+        let by_user = tx.and_then(|tx| turn.net.transactions().user(tx).copied());
+        let found = match by_user {
+            Some(User::CallLeg { call, leg: owner::CALLER, .. }) => {
+                Some(LegRef { uid: call, end: End::Caller, attempt: 0 })
+            }
+            _ => self.find(turn, &flow, request).or_else(|| self.find_refused(turn, &flow, request)),
+        };
+        let Some(at) = found.filter(|at| self.admits(turn, *at, &flow)) else { return };
+        self.step(turn, at.uid, |state, core, turn| match state {
+            State::Answered(state) => state.on_ack(core, turn, at.end, request),
+            State::Ending(state) => state.on_ack(core, turn, at.end, request),
+            other => other,
+        });
     }
 
     /// A CANCEL of an INVITE whose transaction has this user; the CANCEL itself is answered 200 already.
@@ -69,9 +132,22 @@ impl Calls {
         &mut self,
         turn: &mut Turn<'_>,
         user: User,
-        invite: ServerTx,
+        _invite: ServerTx,
         request: &Message<&[u8]>,
     ) {
+        let User::CallLeg { call, leg, attempt } = user else { return };
+        self.step(turn, call, |state, core, turn| {
+            if leg == owner::RELAY {
+                relay::on_cancel(core, turn, attempt);
+                return state;
+            }
+            match state {
+                State::Inviting(state) => state.on_cancel(core, turn, request),
+                State::Ringing(state) => state.on_cancel(core, turn, request),
+                // It crossed a final response: that stands (RFC 3261 §9.2).
+                other => other,
+            }
+        });
     }
 
     /// A response to a request sent with [`User::CallLeg`]; `what` is never `Absorbed` or `Stray`.
@@ -79,33 +155,314 @@ impl Calls {
         &mut self,
         turn: &mut Turn<'_>,
         user: User,
-        tx: ClientTx,
+        _tx: ClientTx,
         what: &OnResponse,
         response: &Message<&[u8]>,
     ) {
+        let User::CallLeg { call, leg, attempt } = user else { return };
+        self.step(turn, call, |state, core, turn| match leg {
+            owner::ATTEMPT => match state {
+                State::Inviting(state) => state.on_response(core, turn, attempt, what, response),
+                State::Ringing(state) => state.on_response(core, turn, attempt, what, response),
+                State::Challenged(state) => state.on_response(core, turn, attempt, what, response),
+                State::Answered(state) => state.on_response(core, turn, attempt, what, response),
+                State::Ending(state) => state.on_response(core, turn, attempt, what, response),
+                State::Gone => State::Gone,
+            },
+            owner::RELAY => match relay::on_response(core, turn, attempt, what, response) {
+                Some(done) => relayed(state, core, turn, done),
+                None => state,
+            },
+            owner::PROBE => match (state, response.status()) {
+                (State::Answered(state), Some(status @ 200..)) => {
+                    state.on_probed(core, turn, attempt as usize, !matches!(status, 408 | 481))
+                }
+                (other, _) => other,
+            },
+            _ => state,
+        });
     }
 
-    /// A 2xx to an INVITE that no transaction has.
-    pub fn on_stray(&mut self, turn: &mut Turn<'_>, flow: Flow, response: &Message<&[u8]>) {}
+    /// A 2xx to an INVITE that no transaction has: of a dialog that goes on, its ACK answers it; any other is ended.
+    pub fn on_stray(&mut self, turn: &mut Turn<'_>, flow: Flow, response: &Message<&[u8]>) {
+        let (from, to) = (response.from_tag().unwrap_or_default(), response.to_tag().unwrap_or_default());
+        let candidates = self.call_ids.get(response.call_id()).cloned().unwrap_or_default();
+        for uid in candidates {
+            let Some(call) = self.calls.get(&uid) else { continue };
+            let callee = call
+                .state
+                .callee()
+                .filter(|leg| *leg.call_id == *response.call_id() && *leg.local_tag == *from);
+            let Some(callee) = callee.cloned().filter(|leg| may_speak(turn, &call.core.tenant, leg, &flow))
+            else {
+                continue;
+            };
+            self.step(turn, uid, |state, core, turn| {
+                match &state {
+                    State::Answered(answered) if *callee.remote_tag == *to => answered.repeat_ack(turn),
+                    _ => {
+                        let cseq = response.cseq().number;
+                        let mut leg = callee;
+                        leg.remote_tag = Raw::from(to);
+                        leg.routes = message::route_set(response, true);
+                        leg.target = message::contact_uri(response).unwrap_or(leg.target);
+                        attempt::dismiss(core, turn, leg, cseq, true);
+                    }
+                }
+                state
+            });
+            return;
+        }
+    }
 
     /// A transaction with [`User::CallLeg`] is over.
-    pub fn on_ended(&mut self, turn: &mut Turn<'_>, user: User, tx: Tx, why: End) {}
-
-    /// A timer of such a transaction asks for something.
-    pub fn on_tell(&mut self, turn: &mut Turn<'_>, user: User, tx: Tx, what: Tell) {}
-
-    /// A timer of a call, started with [`Turn::start_timer`] as [`crate::net::Timer::Call`].
-    pub fn on_timer(&mut self, turn: &mut Turn<'_>, timer: CallTimer) {}
-
-    /// A peer cannot be reached: attempts to it that have no response yet have failed.
-    pub fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {}
-
-    /// Calls in progress.
-    #[must_use]
-    pub fn active(&self) -> u64 {
-        0
+    pub fn on_ended(&mut self, turn: &mut Turn<'_>, user: User, tx: Tx, why: Over) {
+        let User::CallLeg { call, leg, attempt } = user else { return };
+        self.step(turn, call, |state, core, turn| match (leg, tx) {
+            (owner::ATTEMPT, Tx::Client(tx)) => match state {
+                State::Inviting(state) => state.on_ended(core, turn, attempt, tx, why),
+                State::Ringing(state) => state.on_ended(core, turn, attempt, tx, why),
+                State::Challenged(state) => state.on_ended(tx),
+                State::Answered(state) => state.on_ended(tx),
+                State::Ending(state) => state.on_ended(core, turn, tx),
+                State::Gone => State::Gone,
+            },
+            (owner::CALLER, Tx::Server(tx)) => {
+                if core.caller_tx != Some(tx) {
+                    return state;
+                }
+                core.caller_tx = None;
+                match state {
+                    State::Answered(state) if why == Over::NoAck => state.on_unacknowledged(core, turn),
+                    other => other.settled(core, turn),
+                }
+            }
+            (owner::RELAY, Tx::Client(_)) => match relay::on_ended(core, attempt, why) {
+                Some(done) => relayed(state, core, turn, done),
+                None => state.settled(core, turn),
+            },
+            (owner::RELAY, Tx::Server(_))
+                if why == Over::NoAck && relay::is_unacknowledged(core, attempt) =>
+            {
+                match state {
+                    State::Answered(state) => state.on_reinvite_unacknowledged(core, turn),
+                    other => other,
+                }
+            }
+            (owner::OWN, _) => {
+                core.own = core.own.saturating_sub(1);
+                state.settled(core, turn)
+            }
+            (owner::PROBE, _) => {
+                core.own = core.own.saturating_sub(1);
+                match state {
+                    State::Answered(state) if why != Over::Done => {
+                        state.on_probed(core, turn, attempt as usize, false)
+                    }
+                    other => other.settled(core, turn),
+                }
+            }
+            _ => state,
+        });
     }
 
-    /// After a restart: redo what was promised, probe what goes on (DESIGN.md §6 "Redo after a crash").
-    pub fn resume(&mut self, turn: &mut Turn<'_>) {}
+    /// A timer of such a transaction asks for something. 100 was sent at once, so only Timer C is left to ask.
+    pub fn on_tell(&mut self, turn: &mut Turn<'_>, user: User, _tx: Tx, what: Tell) {
+        let (User::CallLeg { call, leg, attempt }, Tell::TimerC) = (user, what) else { return };
+        self.step(turn, call, |state, core, turn| match (leg, state) {
+            (owner::ATTEMPT, State::Inviting(state)) => state.on_timer_c(core, turn, attempt),
+            (owner::ATTEMPT, State::Ringing(state)) => state.on_timer_c(core, turn, attempt),
+            (owner::RELAY, state) => {
+                relay::on_cancel(core, turn, attempt);
+                state
+            }
+            (_, other) => other,
+        });
+    }
+
+    /// The timer of a call.
+    pub fn on_timer(&mut self, turn: &mut Turn<'_>, timer: CallTimer) {
+        if let Some(call) = self.calls.get_mut(&timer.0) {
+            call.core.timer = None;
+        }
+        self.step(turn, timer.0, |state, core, turn| match state {
+            State::Inviting(state) => state.on_due(core, turn),
+            State::Ringing(state) => state.on_due(core, turn),
+            State::Challenged(state) => state.on_due(core, turn),
+            State::Answered(state) => state.on_due(core, turn),
+            State::Ending(state) => state.on_due(core, turn),
+            State::Gone => State::Gone,
+        });
+    }
+
+    /// A peer cannot be reached: attempts to it that have no response yet have failed.
+    pub fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
+        let mut silent: Vec<ClientTx> =
+            self.calls.values().filter_map(|call| call.state.silent_at(remote)).collect();
+        silent.sort_unstable();
+        let mut outputs = std::mem::take(&mut turn.net.outputs);
+        for tx in silent {
+            turn.net.transactions_mut().transport_error(tx, &mut outputs);
+        }
+        turn.net.outputs = outputs;
+    }
+
+    /// Calls in progress: those whose record is not written yet.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.calls.values().filter(|call| !matches!(call.state, State::Ending(_) | State::Gone)).count()
+            as u64
+    }
+
+    /// After a restart: redo what was promised, probe what goes on (DESIGN.md §6 "Redo after a crash"). `died` is the wall
+    /// time of the last record before it.
+    pub fn resume(&mut self, turn: &mut Turn<'_>, died: Wall) {
+        let known: Vec<_> = turn.state.calls().iter().map(|(uid, call)| (uid, call.clone())).collect();
+        let share = u32::try_from(known.len()).unwrap_or(u32::MAX).max(1);
+        let pace = turn.settings.timers.recovery_probe / share;
+        for (number, (uid, call)) in (1u32..).zip(&known) {
+            let probe_at = turn.now.mono.plus(pace.saturating_mul(number));
+            let Some(mut recalled) = recover::recall(turn, *uid, call, died, probe_at) else { continue };
+            let caller = &call.caller;
+            recalled.core.new_legs.push((caller.token, 0, caller.call_id.clone()));
+            for branch in &call.branches {
+                let leg = &branch.leg;
+                recalled.core.new_legs.push((leg.token, branch.attempt, leg.call_id.clone()));
+            }
+            self.insert(turn, *uid, recalled);
+        }
+    }
+
+    fn insert(&mut self, turn: &mut Turn<'_>, uid: CallUid, call: Call) {
+        self.calls.insert(uid, Box::new(call));
+        self.follow(turn, uid);
+    }
+
+    /// One step of a call: its state consumes itself, then the room follows.
+    fn step(
+        &mut self,
+        turn: &mut Turn<'_>,
+        uid: CallUid,
+        step: impl FnOnce(State, &mut Core, &mut Turn<'_>) -> State,
+    ) {
+        let Some(call) = self.calls.get_mut(&uid) else { return };
+        let state = std::mem::replace(&mut call.state, State::Gone);
+        call.state = step(state, &mut call.core, turn);
+        self.follow(turn, uid);
+    }
+
+    /// Indexes new legs, sets the timer, and forgets a call that is gone.
+    fn follow(&mut self, turn: &mut Turn<'_>, uid: CallUid) {
+        let Some(call) = self.calls.get_mut(&uid) else { return };
+        for (token, attempt, call_id) in call.core.new_legs.drain(..) {
+            self.tokens.insert(token, (uid, attempt));
+            call.core.tokens.push(token);
+            let calls = self.call_ids.entry(call_id.clone()).or_default();
+            if !calls.contains(&uid) {
+                calls.push(uid);
+                call.core.call_ids.push(call_id);
+            }
+        }
+        if !matches!(call.state, State::Gone) {
+            let due = call.state.due();
+            return call.core.arm(turn, due);
+        }
+        call.core.arm(turn, None);
+        if let Some(call) = self.calls.remove(&uid) {
+            self.forget(uid, &call.core);
+        }
+    }
+
+    fn forget(&mut self, uid: CallUid, core: &Core) {
+        for token in &core.tokens {
+            self.tokens.remove(token);
+        }
+        for call_id in &core.call_ids {
+            if let Some(calls) = self.call_ids.get_mut(call_id) {
+                calls.retain(|other| *other != uid);
+                if calls.is_empty() {
+                    self.call_ids.remove(call_id);
+                }
+            }
+        }
+    }
+
+    /// The leg that a request is for.
+    fn find(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Option<LegRef> {
+        self.by_token(request).or_else(|| {
+            let mut found = self
+                .with_call_id(request.call_id())
+                .flat_map(|(uid, call)| call.dialogs(uid))
+                .filter(|at| self.is_dialog(*at, request) && self.admits(turn, *at, flow));
+            // The fallback must be unique (DESIGN.md §5): a spiral has the same identifiers twice.
+            found.next().filter(|_| found.next().is_none())
+        })
+    }
+
+    fn by_token(&self, request: &Message<&[u8]>) -> Option<LegRef> {
+        let Ok(Uri::Sip(uri)) = Uri::parse(request.request_uri()?) else { return None };
+        let (uid, attempt) = *self.tokens.get(&token_of_user(uri.user?)?)?;
+        let end = if attempt == 0 { End::Caller } else { End::Callee };
+        Some(LegRef { uid, end, attempt })
+    }
+
+    /// The call whose final failure of before a restart this ACK acknowledges: it bears the INVITE's Request-URI, and our tag.
+    fn find_refused(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Option<LegRef> {
+        let from = request.from_tag().unwrap_or_default();
+        self.with_call_id(request.call_id())
+            .filter(|(_, call)| matches!(&call.state, State::Ending(ending) if ending.resend.is_some()))
+            .filter(|(_, call)| *call.core.caller.remote_tag == *from)
+            .map(|(uid, _)| LegRef { uid, end: End::Caller, attempt: 0 })
+            .find(|at| self.admits(turn, *at, flow))
+    }
+
+    fn with_call_id<'c>(&'c self, call_id: &[u8]) -> impl Iterator<Item = (CallUid, &'c Call)> + use<'c> {
+        let uids = self.call_ids.get(call_id).into_iter().flatten();
+        uids.filter_map(|uid| self.calls.get(uid).map(|call| (*uid, &**call)))
+    }
+
+    fn is_dialog(&self, at: LegRef, request: &Message<&[u8]>) -> bool {
+        let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+        self.calls
+            .get(&at.uid)
+            .is_some_and(|call| call.is_dialog(at.end, at.attempt, request.call_id(), from, to))
+    }
+
+    fn admits(&self, turn: &Turn<'_>, at: LegRef, flow: &Flow) -> bool {
+        let Some(call) = self.calls.get(&at.uid) else { return false };
+        call.leg(at.end, at.attempt).is_some_and(|leg: &Leg| may_speak(turn, &call.core.tenant, leg, flow))
+    }
+
+    /// The call that waits for this caller's credentials.
+    fn challenged(&self, origin: &Origin, request: &Message<&[u8]>) -> Option<CallUid> {
+        let (from, cseq) = (request.from_tag().unwrap_or_default(), request.cseq().number);
+        self.with_call_id(request.call_id())
+            .find(|(_, call)| {
+                let caller = &call.core.caller;
+                matches!(call.state, State::Challenged(_))
+                    && call.core.tenant == origin.tenant
+                    && *caller.call_id == *request.call_id()
+                    && *caller.remote_tag == *from
+                    && caller.flow.remote == origin.flow.remote
+                    && cseq > caller.seen
+            })
+            .map(|(uid, _)| uid)
+    }
+
+    fn rate(&mut self, tenant: &TenantId, now: Mono) -> &mut Rate {
+        self.rates.entry(tenant.clone()).or_insert_with(|| Rate::full(now))
+    }
+}
+
+/// A relayed request has its final response.
+fn relayed(state: State, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
+    match state {
+        State::Answered(state) => state.on_relayed(core, turn, done),
+        State::Ending(state) => state.on_relayed(core, turn, done),
+        // Before an answer nothing durable hangs on a request inside an early dialog.
+        other => {
+            done.send(turn, None);
+            other
+        }
+    }
 }

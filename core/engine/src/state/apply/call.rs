@@ -186,4 +186,3 @@ fn ended(calls: &mut Calls, at: At, private: Option<&CallPrivate>) {
     }
     calls.recent.push_back(Recent { wall: at.wall, uid: at.uid, ended: true });
 }
-

@@ -1,0 +1,272 @@
+//! One INVITE towards the called side: sending it, cancelling it, and undoing an answer that nobody wants any more.
+
+use super::call::{Core, next_hop, owner};
+use super::identity;
+use super::leg::{Leg, LegEvent, Peer};
+use super::message::{self, Relayed};
+use super::raw::Raw;
+use crate::classes::Sent;
+use crate::facts::call as facts;
+use crate::state::calls::{Branch, PendingRequest};
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{EventSeq, Flow, Mono};
+use signalbox_schemas::call::{RouteTarget, RouteWhy};
+use signalbox_sip::header::HeaderName;
+use signalbox_sip::transaction::{ClientTx, OnResponse};
+use signalbox_sip::{Message, Method};
+
+/// Where an attempt goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) peer: Peer,
+    pub(crate) flow: Flow,
+    pub(crate) uri: Raw,
+    pub(crate) routes: Vec<Raw>,
+    pub(crate) event: RouteTarget,
+    pub(crate) why: RouteWhy,
+}
+
+/// An INVITE on its way.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) branch: Branch,
+    /// Its transaction, until that is over.
+    pub(crate) tx: Option<ClientTx>,
+    pub(crate) progress: Progress,
+    /// Nobody wants its answer any more: it is cancelled as soon as it may be.
+    pub(crate) unwanted: bool,
+    /// Another target is tried when nothing is heard by then.
+    pub(crate) silent_until: Option<Mono>,
+    /// Its event, while the call is not recorded yet.
+    route: Option<Box<(RouteTarget, RouteWhy)>>,
+    /// Tags of dialogs that were made against our will and have been ended.
+    dismissed: Vec<Raw>,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing was heard.
+    Calling,
+    /// A provisional response was heard.
+    Proceeding,
+    /// A final one was, or none will be.
+    Done,
+}
+
+/// What is sent: the caller's INVITE and what identifies it.
+pub(crate) struct Invite<'a> {
+    pub(crate) request: &'a Message<Box<[u8]>>,
+    pub(crate) pending: &'a PendingRequest,
+    pub(crate) cookie: u64,
+}
+
+impl Attempt {
+    /// Sends the INVITE to a target. `None` when it cannot be sent: there are too many transactions, or it cannot be written.
+    pub(crate) fn launch(
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        number: u32,
+        invite: &Invite<'_>,
+        target: Target,
+    ) -> Option<Self> {
+        let Target { peer, flow, uri, routes, event, why } = target;
+        let mut leg = Leg {
+            token: identity::new_token(turn.entropy),
+            peer,
+            flow,
+            call_id: core.caller.call_id.clone(),
+            local: core.caller.remote.clone(),
+            local_tag: core.caller.remote_tag.clone(),
+            remote: core.caller.local.clone(),
+            remote_tag: Raw::default(),
+            target: uri.clone(),
+            routes,
+            sent: 0,
+            seen: 0,
+            offset: 0,
+        };
+        if core.hide {
+            leg.call_id = identity::new_identifier(turn.entropy);
+            leg.local_tag = identity::new_identifier(turn.entropy);
+        }
+        let cseq = leg.relayed_cseq(invite.pending.cseq);
+        let id = turn.branch(Method::Invite);
+        let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
+        let relayed = Relayed { uri: &uri, via: &via, cseq };
+        let mut bytes = Vec::with_capacity(invite.request.as_bytes().len() + 256);
+        message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
+        core.new_legs.push((leg.token, number, leg.call_id.clone()));
+        let branch = Branch { attempt: number, leg, via, uri, cseq };
+        let mut it = Self {
+            branch,
+            tx: None,
+            progress: Progress::Calling,
+            unwanted: false,
+            silent_until: None,
+            route: Some(Box::new((event, why))),
+            dismissed: Vec::new(),
+        };
+        let record = core.last.is_some().then(|| it.record(core, turn, invite.pending)).flatten();
+        let user = core.user(owner::ATTEMPT, number);
+        let new = Outgoing { method: Method::Invite, sent: Sent::Request, flow, branch: id, user, record };
+        match turn.request(new, |out| out.extend_from_slice(&bytes)) {
+            Ok(tx) => it.tx = Some(tx),
+            Err(_) => it.progress = Progress::Done,
+        }
+        Some(it)
+    }
+
+    /// An attempt of a process that is gone. Its transaction waits for what the peer still says, and sends nothing.
+    pub(crate) fn recalled(core: &Core, turn: &mut Turn<'_>, branch: &Branch) -> Self {
+        use signalbox_sip::transaction::{Gate, MethodTag, NewClient};
+        let user = core.user(owner::ATTEMPT, branch.attempt);
+        let tx = branch_id(&branch.via).and_then(|id| {
+            let flow = branch.leg.flow;
+            let new = NewClient { branch: id, method: MethodTag::INVITE, flow, bytes: b"", gate: Gate::Held };
+            turn.net.transactions_mut().start(new, user, turn.now.mono).ok()
+        });
+        Self {
+            branch: branch.clone(),
+            tx,
+            progress: Progress::Proceeding,
+            unwanted: true,
+            silent_until: None,
+            route: None,
+            dismissed: Vec::new(),
+        }
+    }
+
+    /// Records `call.routed`, once.
+    pub(crate) fn record(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        pending: &PendingRequest,
+    ) -> Option<EventSeq> {
+        let (target, why) = *self.route.take()?;
+        let fact = facts::routed(turn, &core.about(), target, why, &self.branch, pending);
+        Some(core.record(turn, fact))
+    }
+
+    /// Whether its answer is still awaited.
+    pub(crate) fn is_open(&self) -> bool {
+        self.progress != Progress::Done && !self.unwanted
+    }
+
+    /// Nobody wants its answer: CANCEL now, or once a provisional response came (RFC 3261 §9.1).
+    pub(crate) fn cancel(&mut self, core: &mut Core, turn: &mut Turn<'_>, reason: Option<&[u8]>) {
+        self.unwanted = true;
+        self.silent_until = None;
+        if self.progress == Progress::Done {
+            return;
+        }
+        let Some(tx) = self.tx.filter(|tx| turn.net.transactions().may_cancel(*tx)) else { return };
+        self.send_cancel(core, turn, reason);
+        let now = turn.now.mono;
+        turn.net.transactions_mut().cancelled(tx, now);
+    }
+
+    /// Sends the CANCEL itself.
+    pub(crate) fn send_cancel(&mut self, core: &mut Core, turn: &mut Turn<'_>, reason: Option<&[u8]>) {
+        let Some(id) = branch_id(&self.branch.via) else { return };
+        let user = core.user(owner::OWN, 0);
+        let flow = self.branch.leg.flow;
+        let new =
+            Outgoing { method: Method::Cancel, sent: Sent::Request, flow, branch: id, user, record: None };
+        let branch = &self.branch;
+        if turn.request(new, |out| message::cancel(out, branch, reason)).is_ok() {
+            core.own += 1;
+        }
+    }
+
+    /// Acknowledges a 300–699 within its transaction (RFC 3261 §17.1.1.3).
+    pub(crate) fn ack_failure(&self, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
+        ack_failure(turn, &self.branch, self.tx, response);
+    }
+
+    /// A response to an attempt whose answer nobody wants, or that lost: a provisional is cancelled, a 2xx gets its ACK and
+    /// then BYE (RFC 3261 §13.2.2.4).
+    pub(crate) fn on_unwanted(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        how: &OnResponse,
+        response: &Message<&[u8]>,
+    ) {
+        match LegEvent::of(response.status().unwrap_or(100)) {
+            LegEvent::Trying | LegEvent::Progress => {
+                self.progress = Progress::Proceeding;
+                self.cancel(core, turn, None);
+            }
+            LegEvent::Answered => {
+                self.progress = Progress::Done;
+                self.dismiss(core, turn, response);
+            }
+            LegEvent::Challenged | LegEvent::Failed(_) => {
+                self.progress = Progress::Done;
+                if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
+                    self.ack_failure(turn, response);
+                }
+            }
+        }
+    }
+
+    /// Ends the dialog that a 2xx made.
+    pub(crate) fn dismiss(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
+        let leg = self.answered_leg(response);
+        let again = self.dismissed.contains(&leg.remote_tag);
+        if !again {
+            self.dismissed.push(leg.remote_tag.clone());
+        }
+        dismiss(core, turn, leg, self.branch.cseq, !again);
+    }
+
+    /// The leg as a response makes it (RFC 3261 §12.1.2).
+    pub(crate) fn answered_leg<B: AsRef<[u8]>>(&self, response: &Message<B>) -> Leg {
+        let mut leg = self.branch.leg.clone();
+        leg.remote_tag = Raw::from(response.to_tag().unwrap_or_default());
+        if let Some(to) = response.value(HeaderName::To) {
+            leg.remote = identity::without_tag(to);
+        }
+        if let Some(target) = message::contact_uri(response) {
+            leg.target = target;
+        }
+        leg.routes = message::route_set(response, true);
+        leg
+    }
+}
+
+/// ACK and, once, BYE for a dialog that nobody wants (RFC 3261 §13.2.2.4). `cseq` is that of its INVITE.
+pub(crate) fn dismiss(core: &mut Core, turn: &mut Turn<'_>, mut leg: Leg, cseq: u32, bye: bool) {
+    let flow = next_hop(&leg);
+    let branch = turn.branch(Method::Ack);
+    let via = identity::via(turn.settings, &flow, branch, None);
+    let acked = &leg;
+    turn.send(flow, Method::Ack, Sent::InDialog, None, |out| message::own_ack(out, acked, cseq, &via));
+    if bye {
+        leg.sent = leg.sent.max(cseq);
+        core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::OWN, 0));
+    }
+}
+
+/// Acknowledges a 300–699 and leaves the ACK with the transaction, to be repeated.
+pub(crate) fn ack_failure(
+    turn: &mut Turn<'_>,
+    branch: &Branch,
+    tx: Option<ClientTx>,
+    response: &Message<&[u8]>,
+) {
+    let range = turn.send(branch.leg.flow, Method::Ack, Sent::InDialog, None, |out| {
+        message::ack_failure(out, branch, response);
+    });
+    if let Some(tx) = tx {
+        turn.net.transactions_mut().ack(tx, turn.out.bytes(&range));
+    }
+}
+
+/// The branch that a Via of ours bears.
+pub(crate) fn branch_id(via: &[u8]) -> Option<signalbox_sip::transaction::Branch> {
+    let via = signalbox_sip::header::Via::parse(via).ok()?;
+    signalbox_sip::transaction::Branch::parse(via.branch()?)
+}

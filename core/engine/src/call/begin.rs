@@ -1,0 +1,380 @@
+//! How a call begins: admission, routing, the first attempts.
+
+use super::Calls;
+use super::attempt::Target;
+use super::call::{Call, Core, State, owner};
+use super::cdr::{Clock, Outcome, Reason};
+use super::identity;
+use super::leg::{Leg, Peer};
+use super::message;
+use super::offer::Description;
+use super::raw::Raw;
+use super::relay;
+use super::setup::{Setup, record_attempt};
+use super::state::Challenged;
+use crate::backend::{Candidate, candidates};
+use crate::facts::call as facts;
+use crate::routing::{Nobody, Query, Route, Source, explain, select};
+use crate::settings::Hide;
+use crate::tenancy::{Origin, OriginKind};
+use crate::turn::{About, Turn};
+use signalbox_base::{CallUid, Mono, Text};
+use signalbox_schemas::call::{RouteTarget, RouteWhy};
+use signalbox_schemas::values::TransportAddress;
+use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
+use signalbox_sip::transaction::ServerTx;
+use signalbox_sip::{HeaderName, Message, Method, Uri};
+use std::collections::VecDeque;
+
+/// Seconds a caller is asked to wait when its tenant has as many calls as it may.
+const RETRY_AFTER_LIMIT_SECS: u32 = 5;
+
+/// Numbers that reach emergency services in most of the world, beside `urn:service:sos` (RFC 5031).
+const EMERGENCY_NUMBERS: [&[u8]; 3] = [b"112", b"911", b"999"];
+
+/// A tenant's new calls a second: a token bucket of one second's depth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    credit_ns: u64,
+    at: Mono,
+}
+
+impl Rate {
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    pub(crate) fn full(now: Mono) -> Self {
+        Self { credit_ns: Self::SECOND_NS, at: now }
+    }
+
+    /// Takes one call's worth, if there is that much.
+    pub(crate) fn take(&mut self, per_second: u32, now: Mono) -> bool {
+        let elapsed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
+        self.credit_ns = self.credit_ns.saturating_add(elapsed).min(Self::SECOND_NS);
+        self.at = now;
+        let Some(cost) = Self::SECOND_NS.checked_div(u64::from(per_second)) else { return false };
+        let fits = self.credit_ns >= cost;
+        self.credit_ns -= if fits { cost } else { 0 };
+        fits
+    }
+}
+
+/// A new INVITE outside any dialog.
+pub(crate) fn on_invite(
+    calls: &mut Calls,
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    tx: ServerTx,
+    request: &Message<&[u8]>,
+) {
+    let refuse = |turn: &mut Turn<'_>, status, retry_after| {
+        relay::refuse(turn, tx, Method::Invite, &origin.flow, request, status, retry_after);
+    };
+    if identity::is_loop(turn.settings, request) {
+        return refuse(turn, 482, None);
+    }
+    if let Some(uid) = calls.challenged(origin, request) {
+        return retry(calls, turn, uid, origin, tx, request);
+    }
+    if !is_emergency(request) {
+        if let Some(seconds) = turn.closed_for_new() {
+            turn.net.shed += 1;
+            return refuse(turn, 503, Some(seconds));
+        }
+        if is_over_limit(calls, turn, origin) {
+            turn.reject(origin.flow.remote.ip(), RequestRule::Limit, None);
+            return refuse(turn, 503, Some(RETRY_AFTER_LIMIT_SECS));
+        }
+    }
+    let plan = plan(turn, origin, request, None);
+    let mut core = new_core(turn, origin, tx, request, &plan);
+    let setup = new_setup(turn, &mut core, request, plan.targets, plan.fork);
+    if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
+        record_attempt(&mut core, turn, &setup.invite);
+    }
+    let uid = core.uid;
+    let caller = (core.caller.token, 0, core.caller.call_id.clone());
+    core.new_legs.push(caller);
+    own(turn, &core, tx);
+    let state = run(setup, &mut core, turn, plan.nobody);
+    calls.insert(turn, uid, Call { core, state });
+}
+
+/// The caller came back with credentials: the same call goes on.
+fn retry(
+    calls: &mut Calls,
+    turn: &mut Turn<'_>,
+    uid: CallUid,
+    origin: &Origin,
+    tx: ServerTx,
+    request: &Message<&[u8]>,
+) {
+    calls.step(turn, uid, |state, core, turn| {
+        let State::Challenged(challenged) = state else { return state };
+        let plan = plan(turn, origin, request, challenged.challenger().as_ref());
+        core.caller.seen = request.cseq().number;
+        core.caller.flow = origin.flow;
+        core.caller.local_tag = Raw::default();
+        core.caller_tx = Some(tx);
+        own(turn, core, tx);
+        let mut setup = new_setup(turn, core, request, plan.targets, plan.fork);
+        let Challenged { attempts, .. } = challenged;
+        setup.attempts = attempts;
+        run(setup, core, turn, plan.nobody)
+    });
+}
+
+/// 100 at once, then the first attempts.
+fn run(mut setup: Setup, core: &mut Core, turn: &mut Turn<'_>, nobody: Option<Nobody>) -> State {
+    if let Some(tx) = core.caller_tx {
+        let (call_id, invite) = (&core.caller.call_id, &setup.invite);
+        // Nothing can have answered a transaction that was opened in this turn.
+        let _ = turn.respond(tx, Method::Invite, 100, None, |out| {
+            message::own_response(out, Method::Invite, call_id, invite, b"", 100);
+        });
+    }
+    if let Some(nobody) = nobody {
+        let reason = Reason::own(message::phrase(nobody.status()));
+        let outcome = Outcome::failed(ReleasedBy::Edge, nobody.status(), false, reason);
+        return setup.fail(core, turn, outcome, nobody.status(), None);
+    }
+    if setup.advance(core, turn) { setup.into_state(false) } else { setup.conclude(core, turn) }
+}
+
+/// Where a call may go.
+struct Plan {
+    targets: VecDeque<Target>,
+    fork: bool,
+    hide: bool,
+    nobody: Option<Nobody>,
+}
+
+fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
+    let ruri = request.request_uri().unwrap_or_default();
+    let (known, line) = chosen(turn, origin, ruri);
+    if let Some(line) = line {
+        let about = About { source: Some(origin.flow.remote), ..About::default() };
+        turn.note(about, || line);
+    }
+    known.unwrap_or_else(|| to_backends(turn, origin, ruri, first))
+}
+
+/// The choice: contacts or nobody; none when the pool of backends has the word. Beside it, the choice in words, for whoever
+/// watches.
+fn chosen(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> (Option<Plan>, Option<String>) {
+    let user = Uri::parse(ruri).ok().as_ref().and_then(user_of);
+    let query = Query {
+        tenant: origin.tenant.as_str(),
+        domain: &origin.domain,
+        user: user.as_deref(),
+        source: if origin.is_backend() { Source::Backend } else { Source::Endpoint },
+        now: turn.now.wall,
+    };
+    let route = select(turn.state.registrations(), &query, |binding| turn.net.is_reachable(binding.key));
+    let line = (!turn.watch.is_idle()).then(|| explain(&query, &route));
+    let hide = match &origin.kind {
+        OriginKind::Backend { peer, .. } => {
+            turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.backend.hide == Hide::Full)
+        }
+        OriginKind::Endpoint { .. } => false,
+    };
+    let plan = match route {
+        Route::Nobody(nobody) => Plan { targets: VecDeque::new(), fork: false, hide, nobody: Some(nobody) },
+        Route::Contacts { basis, contacts } => {
+            let targets =
+                contacts.iter().map(|(aor, binding)| to_contact(aor.address(), binding, basis)).collect();
+            Plan { targets, fork: true, hide, nobody: None }
+        }
+        Route::Backends => return (None, line),
+    };
+    (Some(plan), line)
+}
+
+fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
+    let name = Text::new(name);
+    Target {
+        peer: Peer::Endpoint { name: name.clone() },
+        flow: binding.flow,
+        uri: Raw::from(&*binding.contact),
+        routes: binding.path.iter().map(|path| Raw::from(&**path)).collect(),
+        event: RouteTarget {
+            kind: TargetKind::Contact,
+            name,
+            contact: Some(binding.contact.clone()),
+            binding: Some(Text::from(binding.key.to_string())),
+            address: Some(TransportAddress::remote(&binding.flow)),
+        },
+        why: RouteWhy { basis, ..RouteWhy::default() },
+    }
+}
+
+/// The tenant's backends in the order of the pool. `first` is the one that asked for credentials.
+fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<&Text>) -> Plan {
+    let binding = match origin.kind {
+        OriginKind::Endpoint { binding } => binding,
+        OriginKind::Backend { .. } => None,
+    };
+    let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|aor| aor.name.clone());
+    let mut list = candidates(turn, &origin.tenant, aor.as_deref());
+    if let Some(place) = first.and_then(|name| list.iter().position(|c| c.name == *name)) {
+        list[..=place].rotate_right(1);
+    }
+    let uri = dialled(turn, origin, ruri);
+    let weights = |of: &Candidate| -> u32 {
+        list.iter().filter(|c| c.priority == of.priority).map(|c| u32::from(c.weight)).sum()
+    };
+    let targets = list
+        .iter()
+        .map(|candidate| Target {
+            peer: Peer::Backend { name: candidate.name.clone() },
+            flow: candidate.flow,
+            uri: uri.clone(),
+            routes: Vec::new(),
+            event: RouteTarget {
+                kind: TargetKind::Backend,
+                name: candidate.name.clone(),
+                address: Some(TransportAddress::remote(&candidate.flow)),
+                ..RouteTarget::default()
+            },
+            why: RouteWhy {
+                basis: if candidate.sticky { RouteBasis::Sticky } else { RouteBasis::Backends },
+                priority: Some(u32::from(candidate.priority)),
+                weight: Some(u32::from(candidate.weight)),
+                weight_total: Some(weights(candidate)),
+                ..RouteWhy::default()
+            },
+        })
+        .collect();
+    let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
+    Plan { targets, fork: false, hide, nobody: None }
+}
+
+/// The Request-URI towards a backend: as dialled when it names a domain of the tenant, else with the tenant's domain.
+fn dialled(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> Raw {
+    let Ok(Uri::Sip(uri)) = Uri::parse(ruri) else { return Raw::from(ruri) };
+    let named = turn.directory.domain(turn.settings, uri.host);
+    if named.is_some_and(|(tenant, _)| tenant.name == origin.tenant) || !turn.directory.is_own_host(uri.host)
+    {
+        return Raw::from(ruri);
+    }
+    let start = uri.host_port.as_ptr() as usize - ruri.as_ptr() as usize;
+    let behind = &ruri[start + uri.host_port.len()..];
+    Raw::from([&ruri[..start], origin.domain.as_bytes(), behind].concat())
+}
+
+fn new_core(
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    tx: ServerTx,
+    request: &Message<&[u8]>,
+    plan: &Plan,
+) -> Core {
+    let name = facts::ingress_name(turn, origin);
+    let peer = match &origin.kind {
+        OriginKind::Endpoint { .. } => Peer::Endpoint { name },
+        OriginKind::Backend { .. } => Peer::Backend { name },
+    };
+    let from = request.value(HeaderName::From).unwrap_or_default();
+    let caller = Leg {
+        token: identity::new_token(turn.entropy),
+        peer,
+        flow: origin.flow,
+        call_id: Raw::from(request.call_id()),
+        local: Raw::from(request.value(HeaderName::To).unwrap_or_default()),
+        local_tag: Raw::default(),
+        remote: identity::without_tag(from),
+        remote_tag: Raw::from(request.from_tag().unwrap_or_default()),
+        target: message::contact_uri(request)
+            .or_else(|| request.from().ok().map(|from| Raw::from(from.uri)))
+            .unwrap_or_default(),
+        routes: message::route_set(request, false),
+        sent: 0,
+        seen: request.cseq().number,
+        offset: 0,
+    };
+    Core {
+        uid: identity::new_uid(turn.entropy),
+        tenant: origin.tenant.clone(),
+        hide: plan.hide,
+        caller,
+        caller_tx: Some(tx),
+        clock: Clock::start(turn.now),
+        last: None,
+        unrecorded: Some(Box::new(facts::attempt_of(turn, origin, request))),
+        agreement: Default::default(),
+        relays: Vec::new(),
+        number: 0,
+        own: 0,
+        timer: None,
+        new_legs: Vec::new(),
+        tokens: Default::default(),
+        call_ids: Default::default(),
+    }
+}
+
+fn new_setup(
+    turn: &Turn<'_>,
+    core: &mut Core,
+    request: &Message<&[u8]>,
+    targets: VecDeque<Target>,
+    fork: bool,
+) -> Setup {
+    Setup {
+        invite: message::pending(request, &core.caller.flow),
+        request: Box::new(request.to_owned()),
+        cookie: identity::loop_cookie(turn.settings, request),
+        offer: Description::of(request),
+        attempts: Vec::new(),
+        dialogs: Vec::new(),
+        best: Default::default(),
+        rest: targets,
+        fork,
+        timed_out: false,
+    }
+}
+
+/// The call hears of its caller's transaction.
+fn own(turn: &mut Turn<'_>, core: &Core, tx: ServerTx) {
+    if let Some(user) = turn.net.transactions_mut().user_mut(tx) {
+        *user = core.user(owner::CALLER, 0);
+    }
+}
+
+fn is_over_limit(calls: &mut Calls, turn: &Turn<'_>, origin: &Origin) -> bool {
+    let Some(tenant) = turn.settings.tenant(&origin.tenant) else { return true };
+    let limits = tenant.limits;
+    if limits.calls.is_some_and(|max| turn.state.calls().active_of(&origin.tenant) >= max) {
+        return true;
+    }
+    limits
+        .calls_per_second
+        .is_some_and(|max| !calls.rate(&origin.tenant, turn.now.mono).take(max, turn.now.mono))
+}
+
+fn is_emergency(request: &Message<&[u8]>) -> bool {
+    let Some(Ok(uri)) = request.request_uri().map(Uri::parse) else { return false };
+    uri.is_emergency() || user_of(&uri).is_some_and(|user| EMERGENCY_NUMBERS.contains(&&*user))
+}
+
+fn user_of(uri: &Uri<'_>) -> Option<Vec<u8>> {
+    match uri {
+        Uri::Sip(sip) => sip.decoded_user().map(std::borrow::Cow::into_owned),
+        Uri::Tel(tel) => Some(tel.number.to_vec()),
+        Uri::Other { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn given_ten_calls_a_second_when_more_come_at_once_then_the_eleventh_waits_for_its_turn() {
+        let now = Mono(0);
+        let mut rate = Rate::full(now);
+        assert_eq!((0..20).filter(|_| rate.take(10, now)).count(), 10);
+        assert!(!rate.take(10, now.plus(Duration::from_millis(99))));
+        assert!(rate.take(10, now.plus(Duration::from_millis(101))));
+        assert!(!Rate::full(now).take(0, now));
+    }
+}

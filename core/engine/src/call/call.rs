@@ -1,0 +1,314 @@
+//! One live call: what both legs share, and the state it is in.
+
+use super::LegRef;
+use super::attempt::Progress;
+use super::cdr::{Clock, Moment};
+use super::identity;
+use super::leg::{End, Leg};
+use super::message;
+use super::offer::Agreement;
+use super::raw::Raw;
+use super::relay::Relay;
+use super::state::{Answered, Challenged, Ending, Inviting, Ringing};
+use super::timers::CallTimer;
+use crate::classes::Sent;
+use crate::facts::Fact;
+use crate::facts::call as facts;
+use crate::net::{Timer, User};
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{CallUid, EventSeq, Flow, Mono, ShortToken, TenantId};
+use signalbox_schemas::call::{CallAttempted, Cdr};
+use signalbox_sip::Method;
+use signalbox_sip::transaction::{ClientTx, ServerTx, TimerId};
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+
+/// What [`User::CallLeg::leg`] means.
+pub(crate) mod owner {
+    /// The caller's INVITE.
+    pub(crate) const CALLER: u8 = 0;
+    /// The INVITE of an attempt, by its number.
+    pub(crate) const ATTEMPT: u8 = 1;
+    /// A request relayed inside a dialog, by its number.
+    pub(crate) const RELAY: u8 = 2;
+    /// A CANCEL or BYE of our own: only its end matters.
+    pub(crate) const OWN: u8 = 3;
+    /// An OPTIONS that asks whether an end still has the dialog: 0 the caller, 1 the callee.
+    pub(crate) const PROBE: u8 = 4;
+}
+
+/// A call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) core: Core,
+    pub(crate) state: State,
+}
+
+/// What a call is doing. Each state is a struct of its own that consumes itself.
+///
+/// ```text
+///                      401, 407          INVITE with credentials
+///             ┌───────────────► Challenged ───────────┐
+///  INVITE ─► Inviting ◄───────────────────────────────┘
+///             │   │ 18x ► caller                 │ nobody tries again
+///             │   ▼                              ▼
+///             │  Ringing ── 3xx–6xx, CANCEL ─► Ending ─► Gone
+///             │   │ 2xx                          ▲
+///             └─► Answered ──── BYE, no ACK ─────┘
+/// ```
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Nothing but 100 has reached the caller: another target may still be tried.
+    Inviting(Inviting),
+    /// A 18x has reached the caller.
+    Ringing(Ringing),
+    /// The caller was asked for credentials.
+    Challenged(Challenged),
+    /// There is a dialog from end to end.
+    Answered(Answered),
+    /// Its record is written; last messages are under way.
+    Ending(Ending),
+    /// Nothing is left to do.
+    Gone,
+}
+
+/// What every state of a call needs.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) uid: CallUid,
+    pub(crate) tenant: TenantId,
+    /// Whether one of the legs has identifiers of its own.
+    pub(crate) hide: bool,
+    pub(crate) caller: Leg,
+    /// The caller's INVITE, while its transaction lives.
+    pub(crate) caller_tx: Option<ServerTx>,
+    pub(crate) clock: Clock,
+    /// The call's last record; `None` while nothing is recorded of it.
+    pub(crate) last: Option<EventSeq>,
+    /// What will be recorded first, if anything is (noise rule, DESIGN.md §6).
+    pub(crate) unrecorded: Option<Box<CallAttempted>>,
+    pub(crate) agreement: Agreement,
+    pub(crate) relays: Vec<Relay>,
+    /// Numbers relays.
+    pub(crate) number: u32,
+    /// CANCELs, BYEs and probes of our own that are under way.
+    pub(crate) own: u32,
+    pub(crate) timer: Option<(TimerId, Mono)>,
+    /// New legs since the room last looked: their tokens and Call-IDs are to be indexed.
+    pub(crate) new_legs: Vec<(ShortToken, u32, Raw)>,
+    /// What is indexed of this call.
+    pub(crate) tokens: SmallVec<[ShortToken; 2]>,
+    /// The same, of Call-IDs.
+    pub(crate) call_ids: SmallVec<[Raw; 1]>,
+}
+
+impl Call {
+    /// Every leg that may have a dialog.
+    pub(crate) fn dialogs(&self, uid: CallUid) -> SmallVec<[LegRef; 2]> {
+        let callees: SmallVec<[u32; 2]> = match &self.state {
+            State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) => {
+                setup.dialogs.iter().map(|early| early.attempt).collect()
+            }
+            State::Answered(state) => [state.winner()].into_iter().collect(),
+            State::Ending(state) => state.dialog.iter().map(|dialog| dialog.winner).collect(),
+            State::Challenged(_) | State::Gone => SmallVec::new(),
+        };
+        let caller = LegRef { uid, end: End::Caller, attempt: 0 };
+        let callees = callees.into_iter().map(|attempt| LegRef { uid, end: End::Callee, attempt });
+        std::iter::once(caller).chain(callees).collect()
+    }
+
+    /// A leg, where it is known.
+    pub(crate) fn leg(&self, end: End, attempt: u32) -> Option<&Leg> {
+        if end == End::Caller {
+            return Some(&self.core.caller);
+        }
+        match &self.state {
+            State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) => {
+                setup.place(attempt).map(|at| &setup.attempts[at].branch.leg)
+            }
+            State::Answered(state) => Some(state.callee()).filter(|_| state.winner() == attempt),
+            State::Ending(state) => {
+                state.dialog.as_ref().filter(|dialog| dialog.winner == attempt).map(|dialog| &dialog.callee)
+            }
+            State::Challenged(_) | State::Gone => None,
+        }
+    }
+
+    /// Whether these identifiers are a dialog of this call, seen from the peer on the named leg.
+    pub(crate) fn is_dialog(&self, end: End, attempt: u32, call_id: &[u8], from: &[u8], to: &[u8]) -> bool {
+        if let State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) = &self.state {
+            let caller = &self.core.caller;
+            return match end {
+                End::Caller => {
+                    *caller.call_id == *call_id
+                        && *caller.remote_tag == *from
+                        && setup.dialogs.iter().any(|early| *early.caller_tag == *to)
+                }
+                End::Callee => setup
+                    .dialogs
+                    .iter()
+                    .any(|early| early.attempt == attempt && early.callee.is_dialog(call_id, from, to)),
+            };
+        }
+        self.leg(end, attempt).is_some_and(|leg| leg.is_dialog(call_id, from, to))
+    }
+}
+
+impl State {
+    /// The called leg of a dialog.
+    pub(crate) fn callee(&self) -> Option<&Leg> {
+        match self {
+            Self::Answered(state) => Some(state.callee()),
+            Self::Ending(state) => state.dialog.as_ref().map(|dialog| &dialog.callee),
+            _ => None,
+        }
+    }
+
+    /// When something is to be done.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        match self {
+            Self::Inviting(state) => state.due(),
+            Self::Ringing(state) => state.due(),
+            Self::Challenged(state) => state.due(),
+            Self::Answered(state) => state.due(),
+            Self::Ending(state) => state.due(),
+            Self::Gone => None,
+        }
+    }
+
+    /// Gone, if it was ending and nothing is awaited any more.
+    pub(crate) fn settled(self, core: &Core, turn: &Turn<'_>) -> Self {
+        match self {
+            Self::Ending(state) => state.settle(core, turn),
+            other => other,
+        }
+    }
+
+    /// The INVITE to this peer that has had no response.
+    pub(crate) fn silent_at(&self, remote: SocketAddr) -> Option<ClientTx> {
+        let (Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup })) = self else {
+            return None;
+        };
+        setup
+            .attempts
+            .iter()
+            .find(|attempt| attempt.progress == Progress::Calling && attempt.branch.leg.flow.remote == remote)
+            .and_then(|attempt| attempt.tx)
+    }
+}
+
+impl Core {
+    /// Whose record it is.
+    pub(crate) fn about(&self) -> facts::About {
+        facts::About { uid: self.uid, tenant: self.tenant.clone(), last: self.last.unwrap_or_default() }
+    }
+
+    /// Records a fact of this call.
+    pub(crate) fn record(&mut self, turn: &mut Turn<'_>, fact: Fact) -> EventSeq {
+        let seq = turn.record(fact);
+        self.last = Some(seq);
+        seq
+    }
+
+    /// The call record as far as the fold knows it.
+    pub(crate) fn base(&self, turn: &Turn<'_>) -> Cdr {
+        turn.state.calls().get(self.uid).map(|call| call.cdr().clone()).unwrap_or_default()
+    }
+
+    /// Our tag on the caller's leg for responses that come from the edge itself.
+    pub(crate) fn own_tag(&mut self, turn: &mut Turn<'_>) -> Raw {
+        if self.caller.local_tag.is_empty() {
+            self.caller.local_tag = identity::new_identifier(turn.entropy);
+        }
+        self.caller.local_tag.clone()
+    }
+
+    /// Who hears of a transaction of this call.
+    pub(crate) fn user(&self, leg: u8, attempt: u32) -> User {
+        User::CallLeg { call: self.uid, leg, attempt }
+    }
+
+    /// Sets the call's timer.
+    pub(crate) fn arm(&mut self, turn: &mut Turn<'_>, at: Option<Mono>) {
+        if self.timer.map(|(_, at)| at) == at {
+            return;
+        }
+        if let Some((timer, _)) = self.timer.take() {
+            turn.cancel_timer(timer);
+        }
+        self.timer = at.map(|at| (turn.start_timer(at, Timer::Call(CallTimer(self.uid))), at));
+    }
+
+    /// Sends a request of our own inside a leg's dialog; its response says nothing but that it is over.
+    pub(crate) fn send_own(
+        &mut self,
+        turn: &mut Turn<'_>,
+        method: Method,
+        leg: &mut Leg,
+        other_seen: u32,
+        reason: Option<&str>,
+        user: (u8, u32),
+    ) {
+        let cseq = leg.own_cseq(other_seen);
+        let branch = turn.branch(method);
+        let flow = next_hop(leg);
+        let via = identity::via(turn.settings, &flow, branch, None);
+        let settings = turn.settings;
+        let new = Outgoing {
+            method,
+            sent: Sent::InDialog,
+            flow,
+            branch,
+            user: self.user(user.0, user.1),
+            record: if method == Method::Bye { self.last } else { None },
+        };
+        let leg = &*leg;
+        let sent =
+            turn.request(new, |out| message::own_request(out, settings, method, leg, cseq, &via, reason));
+        if sent.is_ok() {
+            self.own += 1;
+        }
+    }
+
+    /// Notes that the caller's side was first heard of progress; `true` the first time.
+    pub(crate) fn note_progress(&mut self, turn: &Turn<'_>) -> bool {
+        let first = self.clock.progressed.is_none();
+        self.clock.progressed.get_or_insert(Moment::seen(turn.now));
+        first
+    }
+}
+
+/// Where requests on a leg go: to a phone over the flow it is seen on; to a backend at its route or target, when that names
+/// an address (RFC 3261 §12.2.1.1), else where the dialog began.
+pub(crate) fn next_hop(leg: &Leg) -> Flow {
+    let mut flow = leg.flow;
+    if leg.peer.is_endpoint() || flow.transport.reliable() {
+        return flow;
+    }
+    let first = leg.routes.first().and_then(|route| {
+        signalbox_sip::header::NameAddr::parse(route).ok().map(|address| Raw::from(address.uri))
+    });
+    let uri = first.unwrap_or_else(|| leg.target.clone());
+    let Ok(signalbox_sip::Uri::Sip(uri)) = signalbox_sip::Uri::parse(&uri) else { return flow };
+    if let Some(ip) = uri.address() {
+        let port = uri.port.unwrap_or(flow.transport.default_port());
+        flow.remote = signalbox_base::canonical((ip, port).into());
+    }
+    flow
+}
+
+/// Whether a request over `flow` may belong to this leg: the peer's own address, or one of the tenant's peers; never a
+/// backend of another tenant.
+pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Flow) -> bool {
+    if flow.remote == leg.flow.remote {
+        return true;
+    }
+    let Some(listener) = turn.settings.listener(flow.listener) else { return false };
+    let mut peers = turn.directory.peers_at(listener.network, flow.remote);
+    peers.extend(turn.directory.peers_of_address(listener.network, flow.remote.ip()));
+    let ours = peers.iter().any(|peer| {
+        turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.tenant.name == *tenant)
+    });
+    if leg.peer.is_endpoint() { peers.is_empty() || ours } else { ours }
+}

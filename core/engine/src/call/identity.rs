@@ -1,0 +1,127 @@
+//! Identifiers of the edge's own: leg tokens, tags, Call-IDs, branches, and the cookie by which it knows its own Via.
+
+use super::raw::Raw;
+use crate::contract::Entropy;
+use crate::settings::Settings;
+use signalbox_base::{CallUid, Flow, ShortToken};
+use signalbox_sip::Message;
+use signalbox_sip::header::{HeaderName, ListValues, Via};
+use signalbox_sip::transaction::Branch;
+use std::hash::{BuildHasher, Hasher};
+
+/// Via parameter that carries the loop cookie. Peers carry it back untouched, as any unknown parameter.
+const LOOP_PARAM: &str = "i";
+
+/// A new call.
+pub(crate) fn new_uid(entropy: &mut dyn Entropy) -> CallUid {
+    CallUid(entropy.next_u64())
+}
+
+/// A new leg.
+pub(crate) fn new_token(entropy: &mut dyn Entropy) -> ShortToken {
+    ShortToken(entropy.next_u64())
+}
+
+/// A tag or Call-ID of our own: 64 random bits are more than RFC 3261 §19.3 asks for.
+pub(crate) fn new_identifier(entropy: &mut dyn Entropy) -> Raw {
+    Raw::from(ShortToken(entropy.next_u64()).to_string())
+}
+
+/// `host:port` that peers on this flow know the edge by.
+pub(crate) fn advertised<'s>(settings: &'s Settings, flow: &Flow) -> std::borrow::Cow<'s, str> {
+    match settings.listener(flow.listener) {
+        Some(listener) => std::borrow::Cow::Borrowed(&listener.advertise),
+        None => std::borrow::Cow::Owned(flow.local.to_string()),
+    }
+}
+
+/// Our Via on a flow; `cookie` marks requests that could come back to us.
+pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Option<u64>) -> Raw {
+    let mut text =
+        format!("SIP/2.0/{} {};branch={branch};rport", flow.transport.via(), advertised(settings, flow));
+    if let Some(cookie) = cookie {
+        text.push_str(&format!(";{LOOP_PARAM}={}", ShortToken(cookie)));
+    }
+    Raw::from(text)
+}
+
+/// What a request looked like when it came: a loop brings the same back, a spiral brings another Request-URI
+/// (RFC 3261 §16.3 step 4, §16.6 step 8; RFC 5393).
+pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>) -> u64 {
+    // Keyed, so that nobody outside can make a Via that looks like a loop of someone else's call.
+    let key = settings.cluster_key.expose();
+    let mut hasher = foldhash::quality::FixedState::with_seed(seed_of(key)).build_hasher();
+    let mut field = |bytes: &[u8]| {
+        hasher.write_usize(bytes.len());
+        hasher.write(bytes);
+    };
+    field(message.request_uri().unwrap_or_default());
+    field(message.call_id());
+    field(message.from_tag().unwrap_or_default());
+    field(message.to_tag().unwrap_or_default());
+    field(&message.cseq().number.to_be_bytes());
+    message.all(HeaderName::Route).for_each(|route| field(route.value));
+    hasher.finish()
+}
+
+/// Whether one of the request's Vias carries our cookie of this very request.
+pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>) -> bool {
+    let mut carried = message
+        .all(HeaderName::Via)
+        .flat_map(|header| ListValues::new(header.value))
+        .filter_map(|value| Via::parse(value).ok()?.params.value(LOOP_PARAM.as_bytes()))
+        .filter_map(|value| std::str::from_utf8(value).ok()?.parse::<ShortToken>().ok())
+        .peekable();
+    // The cookie costs a hash; most requests carry no Via of ours.
+    carried.peek().is_some() && {
+        let own = loop_cookie(settings, message);
+        carried.any(|token| token.0 == own)
+    }
+}
+
+fn seed_of(key: &[u8]) -> u64 {
+    key.iter()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+/// Our Contact on a leg. Header parameters of the peer's own Contact (feature tags, RFC 3840) follow it.
+pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, features: &[u8]) -> Raw {
+    let mut value =
+        format!("<sip:{}@{}", super::leg::contact_user(token), advertised(settings, flow)).into_bytes();
+    if flow.transport != signalbox_base::Transport::Udp {
+        value.extend_from_slice(b";transport=");
+        value.extend_from_slice(flow.transport.as_str().as_bytes());
+    }
+    value.push(b'>');
+    value.extend_from_slice(features);
+    Raw::from(value)
+}
+
+/// A From or To value without its tag, byte for byte otherwise.
+pub(crate) fn without_tag(value: &[u8]) -> Raw {
+    let Ok(address) = signalbox_sip::header::NameAddr::parse(value) else { return Raw::from(value) };
+    let Some(tag) = address.params.get(b"tag") else { return Raw::from(value) };
+    let start = tag.raw.as_ptr() as usize - value.as_ptr() as usize;
+    let before = value[..start].trim_ascii_end();
+    let mut rest = before.strip_suffix(b";").unwrap_or(before).to_vec();
+    rest.extend_from_slice(&value[start + tag.raw.len()..]);
+    Raw::from(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_a_tag_anywhere_when_taken_out_then_the_rest_keeps_its_bytes() {
+        for (value, expected) in [
+            ("\"A; tag=b\" <sip:a@b;tag=no>;tag=1", "\"A; tag=b\" <sip:a@b;tag=no>"),
+            ("<sip:a@b> ; x=1 ;tag=9;y", "<sip:a@b> ; x=1 ;y"),
+            ("sip:a@b;tag=1", "sip:a@b"),
+            ("<sip:a@b>", "<sip:a@b>"),
+            ("nonsense <", "nonsense <"),
+        ] {
+            assert_eq!(without_tag(value.as_bytes()), Raw::from(expected), "{value}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The messages of a leg: relayed ones by edits, our own from what the leg knows.
+//!
+//! A relayed message keeps every byte that a leg does not own. Owned are Via, Route, Record-Route, Contact, Call-ID, the
+//! tags, CSeq, Max-Forwards and RAck; Content-Length is written where a stream needs it.
+
+use super::identity;
+use super::leg::Leg;
+use super::raw::Raw;
+use crate::settings::Settings;
+use crate::state::calls::{Branch, PendingRequest};
+use signalbox_base::Flow;
+use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
+use signalbox_sip::message::ForwardError;
+use signalbox_sip::{Forward, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead};
+
+/// What a request looks like on the leg it goes out on.
+pub(crate) struct Relayed<'a> {
+    pub(crate) uri: &'a [u8],
+    pub(crate) via: &'a [u8],
+    pub(crate) cseq: u32,
+}
+
+/// Writes a request onto `leg`.
+///
+/// # Errors
+/// Max-Forwards is 0 or unreadable, or From, To or RAck cannot be read: the sender's fault.
+pub(crate) fn relay_request<B: AsRef<[u8]>>(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    message: &Message<B>,
+    leg: &Leg,
+    relayed: &Relayed<'_>,
+) -> Result<(), ForwardError> {
+    let mut forward = Forward::new(message);
+    forward.set_request_uri(relayed.uri);
+    forward.set(HeaderName::Via, relayed.via);
+    forward.remove(HeaderName::RecordRoute);
+    forward.remove(HeaderName::Route);
+    for route in &leg.routes {
+        forward.insert_first(HeaderName::Route, &**route);
+    }
+    forward.decrement_max_forwards()?;
+    identify(&mut forward, message, leg)?;
+    let incoming = message.cseq().number;
+    if relayed.cseq != incoming {
+        forward.set_cseq_number(relayed.cseq);
+    }
+    if let Some(Ok(rack)) = message.value(HeaderName::RAck).map(RAck::parse) {
+        // The INVITE that RAck names went the same way, so it has the same offset (RFC 3262 §7.2).
+        let offset = relayed.cseq.saturating_sub(incoming);
+        forward.set_rack_cseq(rack.cseq.number.saturating_add(offset))?;
+    }
+    rewrite_contact(&mut forward, settings, message, leg);
+    if leg.flow.transport.reliable() {
+        forward.ensure_content_length();
+    }
+    forward.write_into(out);
+    Ok(())
+}
+
+/// Writes a response to the request that waits on `leg`, with our `tag` in To. Contact becomes ours unless the response
+/// redirects.
+pub(crate) fn relay_response<B: AsRef<[u8]>>(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    message: &Message<B>,
+    leg: &Leg,
+    pending: &PendingRequest,
+    tag: &[u8],
+    more: &[(HeaderName, Raw)],
+) {
+    let status = message.status().unwrap_or(500);
+    let mut forward = Forward::new(message);
+    forward.remove(HeaderName::Via);
+    for via in &pending.vias {
+        forward.insert_first(HeaderName::Via, &**via);
+    }
+    forward.remove(HeaderName::RecordRoute);
+    if (101..300).contains(&status) {
+        for route in &pending.record_routes {
+            forward.append(HeaderName::RecordRoute, &**route);
+        }
+    }
+    forward.set(HeaderName::From, &*pending.from);
+    forward.set(HeaderName::To, &*tagged(&pending.to, tag));
+    if message.call_id() != &*leg.call_id {
+        forward.set_call_id(&*leg.call_id);
+    }
+    if message.cseq().number != pending.cseq {
+        forward.set_cseq_number(pending.cseq);
+    }
+    if status < 300 {
+        rewrite_contact(&mut forward, settings, message, leg);
+    }
+    for (name, value) in more {
+        forward.append(*name, &**value);
+    }
+    if leg.flow.transport.reliable() {
+        forward.ensure_content_length();
+    }
+    forward.write_into(out);
+}
+
+/// Writes a response of our own to the request that waits on the leg with this Call-ID, with our `tag` in To.
+pub(crate) fn own_response(
+    out: &mut Vec<u8>,
+    method: Method,
+    call_id: &[u8],
+    pending: &PendingRequest,
+    tag: &[u8],
+    status: u16,
+) {
+    out.extend_from_slice(format!("SIP/2.0 {status} {}\r\n", phrase(status)).as_bytes());
+    let mut line = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    for via in &pending.vias {
+        line("Via", via);
+    }
+    line("From", &pending.from);
+    let to = if status == 100 { pending.to.clone() } else { tagged(&pending.to, tag) };
+    line("To", &to);
+    line("Call-ID", call_id);
+    line("CSeq", format!("{} {method}", pending.cseq).as_bytes());
+    line("Content-Length", b"0");
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a request of our own within the leg's dialog: BYE, or OPTIONS to see whether the peer still has it.
+pub(crate) fn own_request(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    method: Method,
+    leg: &Leg,
+    cseq: u32,
+    via: &[u8],
+    reason: Option<&str>,
+) {
+    let mut request = start(out, method, &leg.target, via, &leg.routes)
+        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::To, &*tagged(&leg.remote, &leg.remote_tag))
+        .header(HeaderName::CallId, &*leg.call_id)
+        .header(HeaderName::CSeq, (cseq, (" ", method)));
+    if method == Method::Options {
+        request =
+            request.header(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, b""));
+    }
+    if let Some(reason) = reason {
+        request = request.header(HeaderName::Reason, reason);
+    }
+    request.finish();
+}
+
+/// Writes the ACK to a 300–699 of a branch's INVITE (RFC 3261 §17.1.1.3): same branch, the response's To.
+pub(crate) fn ack_failure<B: AsRef<[u8]>>(out: &mut Vec<u8>, branch: &Branch, response: &Message<B>) {
+    let to = response.value(HeaderName::To).unwrap_or_default();
+    hop_by_hop(out, Method::Ack, branch, to);
+}
+
+/// Writes the CANCEL of a branch's INVITE (RFC 3261 §9.1): same branch, Request-URI, To and CSeq number.
+pub(crate) fn cancel(out: &mut Vec<u8>, branch: &Branch, reason: Option<&[u8]>) {
+    let to = tagged(&branch.leg.remote, &branch.leg.remote_tag);
+    let request = hop_by_hop_head(out, Method::Cancel, branch, &to);
+    match reason {
+        Some(reason) => request.header(HeaderName::Reason, reason).finish(),
+        None => request.finish(),
+    }
+}
+
+/// Writes the ACK to a 2xx that nobody wants: the dialog it made gets a BYE next (RFC 3261 §13.2.2.4).
+pub(crate) fn own_ack(out: &mut Vec<u8>, leg: &Leg, cseq: u32, via: &[u8]) {
+    start(out, Method::Ack, &leg.target, via, &leg.routes)
+        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::To, &*tagged(&leg.remote, &leg.remote_tag))
+        .header(HeaderName::CallId, &*leg.call_id)
+        .header(HeaderName::CSeq, (cseq, (" ", Method::Ack)))
+        .finish();
+}
+
+/// Answers a request for which there is no call: with a tag, and Retry-After where the sender may try again.
+pub(crate) fn refusal<B: AsRef<[u8]>>(
+    out: &mut Vec<u8>,
+    request: &Message<B>,
+    flow: &Flow,
+    status: u16,
+    tag: &[u8],
+    retry_after: Option<u32>,
+) {
+    let head = ResponseHead { status, reason: phrase(status), to_tag: Some(tag), source: Some(flow.remote) };
+    let response = ResponseBuilder::new(out, request, &head);
+    match retry_after {
+        Some(seconds) => response.header(HeaderName::RetryAfter, seconds).finish(),
+        None => response.finish(),
+    }
+}
+
+/// Reason phrases of the responses that the edge makes itself (RFC 3261 §21).
+pub(crate) const fn phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        487 => "Request Terminated",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        503 => "Service Unavailable",
+        _ => "Failed",
+    }
+}
+
+/// What a request needs to be answered later. `source` goes into its top Via (RFC 3261 §18.2.1, RFC 3581 §4).
+pub(crate) fn pending<B: AsRef<[u8]>>(request: &Message<B>, flow: &Flow) -> PendingRequest {
+    let mut bytes = Vec::with_capacity(512);
+    let head = ResponseHead { status: 183, reason: "", to_tag: None, source: Some(flow.remote) };
+    ResponseBuilder::new(&mut bytes, request, &head).finish();
+    let template = Message::parse(bytes, &Limits::DATAGRAM);
+    let lines = |name: HeaderName| -> Vec<Raw> {
+        match &template {
+            Ok(template) => template.all(name).map(|header| Raw::from(header.value)).collect(),
+            Err(_) => request.all(name).map(|header| Raw::from(header.value)).collect(),
+        }
+    };
+    PendingRequest {
+        cseq: request.cseq().number,
+        vias: lines(HeaderName::Via),
+        from: Raw::from(request.value(HeaderName::From).unwrap_or_default()),
+        to: Raw::from(request.value(HeaderName::To).unwrap_or_default()),
+        record_routes: lines(HeaderName::RecordRoute),
+    }
+}
+
+/// The URI of the first Contact.
+pub(crate) fn contact_uri<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Raw> {
+    let value = message.values(HeaderName::Contact).next()?;
+    NameAddr::parse(value).ok().map(|address| Raw::from(address.uri))
+}
+
+/// The route set: Record-Route as the server saw it, or reversed as the client did (RFC 3261 §12.1).
+pub(crate) fn route_set<B: AsRef<[u8]>>(message: &Message<B>, client: bool) -> Vec<Raw> {
+    let mut routes: Vec<Raw> = message
+        .all(HeaderName::RecordRoute)
+        .flat_map(|header| ListValues::new(header.value))
+        .map(Raw::from)
+        .collect();
+    if client {
+        routes.reverse();
+    }
+    routes
+}
+
+/// A From or To value with a tag, where there is one to give and none in it.
+pub(crate) fn tagged(value: &Raw, tag: &[u8]) -> Raw {
+    let has_tag = NameAddr::parse(value).is_ok_and(|address| address.tag().is_some());
+    if tag.is_empty() || has_tag {
+        return value.clone();
+    }
+    Raw::from([value, b";tag=".as_slice(), tag].concat())
+}
+
+fn identify<B: AsRef<[u8]>>(
+    forward: &mut Forward<'_>,
+    message: &Message<B>,
+    leg: &Leg,
+) -> Result<(), ForwardError> {
+    if message.call_id() != &*leg.call_id {
+        forward.set_call_id(&*leg.call_id);
+    }
+    if message.from_tag().unwrap_or_default() != &*leg.local_tag {
+        forward.set_from_tag(&*leg.local_tag)?;
+    }
+    if message.to_tag().unwrap_or_default() != &*leg.remote_tag {
+        forward.set_to_tag(&*leg.remote_tag)?;
+    }
+    Ok(())
+}
+
+/// Our Contact instead of the peer's; its feature parameters follow (RFC 3840), unless the legs hide from each other.
+fn rewrite_contact<B: AsRef<[u8]>>(
+    forward: &mut Forward<'_>,
+    settings: &Settings,
+    message: &Message<B>,
+    leg: &Leg,
+) {
+    let Some(value) = message.values(HeaderName::Contact).next() else { return };
+    let features = match NameAddr::parse(value) {
+        Ok(address) if address.bracketed => address.params.as_bytes(),
+        _ => b"",
+    };
+    forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));
+}
+
+fn hop_by_hop(out: &mut Vec<u8>, method: Method, branch: &Branch, to: &[u8]) {
+    hop_by_hop_head(out, method, branch, to).finish();
+}
+
+fn hop_by_hop_head<'o>(
+    out: &'o mut Vec<u8>,
+    method: Method,
+    branch: &Branch,
+    to: &[u8],
+) -> RequestBuilder<'o> {
+    let leg = &branch.leg;
+    start(out, method, &branch.uri, &branch.via, &leg.routes)
+        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::To, to)
+        .header(HeaderName::CallId, &*leg.call_id)
+        .header(HeaderName::CSeq, (branch.cseq, (" ", method)))
+}
+
+fn start<'o>(
+    out: &'o mut Vec<u8>,
+    method: Method,
+    uri: &[u8],
+    via: &[u8],
+    routes: &[Raw],
+) -> RequestBuilder<'o> {
+    let mut request = RequestBuilder::new(out, method, uri).header(HeaderName::Via, via);
+    for route in routes {
+        request = request.header(HeaderName::Route, &**route);
+    }
+    request.header(HeaderName::MaxForwards, 70_u32)
+}

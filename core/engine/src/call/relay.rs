@@ -1,0 +1,347 @@
+//! Requests inside a dialog, of any method, from one leg to the other and their responses back.
+
+use super::attempt::{ack_failure, branch_id};
+use super::call::{Core, next_hop, owner};
+use super::glare::{Verdict, judge};
+use super::identity;
+use super::leg::{End, Leg, LegEvent, Order};
+use super::message::{self, Relayed};
+use super::offer::Description;
+use super::raw::Raw;
+use crate::classes::Sent;
+use crate::state::calls::{Branch, PendingRequest};
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{EventSeq, Flow};
+use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx};
+use signalbox_sip::{Message, Method};
+
+/// A relayed request that is under way, or an INVITE of one that was accepted.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) number: u32,
+    pub(crate) from: End,
+    pub(crate) method: Method,
+    pub(crate) server: ServerTx,
+    client: Option<ClientTx>,
+    pending: PendingRequest,
+    /// The leg it came over, as it was: the response goes there.
+    back: Leg,
+    /// The request as it went out, for its ACK and CANCEL.
+    branch: Branch,
+    pub(crate) offer: Option<Description>,
+    /// The offer of a 2xx to an INVITE that had none: its answer is in the ACK.
+    late_offer: Option<Description>,
+    /// Whether the request moved its sender's target.
+    pub(crate) moved: bool,
+    accepted: bool,
+    cancelled: bool,
+    ack: Option<Raw>,
+}
+
+/// A final response, ready to be sent back once what it changed is recorded.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) from: End,
+    pub(crate) method: Method,
+    pub(crate) status: u16,
+    server: ServerTx,
+    bytes: Vec<u8>,
+    /// The new target of the leg it came from.
+    pub(crate) target: Option<Raw>,
+    pub(crate) moved: bool,
+    /// Offer and answer, when the response completes them, and whose offer it was.
+    pub(crate) agreed: Option<(End, Description, Description)>,
+}
+
+impl Done {
+    /// Sends it; `record` is what it waits for.
+    pub(crate) fn send(self, turn: &mut Turn<'_>, record: Option<EventSeq>) {
+        let bytes = self.bytes;
+        // Too late means that the sender has given up by its own timers.
+        let _ =
+            turn.respond(self.server, self.method, self.status, record, |out| out.extend_from_slice(&bytes));
+    }
+}
+
+/// A request inside the dialog between these legs: refused, or sent on.
+pub(crate) fn start(
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    (caller, callee): (&mut Leg, &mut Leg),
+    from: End,
+    (tx, flow): (ServerTx, Flow),
+    request: &Message<&[u8]>,
+) {
+    let (back, onward) = match from {
+        End::Caller => (caller, callee),
+        End::Callee => (callee, caller),
+    };
+    let method = request.method();
+    let pending_invites = core
+        .relays
+        .iter()
+        .filter(|relay| relay.method == Method::Invite && !relay.accepted)
+        .map(|relay| relay.from);
+    if back.note_cseq(request.cseq().number) == Order::Late {
+        return refuse(turn, tx, method, &flow, request, 500, None);
+    }
+    if judge(method, from, pending_invites) == Verdict::Overlap {
+        let wait = u32::try_from(turn.entropy.next_u64() % 10).unwrap_or(0);
+        return refuse(turn, tx, method, &flow, request, 500, Some(wait));
+    }
+    let moved = learn(back, method, &flow, request);
+    let hop = next_hop(onward);
+    let id = turn.branch(method);
+    let via = identity::via(turn.settings, &hop, id, None);
+    let cseq = onward.relayed_cseq(request.cseq().number);
+    let mut branch = Branch { attempt: 0, leg: onward.clone(), via, uri: onward.target.clone(), cseq };
+    branch.leg.flow = hop;
+    let mut bytes = Vec::with_capacity(request.as_bytes().len() + 256);
+    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq };
+    if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
+        return refuse(turn, tx, method, &flow, request, 400, None);
+    }
+    core.number += 1;
+    let number = core.number;
+    let record = if method == Method::Bye { core.last } else { None };
+    let user = core.user(owner::RELAY, number);
+    let new = Outgoing { method, sent: Sent::InDialog, flow: hop, branch: id, user, record };
+    let Ok(client) = turn.request(new, |out| out.extend_from_slice(&bytes)) else {
+        return refuse(turn, tx, method, &flow, request, 503, None);
+    };
+    if let Some(owner) = turn.net.transactions_mut().user_mut(tx) {
+        *owner = user;
+    }
+    let relay = Relay {
+        number,
+        from,
+        method,
+        server: tx,
+        client: Some(client),
+        pending: message::pending(request, &flow),
+        back: back.clone(),
+        branch,
+        offer: Description::of(request),
+        late_offer: None,
+        moved,
+        accepted: false,
+        cancelled: false,
+        ack: None,
+    };
+    if method == Method::Invite {
+        trying(turn, &relay);
+    }
+    core.relays.push(relay);
+}
+
+/// A response to a relayed request. `Some` when it is final: the caller of this records what changed and sends it.
+pub(crate) fn on_response(
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    number: u32,
+    how: &OnResponse,
+    response: &Message<&[u8]>,
+) -> Option<Done> {
+    let at = core.relays.iter().position(|relay| relay.number == number)?;
+    let relay = &mut core.relays[at];
+    if let OnResponse::Again { .. } | OnResponse::Late { .. } = how {
+        if let Some(ack) = &relay.ack {
+            let (flow, bytes) = (relay.branch.leg.flow, ack.clone());
+            turn.send(flow, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
+        }
+        return None;
+    }
+    let status = response.status().unwrap_or(100);
+    let event = LegEvent::of(status);
+    if event == LegEvent::Trying {
+        relay.cancel_if_wanted(core.uid, &mut core.own, turn);
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(512);
+    let tag = relay.back.local_tag.clone();
+    message::relay_response(&mut bytes, turn.settings, response, &relay.back, &relay.pending, &tag, &[]);
+    if event == LegEvent::Progress {
+        let (server, method) = (relay.server, relay.method);
+        relay.cancel_if_wanted(core.uid, &mut core.own, turn);
+        let _ = turn.respond(server, method, status, None, |out| out.extend_from_slice(&bytes));
+        return None;
+    }
+    if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
+        ack_failure(turn, &relay.branch, relay.client, response);
+    }
+    Some(finish(core, at, status, bytes, response))
+}
+
+fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Message<&[u8]>) -> Done {
+    let relay = &mut core.relays[at];
+    let success = (200..300).contains(&status);
+    let answer = Description::of(response).filter(|_| success);
+    let (from, method) = (relay.from, relay.method);
+    let agreed = match (relay.offer.take(), answer) {
+        (Some(offer), Some(answer)) => Some((from, offer, answer)),
+        (None, late) => {
+            relay.late_offer = late;
+            None
+        }
+        _ => None,
+    };
+    let done = Done {
+        from,
+        method,
+        // A BYE ends its sender's dialog whatever the other side makes of it (RFC 3261 §15.1.1); only a challenge is for it.
+        status: if method == Method::Bye && !matches!(status, 401 | 407) { 200 } else { status },
+        server: relay.server,
+        bytes,
+        target: message::contact_uri(response).filter(|_| success && method.refreshes_target()),
+        moved: relay.moved && success,
+        agreed,
+    };
+    let done =
+        if done.status == status { done } else { Done { bytes: own_bytes(relay, done.status), ..done } };
+    if method == Method::Invite && success {
+        relay.accepted = true;
+    } else {
+        core.relays.swap_remove(at);
+    }
+    done
+}
+
+/// The client transaction of a relayed request is over. `Some` when its sender must be told what its peer did not.
+pub(crate) fn on_ended(core: &mut Core, number: u32, why: Over) -> Option<Done> {
+    let at = core.relays.iter().position(|relay| relay.number == number)?;
+    let relay = core.relays.swap_remove(at);
+    if relay.accepted || matches!(why, Over::Done | Over::Withdrawn) {
+        return None;
+    }
+    let status = match relay.method {
+        Method::Bye => 200,
+        _ if why == Over::Timeout => 408,
+        _ => 503,
+    };
+    let bytes = own_bytes(&relay, status);
+    let Relay { from, method, server, .. } = relay;
+    Some(Done { from, method, status, server, bytes, target: None, moved: false, agreed: None })
+}
+
+/// Whether this relayed INVITE was accepted and nobody acknowledged it.
+pub(crate) fn is_unacknowledged(core: &Core, number: u32) -> bool {
+    core.relays.iter().any(|relay| relay.number == number && relay.accepted && relay.ack.is_none())
+}
+
+/// The CANCEL of a relayed INVITE goes on to whoever has it.
+pub(crate) fn on_cancel(core: &mut Core, turn: &mut Turn<'_>, number: u32) {
+    let Some(relay) = core.relays.iter_mut().find(|relay| relay.number == number) else { return };
+    if !relay.accepted {
+        relay.cancelled = true;
+        relay.cancel_if_wanted(core.uid, &mut core.own, turn);
+    }
+}
+
+/// The ACK of an accepted INVITE. Gives the offer and answer that it completes; the outer `None` means no such INVITE.
+pub(crate) fn on_ack(
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    from: End,
+    onward: &Leg,
+    request: &Message<&[u8]>,
+) -> Option<Option<(End, Description, Description)>> {
+    let cseq = request.cseq().number;
+    let relay = core
+        .relays
+        .iter_mut()
+        .find(|relay| relay.accepted && relay.from == from && relay.pending.cseq == cseq)?;
+    let now = turn.now.mono;
+    turn.net.transactions_mut().acked(relay.server, now);
+    let first = relay.ack.is_none();
+    relay.ack = forward_ack(turn, onward, relay.branch.cseq, request);
+    let agreed = match (relay.late_offer.take(), Description::of(request)) {
+        (Some(offer), Some(answer)) if first => Some((from.other(), offer, answer)),
+        _ => None,
+    };
+    Some(agreed)
+}
+
+/// Writes an ACK onto a leg and sends it; gives its bytes, to be repeated with each repetition of the 2xx.
+pub(crate) fn forward_ack(
+    turn: &mut Turn<'_>,
+    onward: &Leg,
+    cseq: u32,
+    request: &Message<&[u8]>,
+) -> Option<Raw> {
+    let hop = next_hop(onward);
+    let id = turn.branch(Method::Ack);
+    let via = identity::via(turn.settings, &hop, id, None);
+    let mut bytes = Vec::with_capacity(request.as_bytes().len() + 128);
+    let relayed = Relayed { uri: &onward.target, via: &via, cseq };
+    message::relay_request(&mut bytes, turn.settings, request, onward, &relayed).ok()?;
+    turn.send(hop, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
+    Some(Raw::from(bytes))
+}
+
+/// Refuses a request of a dialog.
+pub(crate) fn refuse(
+    turn: &mut Turn<'_>,
+    tx: ServerTx,
+    method: Method,
+    flow: &Flow,
+    request: &Message<&[u8]>,
+    status: u16,
+    retry_after: Option<u32>,
+) {
+    let tag = identity::new_identifier(turn.entropy);
+    // The transaction was opened for this request in this turn: nothing else can have answered it.
+    let _ = turn.respond(tx, method, status, None, |out| {
+        message::refusal(out, request, flow, status, &tag, retry_after);
+    });
+}
+
+/// What a request teaches of its sender: where it is now, and its new target. `true` when something moved.
+fn learn(leg: &mut Leg, method: Method, flow: &Flow, request: &Message<&[u8]>) -> bool {
+    let mut moved = false;
+    if leg.peer.is_endpoint() && leg.flow != *flow {
+        leg.flow = *flow;
+        moved = true;
+    }
+    if method.refreshes_target()
+        && let Some(target) = message::contact_uri(request)
+        && leg.target != target
+    {
+        leg.target = target;
+        moved = true;
+    }
+    moved && matches!(method, Method::Invite | Method::Update)
+}
+
+fn trying(turn: &mut Turn<'_>, relay: &Relay) {
+    let _ = turn.respond(relay.server, Method::Invite, 100, None, |out| {
+        message::own_response(out, Method::Invite, &relay.back.call_id, &relay.pending, b"", 100);
+    });
+}
+
+fn own_bytes(relay: &Relay, status: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    let Relay { method, back, pending, .. } = relay;
+    message::own_response(&mut bytes, *method, &back.call_id, pending, &back.local_tag, status);
+    bytes
+}
+
+impl Relay {
+    /// Sends the CANCEL that is wanted as soon as it may be sent (RFC 3261 §9.1).
+    fn cancel_if_wanted(&mut self, uid: signalbox_base::CallUid, own: &mut u32, turn: &mut Turn<'_>) {
+        let Some(client) = self.client.filter(|tx| self.cancelled && turn.net.transactions().may_cancel(*tx))
+        else {
+            return;
+        };
+        let Some(id) = branch_id(&self.branch.via) else { return };
+        let user = crate::net::User::CallLeg { call: uid, leg: owner::OWN, attempt: 0 };
+        let flow = self.branch.leg.flow;
+        let new =
+            Outgoing { method: Method::Cancel, sent: Sent::InDialog, flow, branch: id, user, record: None };
+        let branch = &self.branch;
+        if turn.request(new, |out| message::cancel(out, branch, None)).is_ok() {
+            *own += 1;
+        }
+        let now = turn.now.mono;
+        turn.net.transactions_mut().cancelled(client, now);
+    }
+}

@@ -1,0 +1,482 @@
+//! A call before its answer: its attempts, what they said, and what the caller is told.
+
+use super::attempt::{Attempt, Invite, Progress, Target};
+use super::call::{Core, State};
+use super::cdr::{Moment, Outcome, Reason};
+use super::fork::Best;
+use super::leg::{End, Leg, LegEvent};
+use super::message;
+use super::offer::Description;
+use super::raw::Raw;
+use super::relay;
+use super::state::{Answered, Challenged, Ending, Inviting, Ringing};
+use super::timers::{earliest, passed};
+use crate::facts::call as facts;
+use crate::state::calls::{Answer, PendingRequest};
+use crate::turn::Turn;
+use signalbox_base::{Flow, Mono};
+use signalbox_schemas::words::{Category, ReleasedBy, RouteBasis};
+use signalbox_sip::header::HeaderName;
+use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx};
+use signalbox_sip::{Message, Method};
+use std::collections::VecDeque;
+
+/// Early dialogs of one call, at most: what a hostile fork below could make.
+const DIALOGS_MAX: usize = 32;
+
+/// The caller's INVITE and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) invite: PendingRequest,
+    /// The INVITE itself, to be sent to further targets.
+    pub(crate) request: Box<Message<Box<[u8]>>>,
+    pub(crate) cookie: u64,
+    pub(crate) offer: Option<Description>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) dialogs: Vec<Early>,
+    pub(crate) best: Best,
+    /// Targets to be tried one after the other when one fails; empty for a fork, which tries all at once.
+    pub(crate) rest: VecDeque<Target>,
+    /// Whether the attempts ring at once; a fork has no failover.
+    pub(crate) fork: bool,
+    /// Timer C has fired.
+    pub(crate) timed_out: bool,
+}
+
+/// An early dialog: what its tag on the caller's leg stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Early {
+    pub(crate) attempt: u32,
+    pub(crate) caller_tag: Raw,
+    pub(crate) callee: Leg,
+}
+
+impl Setup {
+    /// The state this is, before or after the caller heard 18x.
+    pub(crate) fn into_state(self, ringing: bool) -> State {
+        if ringing {
+            State::Ringing(Ringing { setup: self })
+        } else {
+            State::Inviting(Inviting { setup: self })
+        }
+    }
+
+    /// Sends the INVITE to the next target, or to all of a fork. `false` when none could be sent to.
+    pub(crate) fn advance(&mut self, core: &mut Core, turn: &mut Turn<'_>) -> bool {
+        let mut sent = false;
+        while let Some(target) = self.rest.pop_front() {
+            let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
+            let invite = Invite { request: &self.request, pending: &self.invite, cookie: self.cookie };
+            let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
+                self.best.offer_silence(500);
+                continue;
+            };
+            if attempt.tx.is_some() {
+                sent = true;
+                if !self.fork && !self.rest.is_empty() {
+                    attempt.silent_until = Some(turn.now.mono.plus(turn.settings.timers.failover_after));
+                }
+            } else {
+                self.best.offer_silence(503);
+            }
+            self.attempts.push(attempt);
+            if sent && !self.fork {
+                break;
+            }
+        }
+        sent
+    }
+
+    /// A response to an attempt.
+    pub(crate) fn on_response(
+        mut self,
+        ringing: bool,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        number: u32,
+        how: &OnResponse,
+        response: &Message<&[u8]>,
+    ) -> State {
+        let Some(at) = self.place(number) else { return self.into_state(ringing) };
+        if !self.attempts[at].is_open() {
+            self.attempts[at].on_unwanted(core, turn, how, response);
+            return self.into_state(ringing);
+        }
+        let attempt = &mut self.attempts[at];
+        attempt.silent_until = None;
+        match LegEvent::of(response.status().unwrap_or(100)) {
+            LegEvent::Trying => {
+                attempt.progress = Progress::Proceeding;
+                self.into_state(ringing)
+            }
+            LegEvent::Progress => {
+                attempt.progress = Progress::Proceeding;
+                self.progressed(core, turn, at, response);
+                self.into_state(true)
+            }
+            LegEvent::Answered => self.answered(core, turn, at, response),
+            LegEvent::Challenged | LegEvent::Failed(_) => {
+                attempt.progress = Progress::Done;
+                if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
+                    attempt.ack_failure(turn, response);
+                }
+                self.best.offer(response);
+                self.failed(ringing, core, turn, response.status() == Some(503))
+            }
+        }
+    }
+
+    /// An attempt's transaction is over without a final response, or over at last.
+    pub(crate) fn on_ended(
+        mut self,
+        ringing: bool,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        number: u32,
+        tx: ClientTx,
+        why: Over,
+    ) -> State {
+        let Some(at) = self.place(number).filter(|at| self.attempts[*at].tx == Some(tx)) else {
+            return self.into_state(ringing);
+        };
+        let attempt = &mut self.attempts[at];
+        attempt.tx = None;
+        let was_open = attempt.is_open();
+        attempt.progress = Progress::Done;
+        if !was_open {
+            return self.into_state(ringing);
+        }
+        self.best.offer_silence(if why == Over::Timeout { 408 } else { 503 });
+        self.failed(ringing, core, turn, true)
+    }
+
+    /// Timer C: it rang for too long (RFC 3261 §16.8).
+    pub(crate) fn on_timer_c(
+        mut self,
+        ringing: bool,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        number: u32,
+    ) -> State {
+        self.timed_out = true;
+        if let Some(at) = self.place(number).filter(|at| self.attempts[*at].is_open()) {
+            self.attempts[at].cancel(core, turn, None);
+            self.best.offer_silence(408);
+            return self.failed(ringing, core, turn, false);
+        }
+        self.into_state(ringing)
+    }
+
+    /// When something is to be done.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        self.attempts.iter().map(|attempt| attempt.silent_until).fold(None, earliest)
+    }
+
+    /// Silence for too long: the next target.
+    pub(crate) fn on_due(mut self, ringing: bool, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        let now = turn.now.mono;
+        let silent = self.attempts.iter().position(|attempt| passed(attempt.silent_until, now));
+        match silent {
+            Some(at) if !ringing => {
+                self.attempts[at].cancel(core, turn, None);
+                self.best.offer_silence(408);
+                self.failed(ringing, core, turn, true)
+            }
+            _ => self.into_state(ringing),
+        }
+    }
+
+    /// The caller gave up (RFC 3261 §9.2). `reason` is the CANCEL's.
+    pub(crate) fn cancelled(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        cancel: &Message<&[u8]>,
+    ) -> State {
+        let reasons: Vec<&[u8]> = cancel.all(HeaderName::Reason).map(|header| header.value).collect();
+        let outcome = Outcome::cancelled(Reason::read(reasons.iter().copied(), None));
+        let forwarded = reasons.first().copied();
+        for attempt in &mut self.attempts {
+            attempt.cancel(core, turn, forwarded);
+        }
+        self.fail(core, turn, outcome, 487, None)
+    }
+
+    /// A request inside an early dialog: PRACK, UPDATE, INFO or whatever else.
+    pub(crate) fn on_request(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        from: End,
+        (tx, flow): (ServerTx, Flow),
+        request: &Message<&[u8]>,
+    ) {
+        let (from_tag, to_tag) =
+            (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+        let dialog = self.dialogs.iter_mut().find(|early| match from {
+            End::Caller => *early.caller_tag == *to_tag,
+            End::Callee => early.callee.is_dialog(request.call_id(), from_tag, to_tag),
+        });
+        let Some(early) = dialog else {
+            return relay::refuse(turn, tx, request.method(), &flow, request, 481, None);
+        };
+        let mut caller = core.caller.clone();
+        let tag = std::mem::replace(&mut caller.local_tag, early.caller_tag.clone());
+        relay::start(core, turn, (&mut caller, &mut early.callee), from, (tx, flow), request);
+        caller.local_tag = tag;
+        core.caller = caller;
+    }
+
+    /// An attempt failed: the next target, or the end, or the others go on.
+    fn failed(mut self, ringing: bool, core: &mut Core, turn: &mut Turn<'_>, may_fail_over: bool) -> State {
+        if self.best.is_global() {
+            for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
+                attempt.cancel(core, turn, None);
+            }
+        }
+        if self.attempts.iter().any(Attempt::is_open) {
+            return self.into_state(ringing);
+        }
+        if !ringing && may_fail_over && !self.fork && !self.rest.is_empty() {
+            self.note_failover();
+            if self.advance(core, turn) {
+                return self.into_state(ringing);
+            }
+        }
+        self.conclude(core, turn)
+    }
+
+    /// The next target's event names the one before it.
+    fn note_failover(&mut self) {
+        let Some(last) = self.attempts.last() else { return };
+        let from = last.branch.leg.peer.name().clone();
+        let status = self.best.status().filter(|status| *status == 503);
+        if let Some(next) = self.rest.front_mut() {
+            next.why.basis = RouteBasis::Failover;
+            next.why.failover_from = Some(from);
+            next.why.failover_status = status;
+        }
+    }
+
+    /// Every attempt has failed: the best of what they said goes to the caller.
+    pub(crate) fn conclude(mut self, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        let best = std::mem::take(&mut self.best);
+        let (mut status, mut message, challenges) = best.take().unwrap_or((503, None, Vec::new()));
+        if matches!(status, 401 | 407)
+            && let Some(message) = &message
+        {
+            return self.challenge(core, turn, status, message, &challenges);
+        }
+        let mut by = ReleasedBy::Callee;
+        if self.timed_out && matches!(status, 408 | 487) {
+            (status, message, by) = (408, None, ReleasedBy::Timeout);
+        } else if status == 503 && self.fork {
+            // One phone's trouble is not the edge's own: whoever called may try again at once (RFC 3261 §16.7 step 6).
+            (status, message) = (500, None);
+        } else if message.is_none() {
+            by = if status == 408 { ReleasedBy::Timeout } else { ReleasedBy::BackendFailure };
+        }
+        let phrase = message.as_ref().and_then(Message::reason).map(<[u8]>::to_vec);
+        let reason = message.as_ref().map_or_else(
+            || Reason::own(message::phrase(status)),
+            |message| Reason::read(message.all(HeaderName::Reason).map(|h| h.value), phrase.as_deref()),
+        );
+        let outcome = Outcome::failed(by, status, core.clock.progressed.is_some(), reason);
+        self.fail(core, turn, outcome, status, message.as_ref())
+    }
+
+    /// Records the failure and tells the caller: the message that came, or one of our own.
+    pub(crate) fn fail(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        outcome: Outcome,
+        status: u16,
+        message: Option<&Message<Raw>>,
+    ) -> State {
+        let tag = match message.and_then(Message::to_tag) {
+            Some(tag) if !core.hide => Raw::from(tag),
+            _ => core.own_tag(turn),
+        };
+        let mut bytes = Vec::with_capacity(512);
+        match message {
+            Some(message) => message::relay_response(
+                &mut bytes,
+                turn.settings,
+                message,
+                &core.caller,
+                &self.invite,
+                &tag,
+                &[],
+            ),
+            None => message::own_response(
+                &mut bytes,
+                Method::Invite,
+                &core.caller.call_id,
+                &self.invite,
+                &tag,
+                status,
+            ),
+        }
+        // Noise that no backend took seriously leaves no record (DESIGN.md §6).
+        if outcome.category != Category::Cancelled && message.is_some() {
+            self.ensure_recorded(core, turn);
+        }
+        if core.last.is_some() {
+            let base = core.base(turn);
+            let ended = Moment::seen(turn.now);
+            let fact =
+                facts::failed(&core.about(), &base, &core.clock, ended, outcome, &bytes, turn.now.wall);
+            core.record(turn, fact);
+            turn.counters.calls_failed += 1;
+        }
+        self.respond(core, turn, status, &bytes);
+        State::Ending(Ending::of(self.attempts, turn))
+    }
+
+    /// A challenge is no failure: the caller gets it and may come back with credentials.
+    fn challenge(
+        self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        status: u16,
+        message: &Message<Raw>,
+        more: &[(HeaderName, Raw)],
+    ) -> State {
+        let tag = match message.to_tag() {
+            Some(tag) if !core.hide => Raw::from(tag),
+            _ => core.own_tag(turn),
+        };
+        let mut bytes = Vec::with_capacity(512);
+        message::relay_response(&mut bytes, turn.settings, message, &core.caller, &self.invite, &tag, more);
+        self.respond(core, turn, status, &bytes);
+        State::Challenged(Challenged::new(self.attempts, status, turn))
+    }
+
+    /// 101 to 199 of an attempt goes to the caller, in its own early dialog.
+    fn progressed(&mut self, core: &mut Core, turn: &mut Turn<'_>, at: usize, response: &Message<&[u8]>) {
+        self.ensure_recorded(core, turn);
+        let status = response.status().unwrap_or(183);
+        if core.note_progress(turn) {
+            let branch = &self.attempts[at].branch;
+            let early_media = Description::of(response).is_some();
+            let (number, flow) = (branch.attempt, branch.leg.flow);
+            let fact =
+                facts::progressed(turn, &core.about(), &core.clock, number, &flow, status, early_media);
+            core.record(turn, fact);
+        }
+        let tag = self.early_dialog(core, turn, at, response);
+        let mut bytes = Vec::with_capacity(512);
+        message::relay_response(&mut bytes, turn.settings, response, &core.caller, &self.invite, &tag, &[]);
+        self.respond(core, turn, status, &bytes);
+    }
+
+    /// The caller's tag for the dialog of a response; makes the early dialog known. Empty when the response has no tag.
+    fn early_dialog(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        at: usize,
+        response: &Message<&[u8]>,
+    ) -> Raw {
+        let Some(tag) = response.to_tag() else { return Raw::default() };
+        let attempt = &self.attempts[at];
+        let number = attempt.branch.attempt;
+        let known = self.dialogs.iter_mut().find(|d| d.attempt == number && *d.callee.remote_tag == *tag);
+        if let Some(known) = known {
+            if let Some(target) = message::contact_uri(response) {
+                known.callee.target = target;
+            }
+            return known.caller_tag.clone();
+        }
+        let caller_tag =
+            if core.hide { super::identity::new_identifier(turn.entropy) } else { Raw::from(tag) };
+        if self.dialogs.len() < DIALOGS_MAX {
+            let callee = attempt.answered_leg(response);
+            self.dialogs.push(Early { attempt: number, caller_tag: caller_tag.clone(), callee });
+        }
+        caller_tag
+    }
+
+    /// The first 2xx wins; the other attempts are cancelled.
+    fn answered(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        at: usize,
+        response: &Message<&[u8]>,
+    ) -> State {
+        self.ensure_recorded(core, turn);
+        let status = response.status().unwrap_or(200);
+        let caller_tag = self.early_dialog(core, turn, at, response);
+        let mut callee = self.attempts[at].answered_leg(response);
+        let number = self.attempts[at].branch.attempt;
+        if let Some(early) =
+            self.dialogs.iter().find(|d| d.attempt == number && d.callee.remote_tag == callee.remote_tag)
+        {
+            (callee.sent, callee.seen, callee.offset) =
+                (callee.sent.max(early.callee.sent), early.callee.seen, early.callee.offset);
+        }
+        core.caller.local_tag = caller_tag.clone();
+        core.clock.answered = Some(Moment::seen(turn.now));
+        let answer = Description::of(response);
+        core.agreement.start(End::Caller, self.offer.as_ref(), answer.as_ref());
+        let mut bytes = Vec::with_capacity(1024);
+        message::relay_response(
+            &mut bytes,
+            turn.settings,
+            response,
+            &core.caller,
+            &self.invite,
+            &caller_tag,
+            &[],
+        );
+        let cseq_out = self.attempts[at].branch.cseq;
+        let answer = Answer { cseq_in: self.invite.cseq, cseq_out, bytes: Raw::from(bytes.as_slice()) };
+        let of = facts::Answered {
+            clock: &core.clock,
+            attempt: number,
+            status,
+            codecs: core.agreement.codecs.clone(),
+            caller: &core.caller,
+            callee: &callee,
+            answer,
+        };
+        let fact = facts::answered(turn, &core.about(), of);
+        core.record(turn, fact);
+        turn.counters.calls_answered += 1;
+        self.respond(core, turn, status, &bytes);
+        self.attempts[at].progress = Progress::Done;
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
+            attempt.cancel(core, turn, Some(b"SIP;cause=200;text=\"Call completed elsewhere\""));
+        }
+        let cseqs = (self.invite.cseq, cseq_out);
+        State::Answered(Answered::new(callee, number, cseqs, self.attempts, turn))
+    }
+
+    /// The noise rule is satisfied: what was held back is recorded.
+    pub(crate) fn ensure_recorded(&mut self, core: &mut Core, turn: &mut Turn<'_>) {
+        record_attempt(core, turn, &self.invite);
+        for attempt in &mut self.attempts {
+            attempt.record(core, turn, &self.invite);
+        }
+    }
+
+    fn respond(&self, core: &Core, turn: &mut Turn<'_>, status: u16, bytes: &[u8]) {
+        let Some(tx) = core.caller_tx else { return };
+        // Too late means that the caller's transaction is over: it learns the rest by its own timers.
+        let _ = turn.respond(tx, Method::Invite, status, core.last, |out| out.extend_from_slice(bytes));
+    }
+
+    pub(crate) fn place(&self, number: u32) -> Option<usize> {
+        self.attempts.iter().position(|attempt| attempt.branch.attempt == number)
+    }
+}
+
+/// Records `call.attempted`, once.
+pub(crate) fn record_attempt(core: &mut Core, turn: &mut Turn<'_>, invite: &PendingRequest) {
+    let Some(data) = core.unrecorded.take() else { return };
+    let fact = facts::attempted(&core.about(), *data, &core.caller, invite, turn.now.wall);
+    core.record(turn, fact);
+    turn.counters.calls_attempted += 1;
+}

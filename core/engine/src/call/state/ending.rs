@@ -1,0 +1,187 @@
+//! The call's record is written. What is left: answers that nobody wants any more, and the last requests of the dialog.
+
+use crate::call::attempt::Attempt;
+use crate::call::call::{Core, State};
+use crate::call::leg::{End, Leg};
+use crate::call::raw::Raw;
+use crate::call::relay;
+use crate::call::timers::{Resend, Said};
+use crate::classes::Sent;
+use crate::contract::{ClassB, Release};
+use crate::turn::Turn;
+use signalbox_base::{Flow, Mono};
+use signalbox_sip::transaction::{ClientTx, OnResponse, ServerTx, Timing};
+use signalbox_sip::{Message, Method};
+
+/// Until the last transaction is over.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) attempts: Vec<Attempt>,
+    /// The dialog that ended, if there was one.
+    pub(crate) dialog: Option<Ended>,
+    /// A final response of before a restart, said again until it is acknowledged.
+    pub(crate) resend: Option<Resend>,
+    /// The end of all waiting.
+    until: Mono,
+}
+
+/// A dialog that ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) callee: Leg,
+    pub(crate) winner: u32,
+    /// CSeq of the INVITE on the caller's leg and on the other.
+    pub(crate) cseqs: (u32, u32),
+    pub(crate) ack: Option<Raw>,
+    /// This end's BYE was challenged: its next one is for the other side again.
+    pub(crate) challenged: Option<End>,
+}
+
+impl Ending {
+    /// After a failure, from now on.
+    pub(crate) fn of(attempts: Vec<Attempt>, turn: &Turn<'_>) -> Self {
+        // Twice 64·T1: a CANCEL sent at the last moment has its own time for the answer.
+        let until = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(128));
+        Self { attempts, dialog: None, resend: None, until }
+    }
+
+    /// A late response to an attempt.
+    pub(crate) fn on_response(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        number: u32,
+        how: &OnResponse,
+        response: &Message<&[u8]>,
+    ) -> State {
+        if let Some(dialog) = &self.dialog
+            && dialog.winner == number
+            && response.to_tag() == Some(&*dialog.callee.remote_tag)
+        {
+            // The 2xx of the dialog that has just ended, again: the ACK stops it, the BYE is on its way.
+            if let Some(ack) = dialog.ack.clone() {
+                let flow = dialog.callee.flow;
+                turn.send(flow, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&ack));
+            } else if let Some(attempt) = self.attempts.iter_mut().find(|a| a.branch.attempt == number) {
+                attempt.dismiss(core, turn, response);
+            }
+        } else if let Some(attempt) = self.attempts.iter_mut().find(|a| a.branch.attempt == number) {
+            attempt.on_unwanted(core, turn, how, response);
+        }
+        self.settle(core, turn)
+    }
+
+    /// The transaction of an attempt is over.
+    pub(crate) fn on_ended(mut self, core: &mut Core, turn: &mut Turn<'_>, tx: ClientTx) -> State {
+        self.attempts.retain(|attempt| attempt.tx != Some(tx));
+        self.settle(core, turn)
+    }
+
+    /// A request inside the dialog that ended: BYE is met with 200, a challenged one goes on; others come too late.
+    pub(crate) fn on_request(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        from: End,
+        (tx, flow): (ServerTx, Flow),
+        request: &Message<&[u8]>,
+    ) -> State {
+        let method = request.method();
+        match &mut self.dialog {
+            Some(dialog) if method == Method::Bye && dialog.challenged == Some(from) => {
+                dialog.challenged = None;
+                let mut caller = core.caller.clone();
+                relay::start(core, turn, (&mut caller, &mut dialog.callee), from, (tx, flow), request);
+                core.caller = caller;
+            }
+            _ => {
+                let status = if method == Method::Bye { 200 } else { 481 };
+                relay::refuse(turn, tx, method, &flow, request, status, None);
+            }
+        }
+        self.settle(core, turn)
+    }
+
+    /// A final response to a relayed request.
+    pub(crate) fn on_relayed(mut self, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
+        if let Some(dialog) = &mut self.dialog
+            && done.method == Method::Bye
+            && matches!(done.status, 401 | 407)
+        {
+            dialog.challenged = Some(done.from);
+        }
+        done.send(turn, core.last);
+        self.settle(core, turn)
+    }
+
+    /// An ACK that came after the end: of the INVITE that made the dialog, or of a final response said again.
+    pub(crate) fn on_ack(
+        mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        from: End,
+        request: &Message<&[u8]>,
+    ) -> State {
+        self.resend = None;
+        if let Some(dialog) = &mut self.dialog
+            && from == End::Caller
+            && dialog.ack.is_none()
+            && dialog.cseqs.0 == request.cseq().number
+        {
+            dialog.ack = relay::forward_ack(turn, &dialog.callee, dialog.cseqs.1, request);
+        }
+        self.settle(core, turn)
+    }
+
+    /// When something is to be done.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        let resend = self.resend.as_ref().map_or(self.until, Resend::due);
+        Some(self.until.min(resend))
+    }
+
+    /// A deadline has come.
+    pub(crate) fn on_due(mut self, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        self.resend = self.resend.take().and_then(|resend| say_again(turn, resend));
+        if turn.now.mono >= self.until {
+            let mut outputs = std::mem::take(&mut turn.net.outputs);
+            for tx in self.attempts.iter().filter_map(|attempt| attempt.tx) {
+                turn.net.transactions_mut().withdraw(tx, &mut outputs);
+            }
+            turn.net.outputs = outputs;
+            return State::Gone;
+        }
+        self.settle(core, turn)
+    }
+
+    /// Gone once nothing is awaited.
+    pub(crate) fn settle(mut self, core: &Core, turn: &Turn<'_>) -> State {
+        self.attempts.retain(|attempt| attempt.tx.is_some());
+        let quiet = core.relays.iter().all(|relay| turn.net.transactions().user(relay.server).is_none());
+        if self.attempts.is_empty()
+            && quiet
+            && core.own == 0
+            && self.resend.is_none()
+            && core.caller_tx.is_none()
+        {
+            return State::Gone;
+        }
+        State::Ending(self)
+    }
+}
+
+/// Says a final response again when it is time; `None` once nobody listens.
+pub(crate) fn say_again(turn: &mut Turn<'_>, resend: Resend) -> Option<Resend> {
+    let timers = &turn.settings.timers;
+    let timing = Timing { t1: timers.t1, t2: timers.t2, t4: timers.t4, timer_c: None };
+    match resend.on_due(&timing, turn.now.mono) {
+        Said::Later(resend) => Some(resend),
+        Said::Again(resend) => {
+            let bytes = resend.bytes.clone();
+            turn.send_as(resend.flow, Release::Now(ClassB::Retransmission), |out| {
+                out.extend_from_slice(&bytes)
+            });
+            Some(resend)
+        }
+        Said::Unheard => None,
+    }
+}

@@ -1,0 +1,13 @@
+//! The states of a call: a struct each, which consumes itself and gives the next.
+
+mod answered;
+mod challenged;
+mod ending;
+mod inviting;
+mod ringing;
+
+pub(crate) use answered::Answered;
+pub(crate) use challenged::Challenged;
+pub(crate) use ending::Ending;
+pub(crate) use inviting::Inviting;
+pub(crate) use ringing::Ringing;

@@ -1,0 +1,341 @@
+//! Facts of calls: what the calls' room decided, as events.
+
+use super::Fact;
+use crate::call::cdr::{Clock, Moment, Outcome, stage};
+use crate::call::leg::{End, Leg};
+use crate::call::offer;
+use crate::state::Private;
+use crate::state::calls::{Answer, Branch, CallPrivate, PendingRequest};
+use crate::tenancy::{Origin, OriginKind};
+use crate::turn::Turn;
+use signalbox_base::{CallUid, EventSeq, Flow, TenantId, Text, Wall};
+use signalbox_schemas::Event;
+use signalbox_schemas::call::{
+    CallAnswered, CallAttempted, CallCheckpointed, CallFailed, CallModified, CallProgressed, CallRecovered,
+    CallRouted, Cdr, RouteTarget, RouteWhy,
+};
+use signalbox_schemas::words::{
+    Completeness, Direction, FailureStage, IdentityVerdict, ModificationKind, PeerKind, RecoveryCause, Side,
+};
+use signalbox_sip::header::{HeaderName, NameAddr};
+use signalbox_sip::{Message, Uri};
+
+/// Whose record it is.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) uid: CallUid,
+    pub(crate) tenant: TenantId,
+    /// The call's record before this one; 0 for its first.
+    pub(crate) last: EventSeq,
+}
+
+impl About {
+    fn fact(&self, event: impl Into<Event>, private: Option<CallPrivate>, wall: Wall) -> Fact {
+        let private = private.map_or(Private::None, |private| Private::Call(Box::new(private)));
+        Fact::new(event, Text::from(self.uid.to_string()), wall)
+            .tenant(&self.tenant)
+            .call(self.uid)
+            .because(self.last)
+            .private(private)
+    }
+}
+
+/// What an INVITE outside a dialog says of itself; recorded when the noise rule lets it.
+pub(crate) fn attempt_of<B: AsRef<[u8]>>(
+    turn: &Turn<'_>,
+    origin: &Origin,
+    invite: &Message<B>,
+) -> CallAttempted {
+    let (from, to) = (uri_of(invite.from().ok()), uri_of(invite.to().ok()));
+    let ruri = invite.request_uri().map(Text::lossy).unwrap_or_default();
+    let (caller, callee) = (user_of(&from), user_of(&ruri));
+    let callee = if callee.is_empty() { user_of(&to) } else { callee };
+    let (side, direction, ingress_kind) = match origin.kind {
+        OriginKind::Endpoint { .. } => (Side::AccessIn, Direction::Outbound, PeerKind::Endpoint),
+        OriginKind::Backend { .. } => (Side::AccessOut, Direction::Inbound, PeerKind::Backend),
+    };
+    CallAttempted {
+        edge: turn.edge(),
+        flow: Some((&origin.flow).into()),
+        side,
+        direction,
+        session_id: invite.value(HeaderName::SessionId).map(session_id),
+        call_id: Text::lossy(invite.call_id()),
+        from_uri: from,
+        to_uri: to,
+        ruri,
+        cseq: invite.cseq().number,
+        caller_e164: e164(&caller),
+        callee_e164: e164(&callee),
+        caller,
+        callee,
+        diversion: invite
+            .values(HeaderName::Diversion)
+            .map(|value| uri_of(NameAddr::parse(value).ok()))
+            .collect(),
+        ingress_kind,
+        ingress_peer: ingress_name(turn, origin),
+        user_agent: invite.value(HeaderName::UserAgent).map(Text::lossy),
+        sdp: offer::summary(invite),
+        identity: match invite.value(HeaderName::Identity) {
+            Some(_) => IdentityVerdict::Unchecked,
+            None => IdentityVerdict::Absent,
+        },
+    }
+}
+
+/// `call.attempted`.
+pub(crate) fn attempted(
+    about: &About,
+    data: CallAttempted,
+    leg: &Leg,
+    invite: &PendingRequest,
+    wall: Wall,
+) -> Fact {
+    let private = CallPrivate::Attempted { leg: Box::new(leg.clone()), invite: Box::new(invite.clone()) };
+    about.fact(data, Some(private), wall)
+}
+
+/// `call.routed`.
+pub(crate) fn routed(
+    turn: &Turn<'_>,
+    about: &About,
+    target: RouteTarget,
+    why: RouteWhy,
+    branch: &Branch,
+    invite: &PendingRequest,
+) -> Fact {
+    let data = CallRouted {
+        edge: turn.edge(),
+        flow: Some((&branch.leg.flow).into()),
+        attempt: branch.attempt,
+        target,
+        why,
+    };
+    let private = CallPrivate::Routed { branch: Box::new(branch.clone()), invite: Box::new(invite.clone()) };
+    about.fact(data, Some(private), turn.now.wall)
+}
+
+/// `call.progressed`.
+pub(crate) fn progressed(
+    turn: &Turn<'_>,
+    about: &About,
+    clock: &Clock,
+    attempt: u32,
+    flow: &Flow,
+    status: u16,
+    early_media: bool,
+) -> Fact {
+    let pdd_ms = clock.invited.millis_to(Moment::seen(turn.now));
+    let data =
+        CallProgressed { edge: turn.edge(), flow: Some(flow.into()), attempt, status, pdd_ms, early_media };
+    about.fact(data, None, turn.now.wall)
+}
+
+/// What `call.answered` needs beside the legs.
+pub(crate) struct Answered<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) attempt: u32,
+    pub(crate) status: u16,
+    pub(crate) codecs: Vec<Text>,
+    pub(crate) caller: &'a Leg,
+    pub(crate) callee: &'a Leg,
+    pub(crate) answer: Answer,
+}
+
+/// `call.answered`.
+pub(crate) fn answered(turn: &Turn<'_>, about: &About, of: Answered<'_>) -> Fact {
+    let Answered { clock, attempt, status, codecs, caller, callee, answer } = of;
+    let data = CallAnswered {
+        edge: turn.edge(),
+        flow: Some((&callee.flow).into()),
+        attempt,
+        status,
+        peer: callee.peer.name().clone(),
+        setup_ms: clock.invited.millis_to(Moment::seen(turn.now)),
+        pdd_ms: clock.progressed.map(|progressed| clock.invited.millis_to(progressed)),
+        codecs,
+        from_tag: caller.remote_tag.text(),
+        to_tag: caller.local_tag.text(),
+        egress_call_id: (callee.call_id != caller.call_id).then(|| callee.call_id.text()),
+    };
+    let private = CallPrivate::Answered {
+        caller: Box::new(caller.clone()),
+        callee: Box::new(callee.clone()),
+        answer: Box::new(answer),
+    };
+    about.fact(data, Some(private), turn.now.wall)
+}
+
+/// `call.modified`.
+pub(crate) fn modified(
+    turn: &Turn<'_>,
+    about: &About,
+    by: End,
+    kind: ModificationKind,
+    codecs: Vec<Text>,
+    caller: &Leg,
+    callee: &Leg,
+) -> Fact {
+    let flow = if by == End::Caller { &caller.flow } else { &callee.flow };
+    let data = CallModified { edge: turn.edge(), flow: Some(flow.into()), by: by.party(), kind, codecs };
+    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+}
+
+/// `call.checkpointed`.
+pub(crate) fn checkpointed(
+    turn: &Turn<'_>,
+    about: &About,
+    elapsed_ms: u64,
+    checkpoint: u32,
+    caller: &Leg,
+    callee: &Leg,
+) -> Fact {
+    let data = CallCheckpointed { edge: turn.edge(), elapsed_ms, checkpoint };
+    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+}
+
+/// `call.recovered` after a restart of this edge.
+pub(crate) fn recovered(turn: &Turn<'_>, about: &About, gap_ms: u64, caller: &Leg, callee: &Leg) -> Fact {
+    let edge = turn.edge();
+    let data = CallRecovered {
+        edge: edge.clone(),
+        cause: RecoveryCause::Restart,
+        from_edge: edge.clone(),
+        to_edge: edge,
+        gap_ms,
+    };
+    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+}
+
+/// `call.ended`: the record of an answered call. `base` is what the fold knows of it; `ended` is its last moment.
+pub(crate) fn ended(
+    about: &About,
+    base: &Cdr,
+    clock: &Clock,
+    ended: Moment,
+    outcome: Outcome,
+    bye: (bool, bool),
+    wall: Wall,
+) -> Fact {
+    let private = CallPrivate::Ended { bye_caller: bye.0, bye_callee: bye.1 };
+    about.fact(Event::CallEnded(Box::new(finish(about, base, clock, ended, outcome))), Some(private), wall)
+}
+
+/// `call.failed`: the record of a call that nobody answered. `bytes` is the failure that the caller gets.
+pub(crate) fn failed(
+    about: &About,
+    base: &Cdr,
+    clock: &Clock,
+    ended: Moment,
+    outcome: Outcome,
+    bytes: &[u8],
+    wall: Wall,
+) -> Fact {
+    let stage: FailureStage = stage(base.attempts, clock.progressed.is_some());
+    let cdr = finish(about, base, clock, ended, outcome);
+    let private = CallPrivate::Failed { bytes: bytes.into() };
+    about.fact(CallFailed { cdr, stage }, Some(private), wall)
+}
+
+fn finish(about: &About, base: &Cdr, clock: &Clock, ended: Moment, outcome: Outcome) -> Cdr {
+    let rung_until = clock.answered.unwrap_or(ended);
+    let mut cdr = base.clone();
+    cdr.tenant = Text::new(about.tenant.as_str());
+    cdr.ended_at = ended.wall().into();
+    cdr.first_progress_at = clock.progressed.map(|at| at.wall().into());
+    cdr.answered_at = clock.answered.map(|at| at.wall().into());
+    cdr.pdd_ms = base.pdd_ms.or_else(|| clock.progressed.map(|at| clock.invited.millis_to(at)));
+    cdr.ring_ms = clock.progressed.map(|at| at.millis_to(rung_until));
+    cdr.setup_ms = base.setup_ms.or_else(|| clock.answered.map(|at| clock.invited.millis_to(at)));
+    cdr.duration_ms = clock.invited.millis_to(ended);
+    cdr.billable_ms = clock.answered.map_or(0, |at| at.millis_to(ended));
+    cdr.released_by = outcome.released_by;
+    cdr.status = if clock.answered.is_some() { base.status } else { outcome.status };
+    cdr.q850_cause = outcome.q850;
+    cdr.reason = outcome.reason;
+    cdr.category = outcome.category;
+    cdr.last_sequence = about.last;
+    cdr
+}
+
+/// How complete the record is: the fold knows of a restart, the end of the call says whether it was seen.
+pub(crate) fn with_completeness(base: &Cdr, estimated: bool) -> Cdr {
+    let mut cdr = base.clone();
+    if estimated {
+        cdr.completeness = Completeness::Estimated;
+    }
+    cdr
+}
+
+fn both(caller: &Leg, callee: &Leg) -> CallPrivate {
+    CallPrivate::Legs { caller: Box::new(caller.clone()), callee: Box::new(callee.clone()) }
+}
+
+/// The caller's AoR, its address for a stranger, the backend's name.
+pub(crate) fn ingress_name(turn: &Turn<'_>, origin: &Origin) -> Text {
+    match &origin.kind {
+        OriginKind::Backend { name, .. } => name.clone(),
+        OriginKind::Endpoint { binding } => binding
+            .and_then(|key| turn.state.registrations().aor_of(key))
+            .map_or_else(|| Text::from(origin.flow.remote.to_string()), |aor| Text::new(aor.address())),
+    }
+}
+
+fn uri_of(address: Option<NameAddr<'_>>) -> Text {
+    address.map(|address| Text::lossy(address.uri)).unwrap_or_default()
+}
+
+/// The number or user of a URI, unescaped; the whole URI when it has none.
+fn user_of(uri: &Text) -> Text {
+    match Uri::parse(uri.as_bytes()) {
+        Ok(Uri::Sip(sip)) => sip.decoded_user().map(|user| Text::lossy(&user)).unwrap_or_default(),
+        Ok(Uri::Tel(_)) => {
+            let number = uri.split_once(':').map_or("", |(_, rest)| rest);
+            Text::new(number.split(';').next().unwrap_or_default())
+        }
+        _ => uri.clone(),
+    }
+}
+
+/// `+` and 7 to 15 digits, visual separators taken out (E.164 §6.1, RFC 3966 §5.1.1).
+fn e164(number: &str) -> Option<Text> {
+    let rest = number.strip_prefix('+')?;
+    let digits: String = rest.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect();
+    let fits = (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| Text::from(format!("+{digits}")))
+}
+
+/// The Session-ID without its parameters (RFC 7989 §5).
+fn session_id(value: &[u8]) -> Text {
+    Text::lossy(value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_a_number_when_it_is_e164_then_it_is_written_so() {
+        assert_eq!(e164("+49 (30) 123-456"), Some(Text::new("+4930123456")));
+        for other in ["401", "+401", "+49abc", "0049301234", ""] {
+            assert_eq!(e164(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn given_a_uri_when_its_user_is_read_then_escapes_are_gone() {
+        assert_eq!(user_of(&Text::new("sip:%34%30%31@a.example;user=phone")), "401");
+        assert_eq!(user_of(&Text::new("tel:+4930123;ext=1")), "+4930123");
+        assert_eq!(user_of(&Text::new("urn:service:sos")), "urn:service:sos");
+        assert_eq!(user_of(&Text::new("sip:a.example")), "");
+    }
+
+    #[test]
+    fn given_a_session_id_when_read_then_the_remote_part_is_left_out() {
+        assert_eq!(
+            session_id(b"ab30317f1a784dc48ff824d0d3715d86;remote=00"),
+            "ab30317f1a784dc48ff824d0d3715d86"
+        );
+    }
+}

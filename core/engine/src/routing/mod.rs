@@ -1,0 +1,7 @@
+//! Where a call goes: one pure function, used by the live engine and by whoever wants it explained.
+
+mod explain;
+mod select;
+
+pub use explain::explain;
+pub use select::{Nobody, Query, Route, Source, select};

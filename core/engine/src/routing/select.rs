@@ -1,0 +1,210 @@
+//! The choice itself. An endpoint's call goes to its tenant's backends, a backend's call to a binding of its own tenant.
+
+use crate::state::binding::{Aor, Binding};
+use crate::state::indexes::Registrations;
+use crate::state::keys::{AorName, BindingKey};
+use signalbox_base::Wall;
+use signalbox_schemas::words::RouteBasis;
+use smallvec::SmallVec;
+
+/// What a request asks for, once its tenant is known. There is no lookup without a tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The tenant of the request's source.
+    pub tenant: &'a str,
+    /// The canonical domain that was addressed.
+    pub domain: &'a str,
+    /// User part of the Request-URI, unescaped; `None` when it has none.
+    pub user: Option<&'a [u8]>,
+    /// What kind of peer asks.
+    pub source: Source,
+    /// The moment, for expiry.
+    pub now: Wall,
+}
+
+/// What kind of peer asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A phone.
+    Endpoint,
+    /// A PBX of the tenant.
+    Backend,
+}
+
+/// Where the request goes.
+#[derive(Clone, Debug)]
+pub enum Route<'s> {
+    /// To the tenant's backends, in the order of the pool.
+    Backends,
+    /// To these bindings at once; at least one.
+    Contacts {
+        /// What named them.
+        basis: RouteBasis,
+        /// The bindings, most preferred first.
+        contacts: SmallVec<[(&'s Aor, &'s Binding); 2]>,
+    },
+    /// To nobody.
+    Nobody(Nobody),
+}
+
+/// Why a request goes to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nobody {
+    /// No such token or user in this tenant.
+    NotFound,
+    /// There are bindings; none can be reached now.
+    Unreachable,
+}
+
+impl Nobody {
+    /// The status it is answered with.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NotFound => 404,
+            Self::Unreachable => 480,
+        }
+    }
+}
+
+/// Chooses. `reachable` says whether a binding's flow still leads to its phone.
+///
+/// A token names exactly one binding and forks to nobody else; `user@domain` forks to all bindings of the AoR. Either is
+/// looked up within the query's tenant only.
+#[must_use]
+pub fn select<'s>(
+    registrations: &'s Registrations,
+    query: &Query<'_>,
+    reachable: impl Fn(&Binding) -> bool,
+) -> Route<'s> {
+    if query.source == Source::Endpoint {
+        return Route::Backends;
+    }
+    let Some(user) = query.user.filter(|user| !user.is_empty()) else {
+        return Route::Nobody(Nobody::NotFound);
+    };
+    let (basis, found) = by_token(registrations, query, user)
+        .map(|found| (RouteBasis::Token, found))
+        .unwrap_or_else(|| (RouteBasis::Binding, by_address(registrations, query, user)));
+    let mut contacts: SmallVec<[(&Aor, &Binding); 2]> =
+        found.into_iter().filter(|(_, binding)| binding.expires_at > query.now).collect();
+    if contacts.is_empty() {
+        return Route::Nobody(Nobody::NotFound);
+    }
+    contacts.retain(|(_, binding)| reachable(binding));
+    if contacts.is_empty() {
+        return Route::Nobody(Nobody::Unreachable);
+    }
+    contacts.sort_by_key(|(_, binding)| std::cmp::Reverse(binding.q.unwrap_or(1000)));
+    Route::Contacts { basis, contacts }
+}
+
+type Found<'s> = SmallVec<[(&'s Aor, &'s Binding); 2]>;
+
+/// A token of another tenant's binding is as good as none.
+fn by_token<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u8]) -> Option<Found<'s>> {
+    let found = registrations.binding(BindingKey::from_user(user)?)?;
+    (found.0.tenant() == query.tenant).then(|| Found::from_iter([found]))
+}
+
+fn by_address<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u8]) -> Found<'s> {
+    let Ok(user) = std::str::from_utf8(user) else { return Found::new() };
+    let name = AorName::new(query.tenant, user, query.domain);
+    let aor = registrations.aor(name.as_str());
+    aor.into_iter().flat_map(|aor| aor.bindings.iter().map(move |binding| (aor, &**binding))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_base::{EventSeq, Flow, ListenerId, Text};
+
+    const NOW: Wall = Wall::from_secs(1_000);
+
+    fn binding(key: u128, expires: i64, q: u16) -> Binding {
+        let addr = "192.0.2.1:5060".parse().unwrap();
+        Binding {
+            key: BindingKey(key),
+            contact: Text::new("sip:401@10.0.0.7"),
+            flow: Flow::udp(ListenerId(0), addr, addr),
+            path: None,
+            instance: None,
+            reg_id: None,
+            q: Some(q),
+            call_id: Text::new("x"),
+            cseq: 1,
+            expires_at: Wall::from_secs(expires),
+            granted_secs: 60,
+            behind_nat: true,
+            user_agent: None,
+            methods: None,
+            added_at: NOW,
+            seq: EventSeq(1),
+        }
+    }
+
+    fn world() -> Registrations {
+        let mut all = Registrations::default();
+        let backend = Text::new("pbx");
+        for (aor, bindings) in [
+            (
+                "acme/401@a.example",
+                vec![binding(1, 2_000, 500), binding(2, 2_000, 900), binding(3, 999, 1000)],
+            ),
+            ("bolt/401@b.example", vec![binding(9, 2_000, 1000)]),
+        ] {
+            for one in bindings {
+                all.put(&Text::new(aor), &backend, &backend, one);
+            }
+        }
+        all
+    }
+
+    fn keys(route: &Route<'_>) -> Vec<u128> {
+        match route {
+            Route::Contacts { contacts, .. } => contacts.iter().map(|(_, b)| b.key.0).collect(),
+            _ => vec![],
+        }
+    }
+
+    fn query<'a>(tenant: &'a str, domain: &'a str, user: &'a [u8]) -> Query<'a> {
+        Query { tenant, domain, user: Some(user), source: Source::Backend, now: NOW }
+    }
+
+    #[test]
+    fn given_an_endpoint_when_it_calls_then_its_backends_decide() {
+        let ask = Query { source: Source::Endpoint, ..query("acme", "a.example", b"402") };
+        assert!(matches!(select(&world(), &ask, |_| true), Route::Backends));
+    }
+
+    #[test]
+    fn given_two_live_contacts_when_the_user_is_called_then_both_ring_and_the_expired_one_does_not() {
+        let all = world();
+        assert_eq!(keys(&select(&all, &query("acme", "a.example", b"401"), |_| true)), [2, 1]);
+    }
+
+    #[test]
+    fn given_a_token_when_it_is_called_then_it_alone_rings() {
+        let all = world();
+        let token = BindingKey(1).to_string();
+        assert_eq!(keys(&select(&all, &query("acme", "a.example", token.as_bytes()), |_| true)), [1]);
+    }
+
+    #[test]
+    fn given_another_tenants_token_or_domain_when_called_then_nobody_is_there() {
+        let all = world();
+        let token = BindingKey(9).to_string();
+        for (domain, user) in [("a.example", token.as_bytes()), ("b.example", b"401".as_slice())] {
+            let route = select(&all, &query("acme", domain, user), |_| true);
+            assert!(matches!(route, Route::Nobody(Nobody::NotFound)), "{route:?}");
+        }
+    }
+
+    #[test]
+    fn given_only_lost_flows_when_called_then_it_is_480() {
+        let all = world();
+        let route = select(&all, &query("acme", "a.example", b"401"), |_| false);
+        assert!(matches!(route, Route::Nobody(nobody) if nobody.status() == 480));
+        assert_eq!(keys(&select(&all, &query("acme", "a.example", b"401"), |b| b.key.0 == 1)), [1]);
+    }
+}
