@@ -180,6 +180,7 @@ impl Runner {
         let mut session = Session::begin(self, claim).await?;
         let subscription = self.subscribe(&session.track).await?;
         *pause = self.config.retry_first;
+        self.status.connected();
         session.go_on(subscription, stop).await
     }
 

@@ -105,6 +105,11 @@ impl StatusHandle {
         }
     }
 
+    /// Store and bus are both reached (again).
+    pub(crate) fn connected(&self) {
+        self.lock().fault = None;
+    }
+
     pub(crate) fn failed(&self, fault: &str) {
         let mut status = self.lock();
         status.retries += 1;

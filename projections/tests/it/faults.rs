@@ -123,18 +123,18 @@ async fn given_parked_events_when_an_operator_decides_then_they_are_applied_in_o
             Runner::new(Box::new(Fussy { mended: Arc::clone(&mended) }), bus, store.clone(), quick());
         let (status, (_stop, asked)) = (runner.status(), watch::channel(false));
         let running = tokio::spawn(runner.run(asked));
-        while status.get().parked < 2 {
-            tokio::task::yield_now().await;
-        }
+        let until = async |parked: usize| {
+            while status.get().parked != parked {
+                assert!(!running.is_finished(), "{:?}", status.get());
+                tokio::task::yield_now().await;
+            }
+        };
+        until(2).await;
         assert_eq!(parked::decide(&store, "fussy", "acme", "bad2", Decision::Skip).await.unwrap(), 1);
-        while status.get().parked == 2 {
-            tokio::task::yield_now().await;
-        }
+        until(1).await;
         mended.store(true, Ordering::Relaxed);
         assert_eq!(parked::decide(&store, "fussy", "acme", "bad", Decision::Retry).await.unwrap(), 2);
-        while status.get().parked == 1 {
-            tokio::task::yield_now().await;
-        }
+        until(0).await;
         running.abort();
         assert_eq!((written(&store).await, parked::list(&store).await.unwrap().len()), (2, 0));
     }

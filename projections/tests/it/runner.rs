@@ -76,6 +76,7 @@ async fn given_a_second_runner_when_the_first_goes_on_then_it_stops_as_fenced_an
         let (_stop, asked) = watch::channel(false);
         let running = tokio::spawn(runner.run(asked));
         while status.get().commits == 0 {
+            assert!(!running.is_finished(), "{:?}", status.get());
             tokio::task::yield_now().await;
         }
         let other = claim(&store, "cdr", 1, "another", Wall(1)).await.unwrap();

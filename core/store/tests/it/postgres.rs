@@ -3,10 +3,12 @@
 //! A shell of its own starts the server and then waits for its standard input to close, which the kernel does when the
 //! test process ends; then it stops the server and removes its files. As root it runs the server as `postgres` or `nobody`.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,8 +23,10 @@ finish() {
 trap 'exit 1' INT TERM HUP
 trap 'finish "$@"' EXIT
 "$@" "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
+ssl=off
+[ -e "$dir/server.crt" ] && ssl="on -c ssl_cert_file=$dir/server.crt -c ssl_key_file=$dir/server.key"
 "$@" "$bin/pg_ctl" -D "$dir/data" -w -t 60 -l "$dir/data/server.log" \
-    -o "-p $port -h 127.0.0.1 -k '' -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200" \
+    -o "-p $port -h 127.0.0.1 -k '' -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200 -c ssl=$ssl" \
     start >/dev/null 2>&1 </dev/null || { cat "$dir/data/server.log"; exit 1; }
 echo ready
 read -r _ || true
@@ -30,13 +34,14 @@ read -r _ || true
 
 pub(crate) struct Server {
     pub(crate) port: u16,
-    _alive: ChildStdin,
+    /// Its standard input stays open as long as this process lives.
+    _guard: Child,
 }
 
 /// The server of this test binary.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(start)
+    SERVER.get_or_init(|| start(None))
 }
 
 /// A name for a new database; the caller creates it.
@@ -52,14 +57,20 @@ impl Server {
     }
 }
 
-fn start() -> Server {
+/// Starts one more server; with a certificate and its key (PEM) it takes TLS. It lives as long as what is returned.
+pub(crate) fn start(tls: Option<(&str, &str)>) -> Server {
     let bin = programs().expect("PostgreSQL's initdb is in PATH or in /usr/lib/postgresql/*/bin");
     let dir = tempfile::Builder::new().prefix("signalbox-pg-").tempdir().unwrap().keep();
+    if let Some((certificate, key)) = tls {
+        std::fs::write(dir.join("server.crt"), certificate).unwrap();
+        std::fs::write(dir.join("server.key"), key).unwrap();
+        std::fs::set_permissions(dir.join("server.key"), Permissions::from_mode(0o600)).unwrap();
+    }
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut guard = Command::new("sh");
     guard.args(["-c", GUARD, "guard"]).arg(&dir).arg(&bin).arg(port.to_string());
     if let Some(user) = other_user() {
-        let status = Command::new("chown").arg(&user).arg(&dir).status().unwrap();
+        let status = Command::new("chown").arg("-R").arg(&user).arg(&dir).status().unwrap();
         assert!(status.success(), "chown {user}");
         guard.args(["setpriv", &format!("--reuid={user}"), "--clear-groups", "--"]);
     }
@@ -69,7 +80,7 @@ fn start() -> Server {
     while !said.ends_with("ready\n") {
         assert_ne!(lines.read_line(&mut said).unwrap(), 0, "PostgreSQL did not start: {said}");
     }
-    Server { port, _alive: child.stdin.take().unwrap() }
+    Server { port, _guard: child }
 }
 
 fn programs() -> Option<PathBuf> {
