@@ -5,6 +5,7 @@ use crate::call::CallTimer;
 use crate::contract::{Pressure, Ticket};
 use crate::gate::sources::Sources;
 use crate::state::BindingKey;
+use foldhash::HashSet;
 use signalbox_base::{CallUid, EventSeq, Mono};
 use signalbox_sip::Method;
 use signalbox_sip::transaction::{Branch, ClientKey, ClientTx, KeyHasher, MethodTag, Output, Table, Timing, Tx, Wheel};
@@ -75,6 +76,8 @@ pub struct Net {
     pub(crate) pressure: Pressure,
     pub(crate) stalled: bool,
     pub(crate) draining: bool,
+    /// Bindings whose connection is gone: nobody is there until they register again.
+    pub(crate) lost: HashSet<BindingKey>,
     /// Requests refused for load since the last `edge.overloaded`.
     pub(crate) shed: u64,
 }
@@ -92,6 +95,7 @@ impl Net {
             pressure: Pressure::Normal,
             stalled: false,
             draining: false,
+            lost: HashSet::default(),
             shed: 0,
         }
     }
@@ -105,6 +109,12 @@ impl Net {
     /// The same, to acknowledge, cancel or withdraw.
     pub fn transactions_mut(&mut self) -> &mut Table<User> {
         &mut self.table
+    }
+
+    /// Whether a binding can be reached now; one whose connection is gone cannot (480).
+    #[must_use]
+    pub fn is_reachable(&self, key: BindingKey) -> bool {
+        !self.lost.contains(&key)
     }
 
     /// Whether a record is known to be on disk.

@@ -24,7 +24,7 @@ impl Registrar {
     pub(super) fn arm(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
         let Some((_, binding)) = turn.state.registrations().binding(key) else { return };
         let (deadline, pinged) = (binding.expires_at, binding.behind_nat);
-        self.lost.remove(&key);
+        turn.net.lost.remove(&key);
         let interval = turn.settings.timers.ping_interval;
         let seen = turn.now.wall;
         self.start(turn, key, Start { seen, deadline, first_ping: pinged.then_some(interval) });
@@ -44,7 +44,7 @@ impl Registrar {
         let seen = turn.state.edge().last_wall;
         for (key, deadline, stream) in all {
             if stream {
-                self.lost.insert(key);
+                turn.net.lost.insert(key);
             }
             let first = Duration::from_nanos(turn.entropy.next_u64() % within);
             self.start(turn, key, Start { seen, deadline, first_ping: (!stream).then_some(first) });
@@ -53,22 +53,16 @@ impl Registrar {
 
     /// Forgets the timers of a binding that is gone.
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
-        self.lost.remove(&key);
+        turn.net.lost.remove(&key);
         if let Some(live) = self.live.remove(&key) {
             turn.cancel_timer(live.expiry);
             live.ping.into_iter().for_each(|ping| turn.cancel_timer(ping));
         }
     }
 
-    /// Whether a binding can be reached now; one whose connection is gone cannot (480).
-    #[must_use]
-    pub fn is_reachable(&self, key: BindingKey) -> bool {
-        !self.lost.contains(&key)
-    }
-
     /// A connection is gone: its bindings stay, but nobody is there until they register again.
-    pub(crate) fn on_flow_closed(&mut self, turn: &Turn<'_>, flow: &Flow) {
-        self.lost.extend(turn.state.registrations().over_flow(flow).map(|(_, binding)| binding.key));
+    pub(crate) fn on_flow_closed(&mut self, turn: &mut Turn<'_>, flow: &Flow) {
+        turn.net.lost.extend(turn.state.registrations().over_flow(flow).map(|(_, binding)| binding.key));
     }
 
     pub(super) fn on_expiry(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
@@ -90,7 +84,7 @@ impl Registrar {
 
     pub(super) fn on_ping(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
         let Some((aor, binding)) = turn.state.registrations().binding(key) else { return };
-        if !self.is_reachable(key) {
+        if !turn.net.is_reachable(key) {
             return;
         }
         let (flow, contact, address, nat) =

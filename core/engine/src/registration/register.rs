@@ -9,7 +9,7 @@ use crate::net::{Timer, User};
 use crate::state::{AorName, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::turn::{About, Turn};
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Wall};
 use signalbox_schemas::words::{RemovalReason, RequestRule};
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
@@ -36,8 +36,6 @@ pub struct Registrar {
     challenged: HashMap<ServerKey, (PeerRef, Mono)>,
     sweeping: bool,
     pub(super) live: HashMap<BindingKey, Live>,
-    /// Bindings whose connection is gone: nobody is there until they register again.
-    pub(super) lost: HashSet<BindingKey>,
     /// Rejections recorded in the running window, and when it began.
     pub(super) rejected: (Mono, usize),
 }

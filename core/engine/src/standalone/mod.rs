@@ -1,27 +1,251 @@
 //! Requests outside calls: OPTIONS, MESSAGE, SUBSCRIBE, NOTIFY and whatever else is not INVITE or REGISTER.
+//!
+//! Out of a dialog an endpoint's request goes to a backend of its tenant, a backend's to a binding. Dialogs that come of it
+//! (SUBSCRIBE, REFER) are stateless: see [`token`].
 
-use crate::tenancy::Origin;
+mod forward;
+mod locate;
+mod token;
+
+pub(crate) use locate::{Nobody, locate};
+
+use crate::backend::{self, Candidates};
+use crate::dispatch::to_tag;
+use crate::net::User;
+use crate::state::BindingKey;
+use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::Turn;
-use signalbox_base::Flow;
-use signalbox_sip::Message;
-use signalbox_sip::transaction::{ClientTx, End, ServerTx};
+use foldhash::HashMap;
+use forward::Way;
+use signalbox_base::{Flow, Text};
+use signalbox_schemas::words::RequestRule;
+use signalbox_sip::transaction::{ClientTx, End, ServerTx, TimerId};
+use signalbox_sip::uri::SipUri;
+use signalbox_sip::{HeaderName, Message, ResponseBuilder, ResponseHead, Uri};
 use std::net::SocketAddr;
+use token::{Side, Target};
 
+/// Requests under way.
 #[derive(Debug, Default)]
-pub(crate) struct Standalone {}
+pub(crate) struct Standalone {
+    pending: HashMap<u64, Pending>,
+    last_number: u64,
+}
 
-pub(crate) fn is_for_the_edge(_turn: &Turn<'_>, _request: &Message<&[u8]>) -> bool {
-    false
+#[derive(Debug)]
+struct Pending {
+    request: Message<Box<[u8]>>,
+    flow: Flow,
+    tx: ServerTx,
+    client: Option<ClientTx>,
+    timer: Option<TimerId>,
+    attempt: u16,
+    /// The sender, as the receiver's messages reach it.
+    sender: Target,
+    /// Where it goes now.
+    way: Way,
+    /// The backend asked now, whose health the answer tells of.
+    peer: Option<PeerRef>,
+    /// Backends to try after this one.
+    next: Candidates,
 }
-pub(crate) fn bears_token(_request: &Message<&[u8]>) -> bool {
-    false
+
+/// Whether a request is for the edge itself: no user, and the edge's own name or address or a domain it serves.
+pub(crate) fn is_for_the_edge(turn: &Turn<'_>, request: &Message<&[u8]>) -> bool {
+    let Some(uri) = request.request_uri().and_then(sip_uri) else { return false };
+    uri.user.is_none()
+        && (turn.directory.is_own_host(uri.host) || turn.directory.domain(turn.settings, uri.host).is_some())
 }
+
+/// Whether a request bears the token of a stateless dialog.
+pub(crate) fn bears_token(request: &Message<&[u8]>) -> bool {
+    request.request_uri().and_then(sip_uri).and_then(|uri| uri.user).is_some_and(token::is_token)
+}
+
 impl Standalone {
-    pub(crate) fn on_request(&mut self, _turn: &mut Turn<'_>, _origin: Origin, _tx: ServerTx, _request: &Message<&[u8]>) {}
-    pub(crate) fn on_dialog_request(&mut self, _turn: &mut Turn<'_>, _flow: Flow, _tx: ServerTx, _request: &Message<&[u8]>) {}
-    pub(crate) fn on_response(&mut self, _turn: &mut Turn<'_>, _number: u64, _tx: ClientTx, _response: &Message<&[u8]>) {}
-    pub(crate) fn on_ended(&mut self, _turn: &mut Turn<'_>, _number: u64, _tx: ClientTx, _why: End) {}
-    pub(crate) fn on_abandoned(&mut self, _number: u64) {}
-    pub(crate) fn on_timer(&mut self, _turn: &mut Turn<'_>, _number: u64, _attempt: u16) {}
-    pub(crate) fn on_unreachable(&mut self, _turn: &mut Turn<'_>, _remote: SocketAddr) {}
+    /// A request outside any dialog; no open relay is settled.
+    pub(crate) fn on_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        origin: Origin,
+        tx: ServerTx,
+        request: &Message<&[u8]>,
+    ) {
+        let contact = contact_uri(request);
+        let tenant = Text::new(origin.tenant.as_str());
+        let (side, way, peer, next) = match &origin.kind {
+            OriginKind::Endpoint { binding } => {
+                let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|a| a.name.clone());
+                let mut next = backend::candidates(turn, &origin.tenant, aor.as_deref());
+                if next.is_empty() {
+                    return refuse(turn, tx, request, &origin.flow, 503, "Service Unavailable");
+                }
+                let first = next.remove(0);
+                (Side::Phone(*binding), Way::to_backend(&first), Some(first.peer), next)
+            }
+            OriginKind::Backend { name, .. } => match locate(turn, &origin, request) {
+                Ok(key) => {
+                    let Some(way) = Way::to_binding(turn, key) else { return };
+                    (Side::Backend(name.clone()), way, None, Candidates::new())
+                }
+                Err(Nobody { status, reason }) => return refuse(turn, tx, request, &origin.flow, status, reason),
+            },
+        };
+        let sender =
+            Target { tenant, side, flow: origin.flow, uri: contact, routes: routes(request), other: way.flow.remote.ip() };
+        self.start(turn, request, tx, sender, way, peer, next);
+    }
+
+    /// A request inside a stateless dialog: its token says where it goes, and who may say so.
+    pub(crate) fn on_dialog_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flow: Flow,
+        tx: ServerTx,
+        request: &Message<&[u8]>,
+    ) {
+        let user = request.request_uri().and_then(sip_uri).and_then(|uri| uri.user).unwrap_or_default();
+        let Some(target) = token::open(&turn.settings.cluster_key, user) else {
+            return refuse(turn, tx, request, &flow, 481, "Call/Transaction Does Not Exist");
+        };
+        let Some(side) = sender_of(turn, &flow, &target) else {
+            turn.reject(flow.remote.ip(), RequestRule::UnknownPeer, None);
+            return refuse(turn, tx, request, &flow, 403, "Forbidden");
+        };
+        let way = Way::to_target(turn, &target);
+        let sender = Target {
+            tenant: target.tenant,
+            side,
+            flow,
+            uri: contact_uri(request),
+            routes: routes(request),
+            other: way.flow.remote.ip(),
+        };
+        self.start(turn, request, tx, sender, way, None, Candidates::new());
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a pending request is made of, given once")]
+    fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Message<&[u8]>,
+        tx: ServerTx,
+        sender: Target,
+        way: Way,
+        peer: Option<PeerRef>,
+        next: Candidates,
+    ) {
+        self.last_number += 1;
+        let number = self.last_number;
+        if let Some(user) = turn.net.transactions_mut().user_mut(tx) {
+            *user = User::Standalone(number);
+        }
+        let flow = sender.flow;
+        let pending = Pending {
+            request: request.to_owned(),
+            flow,
+            tx,
+            client: None,
+            timer: None,
+            attempt: 0,
+            sender,
+            way,
+            peer,
+            next,
+        };
+        self.pending.insert(number, pending);
+        self.forward(turn, number);
+    }
+
+    /// The transaction with the receiver is over.
+    pub(crate) fn on_ended(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx, why: End) {
+        let current = self.pending.get(&number).is_some_and(|p| p.client == Some(tx));
+        if current && matches!(why, End::Timeout | End::Transport) {
+            self.failed(turn, number);
+        }
+    }
+
+    /// The transaction with the sender is over.
+    pub(crate) fn on_abandoned(&mut self, number: u64) {
+        self.pending.remove(&number);
+    }
+
+    /// Nothing was answered within `failover_after`.
+    pub(crate) fn on_timer(&mut self, turn: &mut Turn<'_>, number: u64, attempt: u16) {
+        if self.pending.get(&number).is_some_and(|p| p.attempt == attempt && p.client.is_some()) {
+            self.failed(turn, number);
+        }
+    }
+
+    /// A peer cannot be reached.
+    pub(crate) fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
+        let waiting: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.client.is_some() && p.way.flow.remote == remote)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in waiting {
+            self.failed(turn, number);
+        }
+    }
+}
+
+/// Who sends inside a dialog, if it may: a backend of the token's tenant towards a phone; towards a backend, who is
+/// registered at the tenant over this flow, or still has the address the dialog began from.
+fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
+    let listener = turn.settings.listener(flow.listener)?;
+    match &target.side {
+        Side::Phone(_) => {
+            if !listener.serves.backends {
+                return None;
+            }
+            let peers = turn.directory.peers_of_address(listener.network, flow.remote.ip());
+            peers
+                .iter()
+                .filter_map(|peer| turn.directory.peer(turn.settings, *peer))
+                .find(|found| found.tenant.name.as_str() == &*target.tenant)
+                .map(|found| Side::Backend(found.backend.name.clone()))
+        }
+        Side::Backend(_) => {
+            if !listener.serves.endpoints {
+                return None;
+            }
+            let own = |(aor, _): &(&crate::state::Aor, &crate::state::Binding)| aor.tenant() == &*target.tenant;
+            let binding: Option<BindingKey> =
+                turn.state.registrations().over_flow(flow).find(own).map(|(_, binding)| binding.key);
+            (binding.is_some() || flow.remote.ip() == target.other).then_some(Side::Phone(binding))
+        }
+    }
+}
+
+/// Answers within the transaction what goes no further.
+fn refuse(turn: &mut Turn<'_>, tx: ServerTx, request: &Message<&[u8]>, flow: &Flow, status: u16, reason: &str) {
+    let tag = to_tag(turn, request);
+    let sent = turn.respond(tx, request.method(), status, None, |out| {
+        let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+        ResponseBuilder::new(out, request, &head).finish();
+    });
+    // The transaction was opened in this turn: nothing can have answered it.
+    debug_assert!(sent.is_ok());
+}
+
+fn contact_uri(request: &Message<&[u8]>) -> Text {
+    let value = request.values(HeaderName::Contact).next().unwrap_or_default();
+    signalbox_sip::header::NameAddr::parse(value).map(|c| Text::lossy(c.uri)).unwrap_or_default()
+}
+
+/// The route set towards a sender: its Record-Routes in order (RFC 3261 §12.1.1).
+fn routes(request: &Message<&[u8]>) -> Vec<Text> {
+    request.values(HeaderName::RecordRoute).take(ROUTES_MAX).map(Text::lossy).collect()
+}
+
+/// Proxies behind a peer that are remembered in a token.
+const ROUTES_MAX: usize = 4;
+
+pub(crate) fn sip_uri(bytes: &[u8]) -> Option<SipUri<'_>> {
+    match Uri::parse(bytes).ok()? {
+        Uri::Sip(uri) => Some(uri),
+        _ => None,
+    }
 }

@@ -1,0 +1,233 @@
+//! One request on its way, and its answer back.
+
+use super::token::{self, Side, Target};
+use super::{Pending, Standalone};
+use crate::backend::{self, Candidate};
+use crate::classes::Sent;
+use crate::net::{Timer, User};
+use crate::state::BindingKey;
+use crate::turn::{Outgoing, Turn};
+use signalbox_base::{Flow, Text, Transport};
+use signalbox_sip::header::NameAddr;
+use signalbox_sip::transaction::ClientTx;
+use signalbox_sip::{Forward, HeaderName, Message, ResponseBuilder, ResponseHead};
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) flow: Flow,
+    /// Another Request-URI than it came with.
+    uri: Option<Text>,
+    routes: Vec<Text>,
+    /// Who is there, for the token of its Contact.
+    side: Side,
+}
+
+impl Way {
+    pub(super) fn to_backend(candidate: &Candidate) -> Self {
+        Self { flow: candidate.flow, uri: None, routes: Vec::new(), side: Side::Backend(candidate.name.clone()) }
+    }
+
+    pub(super) fn to_binding(turn: &Turn<'_>, key: BindingKey) -> Option<Self> {
+        let (_, binding) = turn.state.registrations().binding(key)?;
+        Some(Self {
+            flow: binding.flow,
+            uri: Some(binding.contact.clone()),
+            routes: binding.path.iter().cloned().collect(),
+            side: Side::Phone(Some(key)),
+        })
+    }
+
+    /// A phone is where its binding says now; anything else where it was.
+    pub(super) fn to_target(turn: &Turn<'_>, target: &Target) -> Self {
+        let binding = match &target.side {
+            Side::Phone(key) => key.and_then(|key| turn.state.registrations().binding(key)),
+            Side::Backend(_) => None,
+        };
+        Self {
+            flow: binding.map_or(target.flow, |(_, binding)| binding.flow),
+            uri: Some(target.uri.clone()),
+            routes: target.routes.clone(),
+            side: target.side.clone(),
+        }
+    }
+}
+
+impl Standalone {
+    pub(super) fn forward(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        pending.attempt += 1;
+        let method = pending.request.method();
+        let flow = pending.way.flow;
+        let (branch, host) = (turn.branch(method), turn.advertised(&flow));
+        let via = format!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via());
+        let contact = our_contact(turn, &pending.sender, &flow);
+        let new =
+            Outgoing { method, sent: Sent::Request, flow, branch, user: User::Standalone(number), record: None };
+        let started = turn.request(new, |out| write_request(pending, &via, contact.as_deref(), out));
+        let Ok(client) = started else { return self.give_up(turn, number) };
+        pending.client = Some(client);
+        if pending.peer.is_some() {
+            let attempt = pending.attempt;
+            let at = turn.now.mono.plus(turn.settings.timers.failover_after);
+            pending.timer = Some(turn.start_timer(at, Timer::StandaloneFailover(number, attempt)));
+        }
+    }
+
+    /// A response from the receiver asked now.
+    pub(crate) fn on_response(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        tx: ClientTx,
+        response: &Message<&[u8]>,
+    ) {
+        let Some(pending) = self.pending.get_mut(&number).filter(|p| p.client == Some(tx)) else { return };
+        if let Some(timer) = pending.timer.take() {
+            turn.cancel_timer(timer);
+        }
+        let status = response.status().unwrap_or(0);
+        if status < 200 {
+            return;
+        }
+        if let Some(peer) = pending.peer {
+            if matches!(status, 408 | 503) && !pending.next.is_empty() {
+                return self.failed(turn, number);
+            }
+            backend::on_traffic(turn, peer, !matches!(status, 408 | 503));
+        }
+        if let Some(pending) = self.pending.remove(&number) {
+            relay(turn, &pending, response);
+        }
+    }
+
+    /// The receiver asked now does not answer: the next backend, or the end.
+    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        if let Some(timer) = pending.timer.take() {
+            turn.cancel_timer(timer);
+        }
+        if let Some(client) = pending.client.take() {
+            let mut outputs = std::mem::take(&mut turn.net.outputs);
+            turn.net.table.withdraw(client, &mut outputs);
+            turn.net.outputs = outputs;
+        }
+        if let Some(peer) = pending.peer {
+            backend::on_traffic(turn, peer, false);
+        }
+        if pending.next.is_empty() {
+            return self.give_up(turn, number);
+        }
+        let next = pending.next.remove(0);
+        pending.way = Way::to_backend(&next);
+        pending.peer = Some(next.peer);
+        self.forward(turn, number);
+    }
+
+    fn give_up(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(pending) = self.pending.remove(&number) else { return };
+        let (status, reason) = match pending.way.side {
+            Side::Phone(_) => (480, "Temporarily Unavailable"),
+            Side::Backend(_) => (503, "Service Unavailable"),
+        };
+        let tag = format!("{:016x}", turn.entropy.next_u64());
+        let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
+            let head =
+                ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(pending.flow.remote) };
+            ResponseBuilder::new(out, &pending.request, &head).finish();
+        });
+        // Too late means that the sender has given up: nobody waits for it (RFC 4320 §4.2).
+        let _ = sent;
+    }
+}
+
+/// Our Contact for one side of a dialog: a token of the other. `None` for who has none.
+fn our_contact(turn: &Turn<'_>, target: &Target, towards: &Flow) -> Option<String> {
+    if target.uri.is_empty() {
+        return None;
+    }
+    let token = token::seal(&turn.settings.cluster_key, target);
+    let transport = match towards.transport {
+        Transport::Udp => String::new(),
+        other => format!(";transport={other}"),
+    };
+    Some(format!("<sip:{token}@{}{transport}>", turn.advertised(towards)))
+}
+
+fn write_request(pending: &Pending, via: &str, contact: Option<&str>, out: &mut Vec<u8>) {
+    let mut forward = Forward::new(&pending.request);
+    forward.remove(HeaderName::Via);
+    forward.insert_first(HeaderName::Via, via);
+    forward.remove(HeaderName::Route);
+    for route in &pending.way.routes {
+        forward.insert_first(HeaderName::Route, &**route);
+    }
+    forward.remove(HeaderName::RecordRoute);
+    // At 0 it was refused on arrival; what is not a number too.
+    let _ = forward.decrement_max_forwards();
+    if let Some(uri) = &pending.way.uri {
+        forward.set_request_uri(&**uri);
+    }
+    if let Some(contact) = contact {
+        forward.set(HeaderName::Contact, contact);
+    }
+    if pending.way.flow.transport.reliable() {
+        forward.ensure_content_length();
+    }
+    forward.write_into(out);
+}
+
+/// The answer for the sender: its own Vias, and our Contact in place of the receiver's.
+fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
+    let status = response.status().unwrap_or(500);
+    let contact = response.values(HeaderName::Contact).next().and_then(|v| NameAddr::parse(v).ok());
+    let contact = contact.filter(|_| status < 300).and_then(|contact| {
+        let mut routes: Vec<Text> = response.values(HeaderName::RecordRoute).map(Text::lossy).collect();
+        // The other end sees them the other way round (RFC 3261 §12.1.2).
+        routes.reverse();
+        routes.truncate(super::ROUTES_MAX);
+        let target = Target {
+            tenant: pending.sender.tenant.clone(),
+            side: pending.way.side.clone(),
+            flow: pending.way.flow,
+            uri: Text::lossy(contact.uri),
+            routes,
+            other: pending.flow.remote.ip(),
+        };
+        our_contact(turn, &target, &pending.flow)
+    });
+    let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
+        write_response(pending, response, contact.as_deref(), out);
+    });
+    // Too late means that the sender has given up.
+    let _ = sent;
+}
+
+fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<&str>, out: &mut Vec<u8>) {
+    let status = response.status().unwrap_or(500);
+    let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
+    let head = ResponseHead { status, reason: &reason, to_tag: response.to_tag(), source: Some(pending.flow.remote) };
+    let mut builder = ResponseBuilder::new(out, &pending.request, &head);
+    if let Some(contact) = contact {
+        builder = builder.header(HeaderName::Contact, contact);
+    }
+    for header in response.headers() {
+        let ours = matches!(
+            header.id,
+            HeaderName::Via
+                | HeaderName::From
+                | HeaderName::To
+                | HeaderName::CallId
+                | HeaderName::CSeq
+                | HeaderName::RecordRoute
+                | HeaderName::ContentLength
+                | HeaderName::ContentType
+        );
+        let redirect = header.id == HeaderName::Contact && status < 300;
+        if !ours && !redirect && let Ok(name) = std::str::from_utf8(header.name) {
+            builder = builder.extension(name, header.value);
+        }
+    }
+    let content_type = response.value(HeaderName::ContentType).unwrap_or(b"text/plain");
+    builder.finish_with_body(content_type, response.body());
+}

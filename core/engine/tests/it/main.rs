@@ -1,0 +1,13 @@
+//! Stories of the engine: given a configuration, when messages come, then what is sent and recorded.
+
+mod support;
+
+mod backends;
+mod call_basic;
+mod call_support;
+mod fold;
+mod gate;
+mod hostile;
+mod registration;
+mod standalone;
+mod tenancy;
