@@ -257,6 +257,7 @@ impl<'a> Session<'a> {
                 // In this order: a busy bus keeps neither a stop nor a tick from being heard.
                 biased;
                 () = asked(stop) => {
+                    self.save_passed().await?;
                     self.tell(&mut *subscription).await?;
                     return Ok(End::Finished);
                 }
@@ -269,6 +270,7 @@ impl<'a> Session<'a> {
                 batch = subscription.next_batch(self.runner.config.batch_events) => match batch {
                     Ok(batch) => self.batch(batch).await?,
                     Err(signalbox_bus::Error::Ended) => {
+                        self.save_passed().await?;
                         self.tell(&mut *subscription).await?;
                         return Ok(End::Finished);
                     }
