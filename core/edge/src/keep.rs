@@ -86,9 +86,15 @@ pub(crate) fn run(mut keeping: Keeping, stop: &Receiver<()>) {
 
 impl Keeping {
     fn round(&mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
         for fact in self.keeper.turn(self.clock.now().wall)? {
             match fact {
-                Fact::Sealed(sealed) => self.sealed(&sealed)?,
+                // A fact that could not be confirmed is told again after a restart; the others have their turn.
+                Fact::Sealed(sealed) => outcome = outcome.and(self.sealed(&sealed)),
+                Fact::Damaged(damage) => {
+                    let (file, offset, reason) = (damage.file.display(), damage.offset, &damage.reason);
+                    tracing::error!(%file, offset, reason, "a journal segment is damaged; run `signalbox doctor`");
+                }
                 Fact::Overrun(overrun) => self.overrun(&overrun),
                 Fact::Pressure(pressure) => {
                     tracing::warn!(?pressure, "room for the journal changed");
@@ -96,7 +102,7 @@ impl Keeping {
                 }
             }
         }
-        Ok(())
+        outcome
     }
 
     /// The digest becomes an event, and only then counts: a segment is not retired before its digest is published.

@@ -266,7 +266,11 @@ impl Core {
     }
 
     fn command(&mut self, command: Command, asker: Option<oneshot::Sender<CommandReply>>) {
-        self.phase = if matches!(command, Command::Drain { .. }) { Phase::Draining } else { self.phase };
+        if matches!(command, Command::Drain { .. }) {
+            // Whoever balances load must see it before the first refusal.
+            self.phase = Phase::Draining;
+            self.publish(self.phase);
+        }
         if let Command::Reload { settings, revision, .. } = &command {
             self.parts.about.configured(settings, *revision);
         }
@@ -385,6 +389,7 @@ impl Core {
         if stalled != self.stalled {
             self.stalled = stalled;
             self.turn(Input::Stalled(stalled));
+            self.publish(self.phase);
         }
         let full = if self.parts.progress.is_full() { Pressure::Full } else { Pressure::Normal };
         let pressure = self.disk.max(full);

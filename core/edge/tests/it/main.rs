@@ -1,1 +1,9 @@
-//! Stories of a whole edge on the loopback interface, with a journal on disk.
+//! Stories of a whole edge on the loopback interface: real sockets, a real journal on disk, hand-written peers.
+
+#![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
+
+mod admin;
+mod commit;
+mod gated;
+mod life;
+mod world;

@@ -1,0 +1,136 @@
+//! Starting, draining, stopping, starting again.
+
+use crate::world::{Peer, World, localhost, options, register, settings};
+use signalbox_base::Text;
+use signalbox_edge::{EdgeConfig, Hooks, InForce, Reloaded, StartError};
+use signalbox_engine::{Command, CommandReply};
+use signalbox_journal::{Error, Start};
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+fn kinds(edge: &signalbox_edge::EdgeHandle) -> Vec<String> {
+    let mut reader = edge.journal().reader(Start::Oldest).unwrap();
+    let mut kinds = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        kinds.push(record.kind.to_owned());
+    }
+    kinds
+}
+
+#[test]
+fn given_a_new_edge_then_its_start_and_its_configuration_are_the_first_events() {
+    let world = World::new();
+    let edge = world.start();
+    world.until("the first records", || edge.durable().0 >= 2);
+    assert_eq!(kinds(&edge)[..2], ["edge.started.v1", "config.applied.v1"]);
+    world.stop(&edge);
+}
+
+#[test]
+fn given_a_registration_when_the_edge_is_stopped_and_started_then_it_is_still_there_and_nothing_is_recorded_twice()
+ {
+    let (world, phone) = (World::new(), Peer::phone());
+    let edge = world.start();
+    world.register_up_to_the_answer(&edge, &phone, "401");
+    phone.receive("SIP/2.0 200");
+    let report = world.stop(&edge);
+    assert_eq!(report.calls_left, 0);
+    assert_eq!(kinds(&edge).last().map(String::as_str), Some("edge.stopped.v1"));
+
+    let again = world.start();
+    let page = world.wait(again.locations(Default::default())).unwrap();
+    assert_eq!(page.rows.len(), 1);
+    assert_eq!(page.rows[0]["username"], "401");
+    assert_eq!(page.rows[0]["tenant"], "acme");
+    assert_eq!(page.rows[0]["edge"], "edge-1");
+    world.until("the start's record", || again.durable() > report.last);
+    let kinds = kinds(&again);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "config.applied.v1").count(), 1, "it did not change");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "edge.started.v1").count(), 2);
+    world.stop(&again);
+}
+
+#[test]
+fn given_a_draining_edge_then_new_registrations_get_503_and_it_is_not_ready() {
+    let (world, phone) = (World::new(), Peer::phone());
+    let edge = world.start();
+    world.until("readiness", || edge.not_ready().is_none());
+    let drained = world.wait(edge.command(Command::Drain { actor: Text::new("test") })).unwrap();
+    assert!(matches!(drained, CommandReply::Done(_)));
+    phone.send(edge.listeners()[0], &register(&phone, "401", 1));
+    phone.receive("SIP/2.0 503");
+    world.pbx.send(edge.listeners()[0], &options(&world.pbx, edge.listeners()[0], 1));
+    world.pbx.receive("SIP/2.0 503");
+    world.until("the end of readiness", || edge.not_ready().as_deref() == Some("draining"));
+    world.stop(&edge);
+    assert!(kinds(&edge).contains(&"edge.draining.v1".to_owned()));
+}
+
+#[test]
+fn given_a_running_edge_when_a_second_one_starts_on_its_journal_then_it_is_refused_and_the_first_goes_on() {
+    let world = World::new();
+    let edge = world.start();
+    let second = world.start_with(world.config(), Hooks::default());
+    assert!(matches!(second, Err(StartError::Journal(Error::Locked { .. }))));
+    world.pbx.send(edge.listeners()[0], &options(&world.pbx, edge.listeners()[0], 1));
+    world.pbx.receive("SIP/2.0 200");
+    assert!(world.admin_socket().exists(), "the first one's socket was left alone");
+    world.stop(&edge);
+    world.until("the socket's end", || !world.admin_socket().exists());
+}
+
+#[test]
+fn given_a_busy_port_when_started_then_the_error_names_it_and_what_to_do() {
+    let world = World::new();
+    let holder = UdpSocket::bind(localhost(0)).unwrap();
+    let busy = holder.local_addr().unwrap();
+    let settings = Arc::new(settings(world.pbx.address(), busy));
+    let refused = world.start_with(EdgeConfig { settings, ..world.config() }, Hooks::default());
+    let Err(error) = refused else { panic!("the port is taken") };
+    assert!(error.to_string().starts_with(&format!("udp:{busy} is already in use; stop")), "{error}");
+    world.start_with(world.config(), Hooks::default()).map(|edge| world.stop(&edge)).unwrap();
+}
+
+#[test]
+fn given_a_changed_configuration_when_reloaded_then_it_is_an_event_and_a_faulty_one_changes_nothing() {
+    let world = World::new();
+    let pbx = world.pbx.address();
+    let load = move || {
+        let mut settings = settings(pbx, localhost(0));
+        settings.tenants[0].limits.calls = Some(7);
+        let in_force = InForce { sha256: Text::from("1".repeat(64)), effective: Text::new("{}") };
+        let diff = vec![Text::new("tenant.acme.limits.calls: none → 7")];
+        Ok(Reloaded { settings: Arc::new(settings), in_force, diff })
+    };
+    let hooks = Hooks { reload: Arc::new(load), ..Hooks::default() };
+    let edge = world.start_with(world.config(), hooks).unwrap();
+    let (journal, listener) = (edge.settings().journal, edge.settings().listeners[0].address);
+    let reply = world.wait(edge.reload(Text::new("test"))).unwrap();
+    assert!(matches!(reply, CommandReply::Done(_)), "{reply:?}");
+    assert_eq!(edge.settings().tenants[0].limits.calls, Some(7));
+    assert_eq!((edge.settings().journal, edge.settings().listeners[0].address), (journal, listener));
+    assert_eq!(kinds(&edge).iter().filter(|kind| *kind == "config.applied.v1").count(), 2);
+    world.stop(&edge);
+}
+
+#[test]
+fn given_other_listeners_when_reloaded_then_it_is_refused_with_the_reason_and_recorded() {
+    let world = World::new();
+    let pbx = world.pbx.address();
+    let load = move || {
+        let mut settings = settings(pbx, localhost(0));
+        settings.listeners.push(settings.listeners[0].clone());
+        Ok(Reloaded {
+            settings: Arc::new(settings),
+            in_force: InForce::default(),
+            diff: vec![Text::new("listener")],
+        })
+    };
+    let edge =
+        world.start_with(world.config(), Hooks { reload: Arc::new(load), ..Hooks::default() }).unwrap();
+    let reply = world.wait(edge.reload(Text::new("test"))).unwrap();
+    let CommandReply::Refused(why) = reply else { panic!("{reply:?}") };
+    assert!(why.contains("restart"), "{why}");
+    assert!(kinds(&edge).contains(&"config.rejected.v1".to_owned()));
+    world.stop(&edge);
+}
