@@ -51,37 +51,54 @@ impl Postgres {
 
     pub(crate) async fn query(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
-        let prepared = connection.prepare_cached(&statement.sql).await?;
-        let columns: Arc<[String]> =
-            prepared.columns().iter().map(|column| column.name().to_owned()).collect();
-        let rows = GenericClient::query(&connection, &prepared, &parameters(&statement.params)).await?;
-        rows.iter().map(|row| row_of(row, &columns)).collect()
+        let found = rows(&connection, statement).await;
+        unless_lost(connection, found)
     }
 
     pub(crate) async fn transaction(&self, statements: &[Statement]) -> Result<Vec<u64>, Error> {
         let mut connection = self.connection().await?;
-        let transaction = connection.transaction().await?;
-        let mut texts: HashMap<&str, tokio_postgres::Statement> = HashMap::new();
-        for (at, statement) in statements.iter().enumerate() {
-            if !texts.contains_key(&*statement.sql) {
-                let prepared =
-                    transaction.prepare_cached(&statement.sql).await.map_err(|e| Error::from(e).at(at))?;
-                texts.insert(&statement.sql, prepared);
-            }
-        }
-        // Polled in order, so they are sent in order; the first fault is the one that broke the transaction, later
-        // ones only say that it is broken. A guard stands before what it guards: when it fails, all is rolled back.
-        let mut touched = Vec::with_capacity(statements.len());
-        for chunk in statements.chunks(PIPELINE) {
-            let mut sent = Vec::with_capacity(chunk.len());
-            for (at, statement) in chunk.iter().enumerate() {
-                sent.push(execute(&transaction, &texts[&*statement.sql], statement, touched.len() + at));
-            }
-            touched.extend(try_join_all(sent).await?);
-        }
-        transaction.commit().await?;
-        Ok(touched)
+        let touched = commit(&mut connection, statements).await;
+        unless_lost(connection, touched)
     }
+}
+
+/// Keeps a connection that may be lost out of the pool: it would fail the next one too.
+fn unless_lost<T>(connection: Object, result: Result<T, Error>) -> Result<T, Error> {
+    if result.as_ref().is_err_and(Error::is_retryable) {
+        drop(Object::take(connection));
+    }
+    result
+}
+
+async fn rows(connection: &Object, statement: &Statement) -> Result<Vec<Row>, Error> {
+    let prepared = connection.prepare_cached(&statement.sql).await?;
+    let columns: Arc<[String]> = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
+    let rows = GenericClient::query(connection, &prepared, &parameters(&statement.params)).await?;
+    rows.iter().map(|row| row_of(row, &columns)).collect()
+}
+
+async fn commit(connection: &mut Object, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+    let transaction = connection.transaction().await?;
+    let mut texts: HashMap<&str, tokio_postgres::Statement> = HashMap::new();
+    for (at, statement) in statements.iter().enumerate() {
+        if !texts.contains_key(&*statement.sql) {
+            let prepared =
+                transaction.prepare_cached(&statement.sql).await.map_err(|e| Error::from(e).at(at))?;
+            texts.insert(&statement.sql, prepared);
+        }
+    }
+    // Polled in order, so they are sent in order; the first fault is the one that broke the transaction, later
+    // ones only say that it is broken. A guard stands before what it guards: when it fails, all is rolled back.
+    let mut touched = Vec::with_capacity(statements.len());
+    for chunk in statements.chunks(PIPELINE) {
+        let mut sent = Vec::with_capacity(chunk.len());
+        for (at, statement) in chunk.iter().enumerate() {
+            sent.push(execute(&transaction, &texts[&*statement.sql], statement, touched.len() + at));
+        }
+        touched.extend(try_join_all(sent).await?);
+    }
+    transaction.commit().await?;
+    Ok(touched)
 }
 
 /// Statements in flight at once: enough to hide the line's delay, small enough to poll cheaply.
