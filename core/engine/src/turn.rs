@@ -273,7 +273,11 @@ impl Turn<'_> {
     /// Puts a message into the outbox, unless its receiver has proven nothing and has had its share.
     pub(crate) fn transmit(&mut self, flow: Flow, bytes: Range<u32>, release: Release, branch: Option<Branch>) {
         let len = (bytes.end - bytes.start) as usize;
-        if flow.transport == Transport::Udp && !self.net.sources.may_send(flow.remote, len) {
+        // A registered phone has proven its address, whatever was counted of it before.
+        if flow.transport == Transport::Udp
+            && !self.net.sources.may_send(flow.remote, len)
+            && !self.state.registrations().knows_flow(&flow)
+        {
             return;
         }
         if let Release::After(seq) = release

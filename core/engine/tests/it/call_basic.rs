@@ -19,6 +19,7 @@ fn given_a_registered_phone_when_it_calls_and_hangs_up_then_there_is_one_record_
     assert!(contact_uri(&at_pbx).ends_with("@10.0.0.5:5060"), "our Contact, not the phone's");
     assert_eq!(at_pbx.message().all(HeaderName::Via).count(), 1, "the caller's Via stays on its side");
     world.advance(Duration::from_secs(1));
+    world.take_to(addr(PBX));
     world.deliver(inside(PBX), response(&at_pbx, 180, ""));
     let ringing = world.one_to(addr(PHONE));
     assert_eq!(ringing.status(), Some(180));

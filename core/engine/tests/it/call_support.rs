@@ -53,7 +53,7 @@ pub(crate) struct Dialog {
     pub(crate) call_id: String,
     pub(crate) target: String,
     pub(crate) cseq: u32,
-    counter: u32,
+    pub(crate) counter: u32,
 }
 
 impl Dialog {

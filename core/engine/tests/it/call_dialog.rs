@@ -1,0 +1,159 @@
+//! Inside a call: every method both ways, hold and resume, glare, and what must not pass.
+
+use crate::call_support::{
+    Dialog, PBX, PHONE, established, phone_calls, respond, said, sdp, with_body, with_phone, with_phone_under,
+};
+use crate::support::{acme, addr, inside, response};
+use signalbox_engine::settings::Hide;
+use signalbox_sip::HeaderName;
+use std::time::Duration;
+
+#[test]
+fn given_a_call_when_methods_of_any_name_are_sent_then_they_pass_both_ways_byte_for_byte() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "d1");
+    let before = world.journal.len();
+    for method in ["INFO", "MESSAGE", "NOTIFY", "REFER", "OPTIONS", "UPDATE", "FOO"] {
+        let lines = "X-Any: \"a;b\"\r\nSubject: hello\r\n";
+        world.deliver(phone.flow, call.phone.request(method, lines));
+        let at_pbx = world.one_to(addr(PBX));
+        assert!(at_pbx.text().starts_with(&format!("{method} sip:402@10.0.1.1:5060 ")));
+        assert!(at_pbx.text().contains(lines));
+        assert_eq!(at_pbx.header(HeaderName::CSeq), Some(format!("{} {method}", call.phone.cseq)));
+        world.deliver(inside(PBX), response(&at_pbx, 299, "X-Back: yes\r\n"));
+        let back = world.one_to(addr(PHONE));
+        assert_eq!(back.status(), Some(299));
+        assert!(back.text().contains("\r\nX-Back: yes\r\n"));
+        world.deliver(inside(PBX), call.pbx.request(method, lines));
+        let at_phone = world.one_to(addr(PHONE));
+        assert_eq!(at_phone.header(HeaderName::CSeq), Some(format!("{} {method}", call.pbx.cseq)));
+        world.deliver(phone.flow, response(&at_phone, 405, ""));
+        assert_eq!(said(&mut world, addr(PBX)), ["405"]);
+    }
+    assert_eq!(world.kinds(before), Vec::<&str>::new(), "nothing durable hangs on them");
+}
+
+#[test]
+fn given_a_call_when_the_phone_holds_and_resumes_then_both_are_recorded_before_the_answer_leaves() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "d2");
+    for (direction, answer, kind) in [("sendonly", "recvonly", "hold"), ("sendrecv", "sendrecv", "resume")] {
+        let contact = "Contact: <sip:me@198.51.100.7:5062>\r\n";
+        let offer = with_body(contact, &sdp("192.0.2.10", direction, "PCMA"));
+        world.deliver(phone.flow, call.phone.request("INVITE", &offer));
+        assert_eq!(said(&mut world, addr(PHONE)), ["100"]);
+        let at_pbx = world.one_to(addr(PBX));
+        world.auto_commit = false;
+        world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1:5060>", &sdp("10.0.1.1", answer, "PCMA")));
+        assert_eq!(world.take_to(addr(PHONE)).len(), 0);
+        world.auto_commit = true;
+        world.commit();
+        assert_eq!(said(&mut world, addr(PHONE)), ["200"]);
+        let cseq = call.phone.cseq;
+        world.deliver(phone.flow, call.phone.ack(cseq, ""));
+        assert_eq!(said(&mut world, addr(PBX)), ["ACK"]);
+        let modified = world.records("call.modified").pop().expect("an event").json();
+        assert_eq!((&modified["kind"], &modified["by"]), (&kind.into(), &"caller".into()));
+    }
+    assert_eq!(world.records("call.modified").len(), 2);
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_invites_from_both_sides_at_once_then_the_peers_settle_it_with_491() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "d3");
+    world.deliver(phone.flow, call.phone.request("INVITE", "Contact: <sip:me@198.51.100.7:5062>\r\n"));
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(inside(PBX), call.pbx.request("INVITE", "Contact: <sip:402@10.0.1.1:5060>\r\n"));
+    let at_phone = world.take_to(addr(PHONE)).pop().expect("the INVITE passes");
+    world.take();
+    world.deliver(inside(PBX), response(&at_pbx, 491, ""));
+    world.deliver(phone.flow, response(&at_phone, 491, ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["491", "ACK"]);
+    assert_eq!(said(&mut world, addr(PBX)), ["ACK", "491"]);
+    world.deliver(phone.flow, call.phone.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["BYE"], "the call goes on to its end");
+}
+
+#[test]
+fn given_a_late_offer_when_the_ack_carries_the_answer_then_it_passes_with_its_body() {
+    let (mut world, phone) = with_phone();
+    let plain = crate::call_support::invite(&phone.flow, "sip:401@acme.test", "sip:402@acme.test", "d4", "");
+    world.deliver(phone.flow, plain);
+    let at_pbx = world.one_to(addr(PBX));
+    world.take();
+    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    let ok = world.one_to(addr(PHONE));
+    let mut caller = Dialog::calling(phone.flow, &ok);
+    let answer = sdp("192.0.2.10", "sendrecv", "PCMA");
+    world.deliver(phone.flow, caller.ack(1, &with_body("", &answer)));
+    assert!(world.one_to(addr(PBX)).text().ends_with(&answer));
+}
+
+#[test]
+fn given_a_reliable_provisional_when_it_is_acknowledged_then_rack_names_the_invite_of_the_other_leg() {
+    let (mut world, phone) = with_phone();
+    let at_pbx = phone_calls(&mut world, &phone, "d5");
+    world.deliver(inside(PBX), response(&at_pbx, 183, "Require: 100rel\r\nRSeq: 77\r\nContact: <sip:402@10.0.1.1>\r\n"));
+    let early = world.one_to(addr(PHONE));
+    assert_eq!(early.header(HeaderName::RSeq).as_deref(), Some("77"));
+    let mut caller = Dialog::calling(phone.flow, &early);
+    world.deliver(phone.flow, caller.request("PRACK", "RAck: 77 1 INVITE\r\n"));
+    let prack = world.one_to(addr(PBX));
+    assert_eq!(prack.header(HeaderName::RAck).as_deref(), Some("77 1 INVITE"));
+    world.deliver(inside(PBX), response(&prack, 200, ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["200"]);
+    let mut callee = Dialog::called(inside(PBX), &at_pbx, "pbx");
+    world.deliver(inside(PBX), callee.request("UPDATE", "Contact: <sip:402@10.0.1.1>\r\n"));
+    let update = world.one_to(addr(PHONE));
+    world.deliver(phone.flow, response(&update, 200, "Contact: <sip:me@198.51.100.7:5062>\r\n"));
+    assert_eq!(said(&mut world, addr(PBX)), ["200"]);
+}
+
+#[test]
+fn given_hidden_legs_when_a_call_is_made_then_neither_side_sees_the_others_identifiers() {
+    let mut hidden = acme();
+    hidden.tenants[0].backends[0].hide = Hide::Full;
+    let (mut world, phone) = with_phone_under(hidden);
+    let at_pbx = phone_calls(&mut world, &phone, "secret-id");
+    assert!(!at_pbx.text().contains("secret-id") && !at_pbx.text().contains("198.51.100.7"));
+    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.9.9.9", "sendrecv", "PCMA")));
+    let ok = world.one_to(addr(PHONE));
+    assert!(!ok.text().contains(";tag=pbx") && ok.text().contains("Call-ID: secret-id\r\n"));
+    let mut caller = Dialog::calling(phone.flow, &ok);
+    world.deliver(phone.flow, caller.ack(1, ""));
+    let ack = world.one_to(addr(PBX));
+    assert_eq!(ack.header(HeaderName::CallId), at_pbx.header(HeaderName::CallId));
+    assert_eq!(ack.header(HeaderName::From), at_pbx.header(HeaderName::From));
+    let mut pbx = Dialog::called(inside(PBX), &at_pbx, "pbx");
+    world.deliver(inside(PBX), pbx.request("BYE", ""));
+    let bye = world.one_to(addr(PHONE));
+    assert_eq!(bye.header(HeaderName::From), ok.header(HeaderName::To), "the tag that the phone knows");
+    world.deliver(phone.flow, response(&bye, 200, ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["200"]);
+}
+
+#[test]
+fn given_a_request_that_was_overtaken_when_it_comes_then_it_is_500_rfc3261_12_2_2() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "d6");
+    let first = call.phone.request("INFO", "");
+    let second = call.phone.request("INFO", "");
+    world.deliver(phone.flow, second);
+    world.deliver(phone.flow, first);
+    assert_eq!(said(&mut world, addr(PHONE)), ["500"]);
+    assert_eq!(said(&mut world, addr(PBX)), ["INFO"]);
+}
+
+#[test]
+fn given_a_long_call_when_time_passes_then_checkpoints_say_so_and_it_holds_no_timers_of_its_beginning() {
+    let (mut world, phone) = with_phone();
+    established(&mut world, &phone, "d7");
+    world.advance(Duration::from_secs(3_000));
+    let marks = world.records("call.checkpointed");
+    assert_eq!(marks.len(), 3);
+    assert_eq!((&marks[2].json()["checkpoint"], &marks[2].json()["elapsed_ms"]), (&3.into(), &2_700_000.into()));
+    assert_eq!(world.engine.counters().transactions, 0);
+    world.assert_replay_equals_live();
+}

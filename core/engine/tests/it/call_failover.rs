@@ -1,0 +1,115 @@
+//! Backends that do not answer: another takes the call, unless the caller hears one ringing already.
+
+use crate::call_support::{PBX, PHONE, phone_calls, respond, said, sdp, the_cdr, with_phone_under};
+use crate::support::{World, addr, backend, domain, inside, response, settings, tenant};
+use signalbox_engine::{Command, Input, Pressure, SendError, Settings};
+use signalbox_base::Text;
+use std::time::Duration;
+
+const OTHER: &str = "10.0.1.2:5060";
+
+fn two_backends() -> Settings {
+    let backends = vec![backend("pbx-1", PBX, 1, None), backend("pbx-2", OTHER, 2, None)];
+    settings(vec![tenant("acme", vec![domain("acme.test", &[])], backends)])
+}
+
+fn answered_by_other(world: &mut World) {
+    let second = world.take_to(addr(OTHER)).remove(0);
+    world.deliver(inside(OTHER), respond(&second, 200, "<sip:402@10.0.1.2>", &sdp("10.0.1.2", "sendrecv", "PCMA")));
+    assert_eq!(said(world, addr(PHONE)), ["200"]);
+}
+
+#[test]
+fn given_a_silent_backend_when_failover_after_has_passed_then_the_next_one_takes_the_call() {
+    let (mut world, phone) = with_phone_under(two_backends());
+    let first = phone_calls(&mut world, &phone, "o1");
+    world.advance(Duration::from_millis(2_900));
+    assert_eq!(world.take_to(addr(OTHER)).len(), 0);
+    world.advance(Duration::from_millis(200));
+    answered_by_other(&mut world);
+    let routed = world.records("call.routed");
+    assert_eq!(routed.len(), 2);
+    let why = &routed[1].json()["why"];
+    assert_eq!((&why["basis"], &why["failover_from"]), (&"failover".into(), &"pbx-1".into()));
+    world.take();
+    world.deliver(inside(PBX), respond(&first, 200, "<sip:402@10.0.1.1>", ""));
+    let late = said(&mut world, addr(PBX));
+    assert_eq!(late, ["ACK", "BYE"], "the first one answers after all: it is told that nobody is there");
+}
+
+#[test]
+fn given_a_503_or_a_refused_packet_when_it_comes_then_the_next_backend_is_tried_at_once() {
+    let (mut world, phone) = with_phone_under(two_backends());
+    let first = phone_calls(&mut world, &phone, "o2");
+    world.deliver(inside(PBX), response(&first, 503, ""));
+    answered_by_other(&mut world);
+    assert_eq!(world.records("call.routed")[1].json()["why"]["failover_status"], 503);
+    let (mut world, phone) = with_phone_under(two_backends());
+    phone_calls(&mut world, &phone, "o3");
+    world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: SendError::Refused });
+    answered_by_other(&mut world);
+}
+
+#[test]
+fn given_a_ringing_backend_when_it_fails_then_no_other_is_tried() {
+    let (mut world, phone) = with_phone_under(two_backends());
+    let first = phone_calls(&mut world, &phone, "o4");
+    world.deliver(inside(PBX), response(&first, 180, ""));
+    world.deliver(inside(PBX), response(&first, 503, ""));
+    assert_eq!(world.take_to(addr(OTHER)).len(), 0);
+    assert_eq!(said(&mut world, addr(PHONE)), ["180", "503"]);
+    assert_eq!(the_cdr(&world)["attempts"], 1);
+}
+
+#[test]
+fn given_a_busy_answer_when_it_comes_then_no_other_backend_is_asked() {
+    let (mut world, phone) = with_phone_under(two_backends());
+    let first = phone_calls(&mut world, &phone, "o5");
+    world.deliver(inside(PBX), response(&first, 486, ""));
+    assert_eq!(world.take_to(addr(OTHER)).len(), 0);
+}
+
+#[test]
+fn given_no_backend_answers_when_all_were_tried_then_the_caller_gets_408_and_the_network_is_to_blame() {
+    let (mut world, phone) = with_phone_under(two_backends());
+    phone_calls(&mut world, &phone, "o6");
+    world.advance(Duration::from_secs(40));
+    assert_eq!(said(&mut world, addr(PHONE))[0], "408");
+    let cdr = the_cdr(&world);
+    assert_eq!((&cdr["category"], &cdr["attempts"]), (&"network".into(), &2.into()));
+    world.advance(Duration::from_secs(200));
+    assert_eq!(world.engine.calls_active(), 0);
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_a_full_disk_or_a_drain_when_a_phone_calls_then_it_may_try_again_later_but_emergencies_pass() {
+    let calls = |uri: &str, id: &str| crate::call_support::invite(&crate::support::outside(PHONE), "sip:401@acme.test", uri, id, "");
+    let (mut world, phone) = with_phone_under(two_backends());
+    world.input(Input::Pressure(Pressure::Reserve));
+    world.deliver(phone.flow, calls("sip:402@acme.test", "e1"));
+    let refused = world.one_to(addr(PHONE));
+    assert_eq!(refused.status(), Some(503));
+    assert!(refused.text().contains("Retry-After: "));
+    world.deliver(phone.flow, calls("sip:112@acme.test", "e2"));
+    assert_eq!(world.take_to(addr(PBX)).len(), 1);
+    world.input(Input::Pressure(Pressure::Normal));
+    world.take();
+    world.command(Command::Drain { actor: Text::new("op") });
+    world.deliver(phone.flow, calls("sip:402@acme.test", "e3"));
+    assert_eq!(said(&mut world, addr(PHONE)), ["503"]);
+}
+
+#[test]
+fn given_a_limit_of_one_call_when_a_second_is_made_then_it_is_refused_and_counted() {
+    let mut limited = two_backends();
+    limited.tenants[0].limits.calls = Some(1);
+    let (mut world, phone) = with_phone_under(limited);
+    phone_calls(&mut world, &phone, "l1");
+    let second = crate::call_support::invite(&phone.flow, "sip:401@acme.test", "sip:403@acme.test", "l2", "");
+    world.deliver(phone.flow, second);
+    assert_eq!(said(&mut world, addr(PHONE)), ["503"]);
+    assert_eq!(world.records("call.attempted").len(), 1);
+    world.advance(Duration::from_secs(11));
+    assert_eq!(world.records("security.request_rejected")[0].json()["rule"], "limit");
+}

@@ -1,0 +1,80 @@
+//! A user with two phones: both ring, one answers.
+
+use crate::call_support::{Dialog, PBX, PHONE, SECOND, pbx_calls, respond, said, sdp, the_cdr, with_phone};
+use crate::support::{Phone, World, addr, inside, register, response};
+use std::time::Duration;
+
+fn with_two_phones() -> (World, Phone, Phone) {
+    let (mut world, first) = with_phone();
+    let mut second = Phone::new("401", "acme.test", SECOND);
+    register(&mut world, &mut second, PBX, 3600);
+    (world, first, second)
+}
+
+#[test]
+fn given_two_phones_when_both_answer_then_the_first_wins_and_the_other_is_acknowledged_and_ended() {
+    let (mut world, first, second) = with_two_phones();
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "p1", &[PHONE, SECOND]);
+    assert_eq!(world.records("call.routed").len(), 2, "each attempt is told");
+    for (invite, phone) in invites.iter().zip([&first, &second]) {
+        let ringing = response(invite, 180, "").replace(";tag=pbx", &format!(";tag=t{}", phone.flow.remote.port()));
+        world.deliver(phone.flow, ringing);
+    }
+    let early = world.take_to(addr(PBX));
+    assert_eq!(early.len(), 2);
+    assert!(early[0].text().contains(";tag=t5062") && early[1].text().contains(";tag=t5064"), "early dialogs pass their own tags");
+    let answer = |n: usize, tag: &str| {
+        respond(&invites[n], 200, "<sip:401@192.168.0.9>", &sdp("192.168.0.9", "sendrecv", "PCMA")).replace(";tag=pbx", tag)
+    };
+    world.deliver(second.flow, answer(1, ";tag=t5064"));
+    let ok = world.one_to(addr(PBX));
+    assert!(ok.text().contains(";tag=t5064"));
+    assert_eq!(said(&mut world, addr(PHONE)), ["CANCEL"], "the loser is cancelled");
+    world.deliver(first.flow, answer(0, ";tag=t5062"));
+    let undone = world.take_to(addr(PHONE));
+    assert_eq!(undone.len(), 2);
+    assert!(undone[0].text().starts_with("ACK ") && undone[1].text().starts_with("BYE "));
+    world.deliver(first.flow, response(&undone[1], 200, ""));
+    let mut pbx = Dialog::calling(inside(PBX), &ok);
+    world.deliver(inside(PBX), pbx.ack(1, ""));
+    assert_eq!(said(&mut world, addr(SECOND)), ["ACK"]);
+    world.deliver(inside(PBX), pbx.request("BYE", ""));
+    let bye = world.one_to(addr(SECOND));
+    world.deliver(second.flow, response(&bye, 200, ""));
+    assert_eq!(world.records("call.answered").len(), 1);
+    assert_eq!(the_cdr(&world)["attempts"], 2);
+    world.advance(Duration::from_secs(200));
+    assert_eq!(world.engine.calls_active(), 0);
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_a_token_when_it_is_called_then_only_its_phone_rings() {
+    let (mut world, _) = with_phone();
+    let mut second = Phone::new("401", "acme.test", SECOND);
+    let token = register(&mut world, &mut second, PBX, 3600);
+    pbx_calls(&mut world, &format!("sip:{token}@10.0.0.5:5060"), "p2", &[SECOND]);
+    assert_eq!(world.take_to(addr(PHONE)).len(), 0);
+}
+
+#[test]
+fn given_two_phones_when_none_answers_then_the_caller_gets_the_best_of_what_they_said() {
+    let (mut world, first, second) = with_two_phones();
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "p3", &[PHONE, SECOND]);
+    world.deliver(first.flow, response(&invites[0], 503, ""));
+    assert_eq!(world.take_to(addr(PBX)).len(), 0, "the other still rings");
+    world.deliver(second.flow, response(&invites[1], 486, ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["486"]);
+    assert_eq!(the_cdr(&world)["category"], "busy");
+}
+
+#[test]
+fn given_two_phones_when_one_declines_for_all_then_the_other_stops_ringing_rfc3261_16_7_5() {
+    let (mut world, first, second) = with_two_phones();
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "p4", &[PHONE, SECOND]);
+    world.deliver(second.flow, response(&invites[1], 180, ""));
+    world.take();
+    world.deliver(first.flow, response(&invites[0], 603, ""));
+    assert_eq!(said(&mut world, addr(SECOND)), ["CANCEL"]);
+    assert_eq!(said(&mut world, addr(PBX)), ["603"]);
+}

@@ -1,0 +1,87 @@
+//! One tenant's peers never reach another's legs, whatever they know of them; and a loop is no spiral.
+
+use crate::call_support::{Dialog, PBX, PHONE, established, invite, said, with_phone, with_phone_under};
+use crate::support::{addr, backend, domain, inside, outside, settings, tenant};
+use signalbox_engine::Settings;
+
+const FOREIGN: &str = "10.0.2.1:5060";
+
+fn two_tenants() -> Settings {
+    let of = |name: &str, host: &str, pbx: &str| {
+        tenant(name, vec![domain(host, &[])], vec![backend("pbx-1", pbx, 1, None)])
+    };
+    settings(vec![of("acme", "acme.test", PBX), of("bolt", "bolt.test", FOREIGN)])
+}
+
+#[test]
+fn given_a_legs_token_and_tags_when_another_tenants_backend_uses_them_then_it_is_481_and_counted() {
+    let (mut world, phone) = with_phone_under(two_tenants());
+    let call = established(&mut world, &phone, "i1");
+    for stolen in [call.pbx.clone(), call.phone.clone()] {
+        let mut stolen = Dialog { flow: inside(FOREIGN), ..stolen };
+        stolen.cseq += 10;
+        world.deliver(inside(FOREIGN), stolen.request("BYE", ""));
+        assert_eq!(said(&mut world, addr(FOREIGN)), ["481"]);
+    }
+    assert_eq!(world.take_to(addr(PBX)).len() + world.take_to(addr(PHONE)).len(), 0);
+    assert_eq!(world.engine.calls_active(), 1, "the call goes on");
+    assert_eq!(world.engine.counters().rejected[2], 2);
+}
+
+#[test]
+fn given_a_legs_token_when_the_tags_are_wrong_then_it_is_481() {
+    let (mut world, phone) = with_phone();
+    let call = established(&mut world, &phone, "i2");
+    let mut wrong = call.phone.clone();
+    wrong.remote = wrong.remote.replace(";tag=pbx", ";tag=guess");
+    world.deliver(phone.flow, wrong.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["481"]);
+    assert_eq!(world.engine.calls_active(), 1);
+}
+
+#[test]
+fn given_a_peer_that_lost_our_contact_when_its_identifiers_are_unique_then_the_call_is_found() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "i3");
+    call.phone.target = "sip:402@acme.test".to_owned();
+    world.deliver(phone.flow, call.phone.request("INFO", ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["INFO"]);
+}
+
+#[test]
+fn given_a_phone_behind_a_new_address_when_it_speaks_in_its_dialog_then_it_is_found_there() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "i4");
+    let moved = outside("198.51.100.99:40000");
+    call.phone.flow = moved;
+    world.deliver(moved, call.phone.request("INFO", ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["INFO"]);
+    world.deliver(inside(PBX), call.pbx.request("INFO", ""));
+    assert_eq!(said(&mut world, moved.remote), ["INFO"], "requests follow it");
+}
+
+#[test]
+fn given_our_own_invite_back_unchanged_when_it_comes_then_it_is_a_loop_and_a_spiral_is_not() {
+    let (mut world, phone) = with_phone();
+    let at_pbx = crate::call_support::phone_calls(&mut world, &phone, "i5");
+    // A backend that is a proxy sends it back as it is: another Request-URI is a spiral, the same is a loop.
+    let back = |uri: &str, branch: &str| {
+        let text = at_pbx.text();
+        let via = format!("Via: SIP/2.0/UDP 10.0.1.1:5060;branch=z9hG4bK{branch}\r\nVia:");
+        text.replacen("Via:", &via, 1).replacen("sip:402@acme.test", uri, 1)
+    };
+    world.deliver(inside(PBX), back("sip:402@acme.test", "loop"));
+    assert_eq!(said(&mut world, addr(PBX)), ["482"]);
+    world.deliver(inside(PBX), back("sip:401@acme.test", "spiral"));
+    assert_eq!(said(&mut world, addr(PBX)), ["100"]);
+    assert_eq!(said(&mut world, addr(PHONE)), ["INVITE"]);
+}
+
+#[test]
+fn given_a_stranger_when_it_calls_then_nothing_reaches_the_backend() {
+    let (mut world, _) = with_phone();
+    let stranger = outside("192.0.2.66:5060");
+    world.deliver(stranger, invite(&stranger, "sip:401@acme.test", "sip:402@acme.test", "i6", ""));
+    assert_eq!(world.take_to(addr(PBX)).len(), 0);
+    assert_eq!(world.records("call.attempted").len(), 0);
+}
