@@ -123,7 +123,8 @@ impl<U: Clone + Default> Ua<U> {
         let Some(to) = self.table.flow(tx).map(|flow| flow.remote) else { return };
         let head = ResponseHead { status, reason: reason(status), to_tag: Some(to_tag), source: Some(to) };
         let mut bytes = Vec::with_capacity(512);
-        write(ResponseBuilder::new(&mut bytes, request, &head));
+        let response = ResponseBuilder::new(&mut bytes, request, &head);
+        write(response.header(HeaderName::Server, self.agent.as_str()));
         if self.table.respond(tx, status, &bytes, Gate::Now, now).is_ok() {
             self.transmit(to, bytes, out);
         }

@@ -214,6 +214,12 @@ impl Phone {
         self.registering.until()
     }
 
+    /// Whether the last thing it knows of its registration is that it was removed.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.registering.has_left()
+    }
+
     /// Everything seen since the start, or since it was last taken.
     #[must_use]
     pub fn seen(&self) -> &[Seen] {

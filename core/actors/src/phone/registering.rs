@@ -24,17 +24,22 @@ pub(super) struct Registering {
     asked: Option<u32>,
     challenged: bool,
     until: Option<Mono>,
+    left: bool,
 }
 
 impl Registering {
     pub(super) fn new(ua: &mut Ua<Use>) -> Self {
         let call_id = Text::from(format!("r{:016x}", ua.random.bits()));
         let tag = Text::from(format!("{:016x}", ua.random.bits()));
-        Self { call_id, tag, cseq: 0, asked: None, challenged: false, until: None }
+        Self { call_id, tag, cseq: 0, asked: None, challenged: false, until: None, left: false }
     }
 
     pub(super) fn until(&self) -> Option<Mono> {
         self.until
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.left
     }
 }
 
@@ -111,6 +116,7 @@ impl Phone {
             }
         }
         self.registering.asked = None;
+        self.registering.left = asked == 0 && (200..300).contains(&status);
         match response {
             Some(response) if (200..300).contains(&status) => self.on_granted(now, asked, response),
             _ => {

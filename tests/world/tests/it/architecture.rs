@@ -53,9 +53,14 @@ fn crates_use_only_what_the_architecture_allows() {
 #[test]
 fn the_core_links_no_runtime_clock_or_socket() {
     for member in ["core/base", "core/sip", "core/engine", "schemas", "core/actors"] {
-        let manifest: toml::Table = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap().parse().unwrap();
-        for banned in ["tokio", "nix", "socket2", "rand", "getrandom", "rustls", "rusqlite", "tokio-postgres"] {
-            assert!(!manifest["dependencies"].as_table().unwrap().contains_key(banned), "{member} links {banned}");
+        let manifest: toml::Table =
+            fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap().parse().unwrap();
+        for banned in ["tokio", "nix", "socket2", "rand", "getrandom", "rustls", "rusqlite", "tokio-postgres"]
+        {
+            assert!(
+                !manifest["dependencies"].as_table().unwrap().contains_key(banned),
+                "{member} links {banned}"
+            );
         }
     }
 }

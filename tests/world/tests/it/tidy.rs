@@ -47,13 +47,15 @@ fn is_test(path: &Path) -> bool {
 
 #[test]
 fn every_file_opens_with_what_it_is() {
-    let bare: Vec<_> = sources().into_iter().filter(|p| !fs::read_to_string(p).unwrap().starts_with("//! ")).collect();
+    let bare: Vec<_> =
+        sources().into_iter().filter(|p| !fs::read_to_string(p).unwrap().starts_with("//! ")).collect();
     assert!(bare.is_empty(), "no //! in the first line: {bare:?}");
 }
 
 #[test]
 fn files_stay_small() {
-    let long: Vec<_> = sources().iter().map(|p| (body(p).len(), shown(p))).filter(|(n, _)| *n > FILE_LINES_MAX).collect();
+    let long: Vec<_> =
+        sources().iter().map(|p| (body(p).len(), shown(p))).filter(|(n, _)| *n > FILE_LINES_MAX).collect();
     assert!(long.is_empty(), "cut along its ideas: {long:?}");
 }
 
@@ -64,7 +66,16 @@ fn functions_stay_small() {
         let lines = body(path);
         for (start, line) in lines.iter().enumerate() {
             let head = line.trim_start();
-            let is_fn = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn ", "pub const fn ", "const fn "];
+            let is_fn = [
+                "fn ",
+                "pub fn ",
+                "pub(crate) fn ",
+                "pub(super) fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub const fn ",
+                "const fn ",
+            ];
             if !is_fn.iter().any(|f| head.starts_with(f)) || head.ends_with(';') {
                 continue;
             }
@@ -82,7 +93,13 @@ fn functions_stay_small() {
 #[test]
 fn nothing_is_left_for_later() {
     // Written apart, so that this file does not find itself.
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("unimplemented", "!("), concat!("todo", "!(")];
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+        concat!("unimplemented", "!("),
+        concat!("todo", "!("),
+    ];
     let mut found = Vec::new();
     for path in sources() {
         for (n, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
@@ -97,7 +114,8 @@ fn nothing_is_left_for_later() {
 #[test]
 fn no_code_is_unsafe() {
     let word = concat!("unsafe", " {");
-    let found: Vec<_> = sources().into_iter().filter(|p| fs::read_to_string(p).unwrap().contains(word)).collect();
+    let found: Vec<_> =
+        sources().into_iter().filter(|p| fs::read_to_string(p).unwrap().contains(word)).collect();
     assert!(found.is_empty(), "{found:?}");
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"forbid\""));

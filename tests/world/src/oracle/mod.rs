@@ -1,0 +1,146 @@
+//! What must never happen, whoever crashed and whatever was lost.
+//!
+//! The oracle looks at every datagram that an edge sends and that an actor gets ([`Oracle::edge_sends`],
+//! [`Oracle::actor_gets`]), and at the end holds the actors' stories against the journal ([`end`]). It knows SIP and the
+//! promises, not the engine.
+
+pub mod end;
+
+use signalbox_base::{EventSeq, Flow, Mono};
+use signalbox_engine::{ClassB, Release};
+use signalbox_sip::message::is_keepalive;
+use signalbox_sip::{HeaderName, Limits, Message, Method};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub at: Mono,
+    /// Which rule.
+    pub rule: &'static str,
+    /// The case.
+    pub detail: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms: {}: {}", self.at.0 / 1_000_000, self.rule, self.detail)
+    }
+}
+
+/// A message left before its record was on the platter.
+pub const UNDURABLE: &str = "a message left before its record was durable (promise 1)";
+/// A message that changes something at a peer was marked as harmless.
+pub const MISCLASSED: &str = "a class-A message was sent as class B (promise 1)";
+/// A message of one tenant reached another.
+pub const CROSSED: &str = "a message reached another tenant (promise 6)";
+/// An edge sent what is no SIP message.
+pub const NONSENSE: &str = "an edge sent what cannot be parsed";
+
+/// Watches the wire.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    faults: Vec<Fault>,
+    /// What edges have sent: destination and hash of the bytes.
+    sent: BTreeSet<(SocketAddr, u64)>,
+    /// Call-ID and CSeq of INVITEs that began a call, as edges got them.
+    invites: BTreeSet<(Vec<u8>, u32)>,
+    /// Marked messages delivered: proof that the rule about tenants was applied to something.
+    pub marked: u64,
+}
+
+impl Oracle {
+    /// What went wrong so far.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Notes a broken promise.
+    pub fn fault(&mut self, at: Mono, rule: &'static str, detail: String) {
+        self.faults.push(Fault { at, rule, detail });
+    }
+
+    /// An edge sends something; `durable` is the last record on its platter.
+    pub fn edge_sends(&mut self, at: Mono, release: Release, flow: &Flow, bytes: &[u8], durable: EventSeq) {
+        if let Release::After(seq) = release
+            && seq > durable
+        {
+            let detail = format!("record {seq}, platter {durable}: {}", first_line(bytes));
+            self.fault(at, UNDURABLE, detail);
+        }
+        if is_keepalive(bytes) {
+            return;
+        }
+        let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else {
+            return self.fault(at, NONSENSE, first_line(bytes));
+        };
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let new = self.sent.insert((flow.remote, hasher.finish()));
+        if let (Release::Now(class), true) = (release, new && self.is_class_a(&message)) {
+            self.fault(at, MISCLASSED, format!("{class:?}: {} to {}", first_line(bytes), flow.remote));
+        }
+        if let (Release::Now(ClassB::Retransmission), true) = (release, new) {
+            let detail = format!("a retransmission of nothing: {} to {}", first_line(bytes), flow.remote);
+            self.fault(at, MISCLASSED, detail);
+        }
+    }
+
+    /// A process of an edge begins: it may say again in other words what the one before said.
+    pub fn edge_restarts(&mut self) {
+        self.sent.clear();
+    }
+
+    /// An edge gets something.
+    pub fn edge_gets(&mut self, bytes: &[u8]) {
+        let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
+        if message.is_request() && message.method() == Method::Invite && message.to_tag().is_none() {
+            self.invites.insert((message.call_id().to_vec(), message.cseq().number));
+        }
+    }
+
+    /// An actor of `tenant` (`None`: of none) gets something from an edge.
+    pub fn actor_gets(&mut self, at: Mono, tenant: Option<&str>, to: SocketAddr, bytes: &[u8]) {
+        let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
+        for name in [HeaderName::UserAgent, HeaderName::Server] {
+            let marks = message.value(name).and_then(|value| std::str::from_utf8(value).ok());
+            let Some(mark) = marks.and_then(|text| text.split_once(MARK)).map(|(_, tenant)| tenant) else {
+                continue;
+            };
+            self.marked += 1;
+            if Some(mark) != tenant {
+                let detail =
+                    format!("{} of {mark} to {} ({to})", first_line(bytes), tenant.unwrap_or("nobody"));
+                self.fault(at, CROSSED, detail);
+            }
+        }
+    }
+
+    /// What creates or destroys a call at a peer, told from the message alone (DESIGN.md §6).
+    fn is_class_a(&self, message: &Message<&[u8]>) -> bool {
+        match (message.method(), message.status()) {
+            (Method::Invite, None) => message.to_tag().is_none(),
+            (Method::Bye, None) => true,
+            (Method::Invite, Some(200..=299)) => {
+                self.invites.contains(&(message.call_id().to_vec(), message.cseq().number))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Stands in User-Agent and Server of actors before their tenant's name.
+pub const MARK: &str = " of tenant ";
+
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    let call_id = Message::parse(bytes, &Limits::DATAGRAM)
+        .map(|m| format!(" [{} {}]", String::from_utf8_lossy(m.call_id()), m.cseq().number))
+        .unwrap_or_default();
+    String::from_utf8_lossy(&line[..line.len().min(120)]).into_owned() + &call_id
+}
