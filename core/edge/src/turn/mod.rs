@@ -373,7 +373,11 @@ impl Core {
             return Duration::ZERO;
         }
         let timer = self.parts.engine.next_due().map_or(HOUSEKEEPING, |due| due.since(now));
-        let class_b = self.batch.oldest_b.map_or(HOUSEKEEPING, |at| at.plus(CLASS_B_WAIT).since(now));
+        // Records that are due but found no free outbox are offered again soon, not at once.
+        let class_b = self.batch.oldest_b.map_or(HOUSEKEEPING, |at| {
+            let left = at.plus(CLASS_B_WAIT).since(now);
+            if left.is_zero() { DURABLE_LOOK } else { left }
+        });
         let durable = if self.made > self.told { DURABLE_LOOK } else { HOUSEKEEPING };
         timer.min(class_b).min(durable).min(HOUSEKEEPING)
     }

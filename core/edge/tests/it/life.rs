@@ -37,6 +37,9 @@ fn given_a_registration_when_the_edge_is_stopped_and_started_then_it_is_still_th
     assert_eq!(report.calls_left, 0);
     assert_eq!(kinds(&edge).last().map(String::as_str), Some("edge.stopped.v1"));
 
+    let snapshots = std::fs::read_dir(world.data_dir().join("journal/snapshots")).unwrap();
+    assert_eq!(snapshots.count(), 1, "the next start does not depend on how long history is");
+
     let again = world.start();
     let page = world.wait(again.locations(Default::default())).unwrap();
     assert_eq!(page.rows.len(), 1);
