@@ -82,7 +82,9 @@ fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) 
     };
     turn.reject(source, rule, Some(fault.offset));
     turn.note(About { source: Some(flow.remote), ..About::default() }, || format!("malformed: {fault}"));
-    if let Some(status) = fault.reply_status()
+    // What is there twice cannot be echoed once: there is no right reply.
+    if !matches!(fault.reason, MalformedReason::Repeated(_))
+        && let Some(status) = fault.reply_status()
         && let Some(request) = Message::salvage(bytes, &Limits::DATAGRAM)
     {
         reject(turn, *flow, &request, status, fault.reply_reason());

@@ -13,8 +13,7 @@ mod release;
 pub use context::{Context, Entropy, Watch};
 pub use counters::{Counters, METHODS, RULES};
 pub use input::{
-    BackendWish,
-    Command, CommandReply, FlowEnd, Input, Pressure, QueryId, ResolvedTarget, SendError, Ticket,
+    BackendWish, Command, CommandReply, FlowEnd, Input, Pressure, QueryId, ResolvedTarget, SendError, Ticket,
 };
 pub use outbox::{Ask, Level, Note, Outbox, RecordOut, Transmit};
 pub use release::{ClassB, Release};

@@ -1,1 +1,118 @@
-//! (filled below)
+//! Probes, hysteresis, operators' wishes, names.
+
+use crate::support::*;
+use signalbox_base::Text;
+use signalbox_engine::contract::BackendWish;
+use signalbox_engine::settings::ProbeSettings;
+use signalbox_engine::{Ask, Command, CommandReply, Input, ResolvedTarget, Settings};
+use std::time::Duration;
+
+const PBX: &str = "10.0.1.1:5060";
+
+fn probed() -> Settings {
+    let mut settings = acme();
+    settings.tenants[0].backends.push(backend("pbx-2", "10.0.1.2:5060", 2, None));
+    settings.tenants[0].backends[0].probe = ProbeSettings::default();
+    settings
+}
+
+/// Lets time pass; probes are answered with this status while there is one.
+fn live(world: &mut World, secs: u64, status: Option<u16>) {
+    for _ in 0..secs * 4 {
+        world.advance(Duration::from_millis(250));
+        for probe in world.take_to(addr(PBX)) {
+            if let Some(status) = status {
+                world.deliver(inside(PBX), response(&probe, status, ""));
+            }
+        }
+    }
+}
+
+fn changes(world: &World) -> Vec<(String, String)> {
+    let word = |value: &serde_json::Value| value.as_str().expect("a word").to_owned();
+    world
+        .records("backend.state_changed")
+        .iter()
+        .map(|r| (word(&r.json()["from"]), word(&r.json()["to"])))
+        .collect()
+}
+
+fn pair(from: &str, to: &str) -> (String, String) {
+    (from.to_owned(), to.to_owned())
+}
+
+#[test]
+fn given_a_backend_that_dies_and_returns_then_each_change_is_told_with_its_history() {
+    let mut world = World::new(probed());
+    live(&mut world, 30, Some(404));
+    assert_eq!(changes(&world), [pair("unknown", "up")], "any answer but 408 and 503 is a life sign");
+    live(&mut world, 60, None);
+    assert_eq!(changes(&world)[1..], [pair("up", "degraded"), pair("degraded", "down")]);
+    let pool = world.records("backend.pool_degraded");
+    assert_eq!((pool.len(), pool[0].json()["healthy"].as_u64(), pool[0].json()["total"].as_u64()), (1, Some(1), Some(2)));
+    live(&mut world, 30, Some(200));
+    assert_eq!(changes(&world)[3..], [pair("down", "up")]);
+    let back = world.records("backend.state_changed")[3].json();
+    assert_eq!(back["consecutive"], 2);
+    assert!(back["down_ms"].as_u64().unwrap() > 10_000, "{back}");
+    assert!(back["rtt_ms"].is_u64());
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_a_backend_that_is_down_then_new_traffic_goes_elsewhere_and_a_refused_port_tells_at_once() {
+    let mut world = World::new(probed());
+    live(&mut world, 12, Some(200));
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    let text = phone.register(60);
+    world.deliver(phone.flow, text);
+    assert_eq!(world.take_to(addr(PBX)).len(), 1);
+    world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: signalbox_engine::SendError::Refused });
+    let elsewhere = world.one_to(addr("10.0.1.2:5060"));
+    world.deliver(inside("10.0.1.2:5060"), granted(&elsewhere, 60));
+    live(&mut world, 45, None);
+    world.take();
+    let text = phone.register(60);
+    world.deliver(phone.flow, text);
+    assert!(world.take_to(addr(PBX)).is_empty());
+    assert_eq!(world.take_to(addr("10.0.1.2:5060")).len(), 1);
+}
+
+#[test]
+fn given_an_operator_who_drains_then_no_new_traffic_goes_there_until_enabled_even_after_a_restart() {
+    let mut world = World::new(probed());
+    live(&mut world, 5, Some(200));
+    let wish = |name: &str, wish| Command::Backend { name: Text::new(name), wish, actor: Text::new("root") };
+    assert!(matches!(world.command(wish("nobody", BackendWish::Drain)), CommandReply::Refused(_)));
+    assert!(matches!(world.command(wish("acme/pbx-1", BackendWish::Drain)), CommandReply::Done(_)));
+    assert_eq!(changes(&world).last(), Some(&pair("up", "draining")));
+    assert_eq!(world.records("admin.acted").len(), 2);
+    let mut world = world.crash_and_restart(Duration::from_secs(1));
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, "10.0.1.2:5060", 60);
+    live(&mut world, 5, Some(200));
+    assert!(matches!(world.command(wish("pbx-1", BackendWish::Enable)), CommandReply::Done(_)));
+    assert_eq!(changes(&world).last(), Some(&pair("draining", "up")));
+    register(&mut world, &mut phone, PBX, 60);
+    assert!(matches!(world.command(wish("pbx-1", BackendWish::Disable)), CommandReply::Done(_)));
+    world.take();
+    live(&mut world, 30, Some(200));
+    assert_eq!(changes(&world).last(), Some(&pair("up", "disabled")), "nothing probes what is disabled");
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_a_backend_by_name_then_it_is_resolved_and_its_addresses_are_its_own() {
+    let mut settings = acme();
+    settings.tenants[0].backends[0].address.literal = None;
+    settings.tenants[0].backends[0].address.host = Text::new("pbx.acme.test");
+    let mut world = World::new(settings);
+    let Some(Ask::Resolve { query, host, port }) = world.asks.first().cloned() else { panic!("nothing asked") };
+    assert_eq!((&*host, port), ("pbx.acme.test", 5060));
+    let target = [ResolvedTarget { address: addr("10.0.3.3:5060") }];
+    world.input(Input::Resolved { query, targets: &target });
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, "10.0.3.3:5060", 60);
+    world.advance(Duration::from_secs(61));
+    assert_eq!(world.asks.len(), 2, "asked again after a minute");
+}

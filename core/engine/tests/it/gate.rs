@@ -1,1 +1,96 @@
-//! (filled below)
+//! Unauthenticated noise: bounded in events, memory and bytes sent (promise 5).
+
+use crate::support::*;
+use signalbox_base::Cidr;
+use signalbox_engine::Input;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+#[test]
+fn given_100_000_spoofed_sources_then_events_and_answers_are_bounded_and_all_are_counted() {
+    let mut world = World::new(acme());
+    for n in 0..100_000u32 {
+        let source = SocketAddr::new(IpAddr::V4(n.wrapping_mul(2_654_435_761).into()), 5060);
+        let flow = signalbox_base::Flow { remote: source, ..outside("192.0.2.1:1") };
+        let text: &[u8] = match n % 3 {
+            0 => b"INVITE sip:x SIP/2.0\r\nnonsense\r\n\r\n",
+            1 => b"REGISTER sip:nowhere.test SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:a@nowhere.test>;tag=1\r\nTo: <sip:a@nowhere.test>\r\nCall-ID: n\r\nCSeq: 1 REGISTER\r\n\r\n",
+            _ => b"\x00\x01\x02garbage",
+        };
+        world.input(Input::Packet { flow, bytes: text });
+    }
+    assert!(world.take().is_empty(), "silence");
+    world.advance(Duration::from_secs(11));
+    let told = world.records("security.request_rejected");
+    let settings = world.engine.settings().noise;
+    assert!(told.len() <= settings.events_max, "{}", told.len());
+    let counted: u64 = told.iter().map(|r| r.json()["count"].as_u64().unwrap()).sum();
+    let shed = world.engine.counters().rejected[6];
+    assert_eq!(counted + shed, 100_000);
+    assert!(told.iter().any(|r| r.subject == "*"));
+    assert!(world.engine.state().registrations().is_empty());
+}
+
+#[test]
+fn given_an_unproven_source_then_it_gets_at_most_three_times_its_bytes_in_a_window() {
+    let mut world = World::new(acme());
+    let flow = outside("192.0.2.66:5060");
+    let (mut got, mut sent) = (0, 0);
+    for n in 0..50 {
+        let text = request("MESSAGE", "sip:1@acme.test", "sip:2@acme.test", flow.remote, &format!("a{n}"));
+        sent += text.len();
+        world.deliver(flow, text);
+        got += world.take().iter().map(|s| s.bytes.len()).sum::<usize>();
+        assert!(got <= 3 * sent);
+    }
+    let keepalive = world.now;
+    world.deliver(flow, "\r\n\r\n");
+    assert!(world.take().is_empty() && world.now == keepalive);
+}
+
+#[test]
+fn given_a_known_scanner_then_it_hears_nothing() {
+    let mut world = World::new(acme());
+    let flow = outside("192.0.2.66:5060");
+    let text = request("OPTIONS", "sip:100@acme.test", "sip:100@1.1.1.1", flow.remote, "s")
+        .replace("Contact", "User-Agent: friendly-scanner\r\nContact");
+    world.deliver(flow, &text);
+    world.deliver(flow, text.replace("CSeq: 1 OPTIONS", "CSeq: x"));
+    assert!(world.take().is_empty());
+    assert_eq!(world.engine.counters().rejected[3], 2);
+}
+
+#[test]
+fn given_a_block_then_its_prefix_is_not_even_parsed() {
+    let mut world = World::new(acme());
+    let end = world.now.mono.plus(Duration::from_secs(5));
+    world.engine.blocks_mut().block("192.0.2.0/24".parse::<Cidr>().unwrap(), end);
+    let flow = outside("192.0.2.66:5060");
+    let text = request("MESSAGE", "sip:1@acme.test", "sip:2@acme.test", flow.remote, "b1");
+    world.deliver(flow, &text);
+    assert!(world.take().is_empty());
+    world.advance(Duration::from_secs(6));
+    world.deliver(flow, &text);
+    assert_eq!(world.one_to(flow.remote).status(), Some(403));
+}
+
+#[test]
+fn given_a_malformed_request_then_the_right_4xx_or_silence() {
+    let mut world = World::new(acme());
+    let flow = inside("10.0.1.1:5060");
+    let good = request("MESSAGE", "sip:1@acme.test", "sip:2@acme.test", flow.remote, "bad");
+    for (text, status) in [
+        (good.replace("CSeq: 1 MESSAGE", "CSeq: one MESSAGE"), Some(400)),
+        (good.replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"), Some(505)),
+        (good.replace("Content-Length: 0", "Content-Length: 10"), Some(400)),
+        (good.replace("Max-Forwards: 70", "Max-Forwards: many"), Some(400)),
+        (good.replace("Call-ID: bad\r\n", ""), None),
+        (good.replace("From: <sip:2@acme.test>", "From: <sip:2@acme.test"), Some(400)),
+    ] {
+        world.deliver(flow, &text);
+        let answers: Vec<Option<u16>> = world.take_to(flow.remote).iter().map(Sent::status).collect();
+        assert_eq!(answers, status.map(Some).into_iter().collect::<Vec<_>>(), "{text}");
+    }
+    world.deliver(flow, "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP x;branch=z9hG4bKnobody\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n");
+    assert_eq!(world.engine.counters().strays, 1);
+}

@@ -4,6 +4,14 @@ mod support;
 
 mod backends;
 mod call_basic;
+mod call_cancel;
+mod call_chaos;
+mod call_crash;
+mod call_dialog;
+mod call_failover;
+mod call_fork;
+mod call_isolation;
+mod call_peers;
 mod call_support;
 mod fold;
 mod gate;

@@ -32,7 +32,7 @@ fn given_a_challenge_when_answered_with_200_then_one_binding_is_stored_and_the_p
     assert_eq!(challenge.status(), Some(401));
     assert_eq!(challenge.release, Release::Now(ClassB::Challenge));
     assert!(challenge.text().contains(";received=192.0.2.7") || challenge.text().contains("Via: SIP/2.0/UDP 192.0.2.7:40000"));
-    assert!(world.journal.is_empty(), "the first challenge is nothing to tell: {:?}", world.kinds(0));
+    assert!(world.told().is_empty(), "the first challenge is nothing to tell: {:?}", world.told_kinds(0));
 
     phone.extra = digest();
     let second = phone.register(3600);
@@ -44,9 +44,9 @@ fn given_a_challenge_when_answered_with_200_then_one_binding_is_stored_and_the_p
     assert_eq!(answer.header(HeaderName::Contact).unwrap(), "\"Desk\" <sip:401@192.168.1.20:5060;ob>;q=0.7;expires=1800");
     assert!(matches!(answer.release, Release::After(_)), "adding waits for the disk");
 
-    assert_eq!(world.kinds(0), ["registration.added"]);
-    let event = world.journal[0].json();
-    assert_eq!(world.journal[0].subject, "acme/401@acme.test");
+    assert_eq!(world.told_kinds(0), ["registration.added"]);
+    let event = world.told()[0].json();
+    assert_eq!(world.told()[0].subject, "acme/401@acme.test");
     assert_eq!(event["contact"], "sip:401@192.168.1.20:5060;ob");
     assert_eq!(event["received"], "udp:192.0.2.7:40000");
     assert_eq!(event["backend"], "pbx-1");
@@ -74,10 +74,10 @@ fn given_refusals_then_nothing_is_stored_and_only_real_ones_are_told() {
         assert_eq!(answer.status(), Some(status));
         assert!(answer.text().contains(lines));
     }
-    assert_eq!(world.kinds(0), ["registration.rejected"; 2]);
-    assert_eq!(world.journal[0].json()["status"], 401);
-    assert_eq!(world.journal[1].json()["status"], 403);
-    assert_eq!(world.journal[1].json()["by"], "backend");
+    assert_eq!(world.told_kinds(0), ["registration.rejected"; 2]);
+    assert_eq!(world.told()[0].json()["status"], 401);
+    assert_eq!(world.told()[1].json()["status"], 403);
+    assert_eq!(world.told()[1].json()["by"], "backend");
     assert!(world.engine.state().registrations().is_empty());
     world.advance(Duration::from_secs(11));
     let failed = world.records("security.auth_failed");
@@ -97,8 +97,8 @@ fn given_a_binding_when_refreshed_unchanged_then_the_answer_does_not_wait_and_wh
     let at_pbx = world.one_to(addr(PBX));
     world.deliver(inside(PBX), granted(&at_pbx, 3600));
     assert_eq!(world.one_to(phone.flow.remote).release, Release::Now(ClassB::Refresh));
-    assert_eq!(world.kinds(1), ["registration.refreshed"]);
-    assert!(world.journal[1].json().get("received").is_none(), "nothing moved");
+    assert_eq!(world.told_kinds(1), ["registration.refreshed"]);
+    assert!(world.told()[1].json().get("received").is_none(), "nothing moved");
 
     phone.flow = outside("192.0.2.7:41111");
     let text = phone.register(3600);
@@ -111,7 +111,7 @@ fn given_a_binding_when_refreshed_unchanged_then_the_answer_does_not_wait_and_wh
     assert!(world.take().is_empty(), "a held answer does not exist for a repeated request");
     world.commit();
     assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
-    let event = world.journal[2].json();
+    let event = world.told()[2].json();
     assert_eq!(event["received"], "udp:192.0.2.7:41111");
     assert_eq!(event["received_before"], "udp:192.0.2.7:40000");
     world.deliver(phone.flow, &text);
@@ -132,8 +132,8 @@ fn given_a_binding_when_expires_is_0_then_it_is_removed_by_the_client() {
     let answer = world.one_to(phone.flow.remote);
     assert_eq!(answer.header(HeaderName::Contact), None);
     assert!(matches!(answer.release, Release::After(_)));
-    assert_eq!(world.kinds(1), ["registration.removed"]);
-    assert_eq!(world.journal[1].json()["reason"], "client");
+    assert_eq!(world.told_kinds(1), ["registration.removed"]);
+    assert_eq!(world.told()[1].json()["reason"], "client");
     assert!(world.engine.state().registrations().is_empty());
     world.advance(Duration::from_secs(8000));
     assert!(world.records("registration.expired").is_empty(), "what was removed does not expire");
@@ -194,14 +194,14 @@ fn given_two_contacts_in_one_register_then_each_is_granted_and_removed_on_its_ow
     let shown: Vec<String> =
         answer.message().values(HeaderName::Contact).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
     assert_eq!(shown, ["<sip:b@192.0.2.7:2>;expires=90", "<sip:a@192.0.2.7:1>;expires=200"]);
-    assert_eq!(world.kinds(0), ["registration.added"; 2]);
+    assert_eq!(world.told_kinds(0), ["registration.added"; 2]);
 
     let text = phone.register_with("Contact: *\r\nExpires: 0\r\n");
     world.deliver(phone.flow, text);
     let at_pbx = world.one_to(addr(PBX));
     assert_eq!(at_pbx.header(HeaderName::Contact).unwrap(), "*");
     world.deliver(inside(PBX), response(&at_pbx, 200, ""));
-    assert_eq!(world.kinds(2), ["registration.removed"; 2]);
+    assert_eq!(world.told_kinds(2), ["registration.removed"; 2]);
     assert!(world.engine.state().registrations().is_empty());
     world.assert_replay_equals_live();
 }
@@ -217,8 +217,8 @@ fn given_the_same_device_with_another_contact_then_the_old_one_is_replaced_under
     phone.cseq = 0;
     let after = register(&mut world, &mut phone, PBX, 3600);
     assert_eq!(before, after);
-    assert_eq!(world.kinds(1), ["registration.removed", "registration.added"]);
-    assert_eq!(world.journal[1].json()["reason"], "replaced");
+    assert_eq!(world.told_kinds(1), ["registration.removed", "registration.added"]);
+    assert_eq!(world.told()[1].json()["reason"], "replaced");
     assert_eq!(world.engine.state().registrations().len(), 1);
     world.assert_replay_equals_live();
 }
@@ -252,7 +252,7 @@ fn given_a_query_then_it_passes_and_changes_nothing() {
     let shown: Vec<String> =
         answer.message().values(HeaderName::Contact).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
     assert_eq!(shown, ["<sip:401@192.168.1.20:5060;ob>;expires=77", "<sip:direct@10.0.9.9>;expires=5"]);
-    assert_eq!(world.kinds(0), ["registration.added"]);
+    assert_eq!(world.told_kinds(0), ["registration.added"]);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn given_a_grant_beyond_reason_then_it_is_cut_and_an_alias_is_its_domain() {
     world.deliver(inside(PBX), granted(&at_pbx, 999_999));
     let answer = world.one_to(phone.flow.remote);
     assert!(answer.header(HeaderName::Contact).unwrap().ends_with(";expires=7200"));
-    assert_eq!(world.journal[0].subject, "acme/401@acme.test");
+    assert_eq!(world.told()[0].subject, "acme/401@acme.test");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn given_the_first_backend_silent_or_busy_then_the_next_is_asked_and_the_aor_is_
     let back = world.one_to(addr(PBX));
     world.deliver(inside(PBX), granted(&back, 3600));
     assert_eq!(world.engine.state().registrations().aor("acme/401@acme.test").unwrap().backend, *"pbx-1");
-    assert_eq!(world.journal.last().unwrap().json()["backend"], "pbx-1", "recovery moves it back at refresh");
+    assert_eq!(world.told().last().unwrap().json()["backend"], "pbx-1", "recovery moves it back at refresh");
     world.assert_replay_equals_live();
 }
 
@@ -304,7 +304,7 @@ fn given_no_backend_that_answers_then_the_phone_is_told_to_come_later() {
     let answer = world.one_to(phone.flow.remote);
     assert_eq!(answer.status(), Some(503));
     assert!(answer.header(HeaderName::RetryAfter).is_some());
-    assert_eq!(world.journal[0].json()["by"], "edge");
+    assert_eq!(world.told()[0].json()["by"], "edge");
 }
 
 #[test]

@@ -1,1 +1,139 @@
-//! (filled below)
+//! Requests outside calls: by location, by failover, and through stateless dialogs.
+
+use crate::support::*;
+use signalbox_engine::Command;
+use signalbox_sip::HeaderName;
+use std::time::Duration;
+
+const PBX: &str = "10.0.1.1:5060";
+
+fn world_with_phone() -> (World, Phone, String) {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:40000");
+    phone.contact = "<sip:401@192.168.1.20;ob>".to_owned();
+    let token = register(&mut world, &mut phone, PBX, 3600);
+    (world, phone, token)
+}
+
+fn options(uri: &str, via: &str) -> String {
+    request("OPTIONS", uri, "sip:probe@x.test", addr(via), "opt")
+}
+
+#[test]
+fn given_options_to_the_edge_then_peers_and_phones_get_200_and_503_while_draining() {
+    let (mut world, phone, _) = world_with_phone();
+    world.deliver(inside(PBX), options("sip:10.0.0.5:5060", PBX));
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(200));
+    world.deliver(phone.flow, options("sip:acme.test", "192.0.2.7:40000").replace("70", "0"));
+    assert_eq!(world.one_to(phone.flow.remote).status(), Some(200), "even with no hop left");
+    world.deliver(inside(PBX), options("sip:10.0.0.5", PBX).replace("Contact", "Require: frob\r\nContact"));
+    let refused = world.one_to(addr(PBX));
+    assert_eq!((refused.status(), refused.header(HeaderName::Unsupported)), (Some(420), Some("frob".to_owned())));
+    world.deliver(outside("192.0.2.99:5060"), options("sip:203.0.113.1", "192.0.2.99:5060"));
+    assert!(world.take().is_empty(), "strangers learn nothing");
+    world.command(Command::Drain { actor: "root".into() });
+    world.deliver(inside(PBX), options("sip:10.0.0.5:5060", PBX));
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(503));
+    assert_eq!(world.records("edge.draining").len(), 1);
+}
+
+#[test]
+fn given_no_hop_left_or_a_proxy_require_then_it_goes_no_further() {
+    let (mut world, _, token) = world_with_phone();
+    let uri = format!("sip:{token}@10.0.0.5");
+    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "hops").replace("Max-Forwards: 70", "Max-Forwards: 0");
+    world.deliver(inside(PBX), text);
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(483));
+    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "ext").replace("Contact", "Proxy-Require: zap\r\nContact");
+    world.deliver(inside(PBX), text);
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(420));
+}
+
+#[test]
+fn given_two_contacts_then_what_does_not_fork_goes_to_the_one_that_is_preferred() {
+    let (mut world, _, _) = world_with_phone();
+    let mut other = Phone::new("401", "acme.test", "192.0.2.8:5060");
+    other.contact = "<sip:401@192.0.2.8:5060>;q=0.2".to_owned();
+    register(&mut world, &mut other, PBX, 3600);
+    let text = request("MESSAGE", "sip:401@10.0.0.5", "sip:x@acme.test", addr(PBX), "q");
+    world.deliver(inside(PBX), text);
+    let sent = world.one_to(addr("192.0.2.7:40000"));
+    assert_eq!(sent.uri(), "sip:401@192.168.1.20;ob");
+    assert!(world.take().is_empty());
+}
+
+#[test]
+fn given_a_repeated_request_then_it_is_absorbed_and_answered_again() {
+    let (mut world, phone, token) = world_with_phone();
+    let text = request("MESSAGE", &format!("sip:{token}@10.0.0.5"), "sip:x@acme.test", addr(PBX), "again");
+    world.deliver(inside(PBX), &text);
+    let sent = world.one_to(phone.flow.remote);
+    world.deliver(inside(PBX), &text);
+    assert!(world.take().is_empty());
+    world.deliver(phone.flow, response(&sent, 202, ""));
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(202));
+    world.deliver(inside(PBX), &text);
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(202));
+    world.deliver(phone.flow, response(&sent, 202, ""));
+    assert!(world.take().is_empty(), "a repeated answer is absorbed");
+}
+
+#[test]
+fn given_the_first_backend_silent_then_the_next_gets_the_request() {
+    let mut settings = acme();
+    settings.tenants[0].backends.push(backend("pbx-2", "10.0.1.2:5060", 2, None));
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, PBX, 3600);
+    let text = request("PUBLISH", "sip:401@acme.test", "sip:401@acme.test", phone.flow.remote, "pub");
+    world.deliver(phone.flow, text);
+    assert_eq!(world.take_to(addr(PBX)).len(), 1);
+    world.advance(Duration::from_millis(3100));
+    let second = world.one_to(addr("10.0.1.2:5060"));
+    world.deliver(inside("10.0.1.2:5060"), response(&second, 200, ""));
+    assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
+}
+
+#[test]
+fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() {
+    let (mut world, phone, _) = world_with_phone();
+    let text = request("SUBSCRIBE", "sip:402@acme.test", "sip:401@acme.test", phone.flow.remote, "blf")
+        .replace("<sip:me@192.0.2.7:40000>", "<sip:401@192.168.1.20;ob>")
+        .replace("Content-Length", "Event: dialog\r\nExpires: 600\r\nContent-Length");
+    world.deliver(phone.flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    let contact = at_pbx.header(HeaderName::Contact).unwrap();
+    assert!(contact.starts_with("<sip:d_") && !at_pbx.text().contains("192.168.1.20"), "{contact}");
+    let towards_phone = contact.trim_matches(['<', '>']).to_owned();
+    world.deliver(
+        inside(PBX),
+        response(&at_pbx, 200, "Contact: <sip:402@10.0.1.1:5060>\r\nRecord-Route: <sip:10.0.1.1;lr>\r\nExpires: 600\r\n"),
+    );
+    let answer = world.one_to(phone.flow.remote);
+    let towards_pbx = answer.header(HeaderName::Contact).unwrap().trim_matches(['<', '>']).to_owned();
+    assert!(!answer.text().contains("10.0.1.1"), "{}", answer.text());
+
+    let mut world = world.crash_and_restart(Duration::from_secs(5));
+    world.take();
+    let notify = |id: &str| {
+        request("NOTIFY", &towards_phone, "sip:402@acme.test", addr(PBX), id).replace("To: <", "To: <sip:401@acme.test>;tag=p;x=<")
+    };
+    world.deliver(inside(PBX), notify("n1"));
+    let at_phone = world.one_to(phone.flow.remote);
+    assert_eq!(at_phone.uri(), "sip:401@192.168.1.20;ob");
+    world.deliver(phone.flow, response(&at_phone, 200, ""));
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(200));
+
+    let refresh = request("SUBSCRIBE", &towards_pbx, "sip:401@acme.test", phone.flow.remote, "re");
+    world.deliver(phone.flow, refresh);
+    let again = world.one_to(addr(PBX));
+    assert_eq!(again.uri(), "sip:402@10.0.1.1:5060");
+    assert_eq!(again.header(HeaderName::Route).unwrap(), "<sip:10.0.1.1;lr>");
+
+    let stranger = "10.0.7.7:5060";
+    world.deliver(inside(stranger), notify("n2"));
+    assert_eq!(world.one_to(addr(stranger)).status(), Some(403));
+    let forged = request("NOTIFY", &towards_phone.replace("d_", "d_A"), "sip:402@acme.test", addr(PBX), "n3");
+    world.deliver(inside(PBX), forged);
+    assert_eq!(world.one_to(addr(PBX)).status(), Some(481));
+}

@@ -44,8 +44,9 @@ impl Sent {
         Message::parse(self.bytes.as_slice(), &Limits::DATAGRAM).expect("the edge sends what it would read")
     }
 
+    /// The status code; of a reply to a broken request too, which echoes what is broken.
     pub(crate) fn status(&self) -> Option<u16> {
-        self.message().status()
+        self.text().strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse().ok())
     }
 
     pub(crate) fn header(&self, name: HeaderName) -> Option<String> {
@@ -222,9 +223,20 @@ impl World {
         self.held.len()
     }
 
-    /// Kinds of the records since a place in the journal, without versions.
+    /// Records but those about backends, which traffic finds up or down in passing.
+    pub(crate) fn told(&self) -> Vec<&Record> {
+        self.journal.iter().filter(|r| !r.kind.starts_with("backend.")).collect()
+    }
+
+    /// Kinds of what was told behind the first so many, without versions.
+    pub(crate) fn told_kinds(&self, behind: usize) -> Vec<&'static str> {
+        self.told()[behind..].iter().map(|r| r.kind.trim_end_matches(".v1")).collect()
+    }
+
+    /// Kinds of the records since a place in the journal, without versions; those about backends left out.
     pub(crate) fn kinds(&self, since: usize) -> Vec<&'static str> {
-        self.journal[since..].iter().map(|r| r.kind.trim_end_matches(".v1")).collect()
+        let told = self.journal[since..].iter().filter(|r| !r.kind.starts_with("backend."));
+        told.map(|r| r.kind.trim_end_matches(".v1")).collect()
     }
 
     /// Records of a kind.
