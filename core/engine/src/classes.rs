@@ -44,7 +44,9 @@ pub fn release(method: Method, sent: Sent, record: Option<EventSeq>) -> Release 
 }
 
 fn row(method: Method, sent: Sent) -> Row {
-    use ClassB::{Ack, Cancel, Challenge, InDialog, Keepalive, Provisional, Refresh, Rejected, Standalone, Trying};
+    use ClassB::{
+        Ack, Cancel, Challenge, InDialog, Keepalive, Provisional, Refresh, Rejected, Standalone, Trying,
+    };
     match (method, sent) {
         // Challenges are never a failure, whatever they challenge (RFC 3261 §22).
         (_, Sent::Response(401 | 407)) => free(Challenge),

@@ -30,6 +30,7 @@ impl Engine {
                 turn.record_urgent(fact);
                 if let Some(old) = reload {
                     backend::reload(&mut turn, &old);
+                    rooms.registrar.on_reload();
                 }
                 CommandReply::Done(Text::from(format!("revision {revision}, {} changes", diff.len())))
             }
@@ -64,9 +65,11 @@ impl Engine {
         settle(&mut turn, rooms);
     }
 
-    /// New settings are in force for whatever comes; what a name resolved to is asked anew.
+    /// New settings are in force for whatever comes.
     fn replace_settings(&mut self, settings: Arc<Settings>) -> Arc<Settings> {
-        self.directory = Directory::new(&settings);
+        let mut directory = Directory::new(&settings);
+        directory.carry_over(&self.directory, &self.settings, &settings);
+        self.directory = directory;
         std::mem::replace(&mut self.settings, settings)
     }
 }

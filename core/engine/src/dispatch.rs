@@ -16,7 +16,8 @@ use signalbox_sip::transaction::{
     ClientKey, NewServer, OnAck, OnRequest, OnResponse, RequestFields, ServerKey, ServerTx, TRYING_WITHIN,
 };
 use signalbox_sip::{
-    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead, is_keepalive,
+    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead,
+    is_keepalive,
 };
 
 /// Raw bytes of a datagram or a framed stream message.
@@ -206,7 +207,9 @@ impl Fresh<'_, '_, '_> {
         match origin.kind {
             OriginKind::Endpoint { binding: None } => {
                 let place = self.turn.directory.tenant_place(origin.tenant.as_str());
-                place.is_some_and(|at| self.turn.settings.tenants[usize::from(at)].calls_from == CallsFrom::Any)
+                place.is_some_and(|at| {
+                    self.turn.settings.tenants[usize::from(at)].calls_from == CallsFrom::Any
+                })
             }
             OriginKind::Endpoint { binding: Some(_) } | OriginKind::Backend { .. } => true,
         }
@@ -228,7 +231,8 @@ impl Fresh<'_, '_, '_> {
         let (request, tag, flow) = (self.request, to_tag(self.turn, self.request), self.flow);
         count_response(self.turn, status);
         self.turn.send_as(flow, release, |out| {
-            let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+            let head =
+                ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
             ResponseBuilder::new(out, request, &head)
                 .header(HeaderName::Allow, ALLOW)
                 .header(HeaderName::Accept, "application/sdp, */*")
@@ -286,13 +290,19 @@ impl Fresh<'_, '_, '_> {
 }
 
 /// Methods the edge passes or answers.
-pub(crate) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH";
 
 /// Opens a server transaction; none when the table is full.
-pub(crate) fn open(turn: &mut Turn<'_>, flow: Flow, key: ServerKey, method: Method, user: User) -> Option<ServerTx> {
+pub(crate) fn open(
+    turn: &mut Turn<'_>,
+    flow: Flow,
+    key: ServerKey,
+    method: Method,
+    user: User,
+) -> Option<ServerTx> {
     let invite = method == Method::Invite;
-    let new = NewServer { key, invite, flow, trying_after: invite.then_some(TRYING_WITHIN), repeat_2xx: true };
+    let new =
+        NewServer { key, invite, flow, trying_after: invite.then_some(TRYING_WITHIN), repeat_2xx: true };
     turn.net.table.open(new, user, turn.now.mono).ok()
 }
 
@@ -364,8 +374,12 @@ fn cancel(
     let Some(tx) = open(turn, flow, key, Method::Cancel, User::Nobody) else { return };
     let tag = to_tag(turn, request);
     let answered = turn.respond(tx, Method::Cancel, 200, None, |out| {
-        let head =
-            ResponseHead { status: 200, reason: "OK", to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
+        let head = ResponseHead {
+            status: 200,
+            reason: "OK",
+            to_tag: Some(tag.as_bytes()),
+            source: Some(flow.remote),
+        };
         ResponseBuilder::new(out, request, &head).finish();
     });
     if answered.is_ok()

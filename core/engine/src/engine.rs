@@ -101,7 +101,9 @@ impl Engine {
                     }
                     Input::Resolved { query, targets } => backend::on_resolved(&mut turn, query, targets),
                     Input::FlowClosed { flow, cause } => flow_closed(&mut turn, rooms, &flow, cause),
-                    Input::Unsent { ticket, remote, cause } => unsent(&mut turn, rooms, ticket, remote, cause),
+                    Input::Unsent { ticket, remote, cause } => {
+                        unsent(&mut turn, rooms, ticket, remote, cause)
+                    }
                     Input::Pressure(level) => pressure(&mut turn, level),
                     Input::Stalled(stalled) => stall(&mut turn, stalled),
                     Input::Due | Input::Command(_) => {}
@@ -194,7 +196,8 @@ impl Engine {
         self.counters.registrations.resize(tenants.len(), 0);
         self.counters.calls.resize(tenants.len(), 0);
         for (at, tenant) in tenants.iter().enumerate() {
-            self.counters.registrations[at] = u64::from(self.state.registrations().of_tenant(tenant.name.as_str()));
+            self.counters.registrations[at] =
+                u64::from(self.state.registrations().of_tenant(tenant.name.as_str()));
             self.counters.calls[at] = u64::from(self.state.calls().active_of(&tenant.name));
         }
     }
@@ -259,7 +262,13 @@ fn close_noise(turn: &mut Turn<'_>) {
     }
 }
 
-fn unsent(turn: &mut Turn<'_>, rooms: &mut Rooms, ticket: Option<Ticket>, remote: SocketAddr, cause: SendError) {
+fn unsent(
+    turn: &mut Turn<'_>,
+    rooms: &mut Rooms,
+    ticket: Option<Ticket>,
+    remote: SocketAddr,
+    cause: SendError,
+) {
     if matches!(cause, SendError::Busy) {
         // The socket is full, the peer is well: retransmission will do.
         return;

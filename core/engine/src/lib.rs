@@ -24,8 +24,8 @@ pub mod tenancy;
 pub mod turn;
 
 pub use contract::{
-    Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Level, Note, Outbox, Pressure,
-    QueryId, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
+    Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Level, Note, Outbox,
+    Pressure, QueryId, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
 };
 pub use engine::Engine;
 pub use settings::Settings;

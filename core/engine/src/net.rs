@@ -8,7 +8,9 @@ use crate::state::BindingKey;
 use foldhash::HashSet;
 use signalbox_base::{CallUid, EventSeq, Mono};
 use signalbox_sip::Method;
-use signalbox_sip::transaction::{Branch, ClientKey, ClientTx, KeyHasher, MethodTag, Output, Table, Timing, Tx, Wheel};
+use signalbox_sip::transaction::{
+    Branch, ClientKey, ClientTx, KeyHasher, MethodTag, Output, Table, Timing, Tx, Wheel,
+};
 use std::collections::VecDeque;
 
 /// Transactions of one side at most; beyond it new requests get 503.

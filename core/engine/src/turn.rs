@@ -127,14 +127,24 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// When there are too many transactions, or the branch is in use.
-    pub fn request(&mut self, new: Outgoing, build: impl FnOnce(&mut Vec<u8>)) -> Result<ClientTx, OpenError> {
+    pub fn request(
+        &mut self,
+        new: Outgoing,
+        build: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<ClientTx, OpenError> {
         let Outgoing { method, sent, flow, branch, user, record } = new;
         let release = classes::release(method, sent, record);
         let start = self.out.arena.len();
         let bytes = self.write(build);
         let gate = self.gate(release);
         let started = self.net.table.start(
-            NewClient { branch, method: MethodTag::new(method.as_bytes()), flow, bytes: self.out.bytes(&bytes), gate },
+            NewClient {
+                branch,
+                method: MethodTag::new(method.as_bytes()),
+                flow,
+                bytes: self.out.bytes(&bytes),
+                gate,
+            },
             user,
             self.now.mono,
         );
@@ -271,7 +281,13 @@ impl Turn<'_> {
     }
 
     /// Puts a message into the outbox, unless its receiver has proven nothing and has had its share.
-    pub(crate) fn transmit(&mut self, flow: Flow, bytes: Range<u32>, release: Release, branch: Option<Branch>) {
+    pub(crate) fn transmit(
+        &mut self,
+        flow: Flow,
+        bytes: Range<u32>,
+        release: Release,
+        branch: Option<Branch>,
+    ) {
         let len = (bytes.end - bytes.start) as usize;
         // A registered phone has proven its address, whatever was counted of it before.
         if flow.transport == Transport::Udp

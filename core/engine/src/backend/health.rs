@@ -38,6 +38,7 @@ pub(crate) struct Health {
     pub(super) successes: u32,
     pub(super) in_flight: Option<InFlight>,
     pub(super) timer: Option<TimerId>,
+    pub(super) resolve_timer: Option<TimerId>,
     pub(super) last_status: Option<u16>,
     pub(super) rtt_ms: Option<u64>,
 }
@@ -60,7 +61,9 @@ impl Backends {
         let mut it = Self::default();
         for tenant in &settings.tenants {
             let of = |name: &str| records.get(&*backend_key(tenant.name.as_str(), name));
-            it.each.push(tenant.backends.iter().map(|b| Health::new(of(&b.name).map(|r| (r.state, r.wish)))).collect());
+            it.each.push(
+                tenant.backends.iter().map(|b| Health::new(of(&b.name).map(|r| (r.state, r.wish)))).collect(),
+            );
         }
         it
     }
@@ -134,6 +137,7 @@ impl Health {
             successes: 0,
             in_flight: None,
             timer: None,
+            resolve_timer: None,
             last_status: None,
             rtt_ms: None,
         }
@@ -158,7 +162,9 @@ impl Health {
         let enough = self.successes >= u32::from(probe.up_after.max(1));
         match self.seen {
             BackendState::Unknown => self.go(BackendState::Up, self.successes),
-            BackendState::Degraded | BackendState::Down if enough => self.go(BackendState::Up, self.successes),
+            BackendState::Degraded | BackendState::Down if enough => {
+                self.go(BackendState::Up, self.successes)
+            }
             _ => None,
         }
     }
@@ -173,7 +179,9 @@ impl Health {
         match self.seen {
             BackendState::Down => None,
             _ if down => self.go(BackendState::Down, self.failures),
-            BackendState::Up if self.failures >= down_after.div_ceil(2) => self.go(BackendState::Degraded, self.failures),
+            BackendState::Up if self.failures >= down_after.div_ceil(2) => {
+                self.go(BackendState::Degraded, self.failures)
+            }
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ mod pool;
 mod probe;
 
 pub use health::{Backends, Change};
-pub use pool::{Candidate, Candidates, candidates};
 pub(crate) use pool::registrars;
+pub use pool::{Candidate, Candidates, candidates};
 pub use probe::on_traffic;
 pub(crate) use probe::{on_command, on_ended, on_resolved, on_response, on_timer, reload, resume};

@@ -42,7 +42,8 @@ pub(crate) fn resume(turn: &mut Turn<'_>) {
 
 /// New settings: health goes with the names, timers and questions start anew.
 pub(crate) fn reload(turn: &mut Turn<'_>, old: &Settings) {
-    let timers: Vec<_> = turn.backends.all_mut().filter_map(|h| h.timer.take()).collect();
+    let timers: Vec<_> =
+        turn.backends.all_mut().flat_map(|h| [h.timer.take(), h.resolve_timer.take()]).flatten().collect();
     for timer in timers {
         turn.cancel_timer(timer);
     }
@@ -153,9 +154,10 @@ fn find(turn: &Turn<'_>, name: &str) -> Result<PeerRef, String> {
     let mut named = Directory::peers(turn.settings).filter(|(_, p)| *p.backend.name == *name);
     match (named.next(), named.next()) {
         (Some((peer, _)), None) => Ok(peer),
-        (Some((_, a)), Some((_, b))) => {
-            Err(format!("several backends are named {name}: write {}/{name} or {}/{name}", a.tenant.name, b.tenant.name))
-        }
+        (Some((_, a)), Some((_, b))) => Err(format!(
+            "several backends are named {name}: write {}/{name} or {}/{name}",
+            a.tenant.name, b.tenant.name
+        )),
         (None, _) => Err(format!("no backend is named {name}")),
     }
 }
@@ -184,7 +186,10 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
     };
     let started = turn.request(new, |out| {
         RequestBuilder::new(out, Method::Options, ("sip:", flow.remote))
-            .header(HeaderName::Via, format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()))
+            .header(
+                HeaderName::Via,
+                format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()),
+            )
             .header(HeaderName::MaxForwards, 70_u32)
             .header(HeaderName::From, format_args!("<sip:{host}>;tag={tag:016x}"))
             .header(HeaderName::To, format_args!("<sip:{}>", flow.remote))
@@ -253,7 +258,8 @@ fn pool_degraded(turn: &mut Turn<'_>, peer: PeerRef, to: BackendState) {
         return;
     }
     let Some(found) = turn.directory.peer(turn.settings, peer) else { return };
-    let of_tenant = |backend: usize| PeerRef { tenant: peer.tenant, backend: u16::try_from(backend).unwrap_or(u16::MAX) };
+    let of_tenant =
+        |backend: usize| PeerRef { tenant: peer.tenant, backend: u16::try_from(backend).unwrap_or(u16::MAX) };
     let total = found.tenant.backends.len();
     let healthy = (0..total).filter(|at| turn.backends.accepts(of_tenant(*at))).count();
     let fact = facts::pool_degraded(turn, &found.tenant.name, healthy, total);
@@ -271,7 +277,10 @@ fn resolve(turn: &mut Turn<'_>, peer: PeerRef) {
     turn.backends.queries.insert(query, peer);
     turn.out.asks.push(Ask::Resolve { query, host: address.host.clone(), port: address.port });
     let at = turn.now.mono.plus(RESOLVE_INTERVAL);
-    turn.start_timer(at, Timer::Resolve(peer));
+    let timer = turn.start_timer(at, Timer::Resolve(peer));
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.resolve_timer = Some(timer);
+    }
 }
 
 fn arm(turn: &mut Turn<'_>, peer: PeerRef, after: Duration) {

@@ -9,6 +9,10 @@ use crate::settings::Settings;
 
 /// One thing that happened. Every input is handled in one turn, without waiting.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one turn on the stack; a box would cost an allocation a message"
+)]
 pub enum Input<'a> {
     /// A datagram or a framed stream message, unparsed: the gate judges raw bytes before parsing costs anything.
     Packet {

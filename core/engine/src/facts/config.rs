@@ -46,7 +46,10 @@ pub fn rejected(turn: &Turn<'_>, errors: &[Text], actor: &Text) -> Fact {
         edge: turn.edge(),
         revision: turn.state.config().revision,
         sha256: None,
-        errors: errors.iter().map(|line| ConfigError { message: line.clone(), ..ConfigError::default() }).collect(),
+        errors: errors
+            .iter()
+            .map(|line| ConfigError { message: line.clone(), ..ConfigError::default() })
+            .collect(),
         actor: Some(actor.clone()),
     };
     Fact::new(event, Text::new("config"), turn.now.wall)

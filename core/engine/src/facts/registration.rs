@@ -144,7 +144,13 @@ pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> O
 }
 
 /// A REGISTER that was refused.
-pub(crate) fn rejected(turn: &Turn<'_>, pending: &Pending, status: u16, reason: &str, by: RejectedBy) -> Fact {
+pub(crate) fn rejected(
+    turn: &Turn<'_>,
+    pending: &Pending,
+    status: u16,
+    reason: &str,
+    by: RejectedBy,
+) -> Fact {
     let request = &pending.request;
     let contact = request.values(HeaderName::Contact).next().and_then(|v| NameAddr::parse(v).ok());
     let event = RegistrationRejected {

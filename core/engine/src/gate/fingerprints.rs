@@ -54,7 +54,9 @@ mod tests {
     fn scanners_are_known_whatever_the_case_and_phones_are_not() {
         assert!(is_scanner(b"Friendly-Scanner"));
         assert!(is_scanner(b"\"sipvicious\" <sip:100@1.1.1.1>"));
-        for phone in ["Yealink SIP-T46S 66.85.0.5", "Asterisk PBX 16.28.0", "Linphone/5.1", "baresip v1.0.0", "Zoiper"] {
+        for phone in
+            ["Yealink SIP-T46S 66.85.0.5", "Asterisk PBX 16.28.0", "Linphone/5.1", "baresip v1.0.0", "Zoiper"]
+        {
             assert!(!is_scanner(phone.as_bytes()), "{phone}");
         }
         assert!(is_scanner_raw(b"OPTIONS sip:x\r\nuser-agent: sundayddr\r\n\r\n"));

@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn given_few_sources_then_each_has_its_own_count() {
         let mut noise = Noise::default();
-        assert_eq!(noise.count(Mono(5), &BUDGET, one(ip(1), RequestRule::Malformed, Some(7))), Some(Mono(10_000_000_005)));
+        assert_eq!(
+            noise.count(Mono(5), &BUDGET, one(ip(1), RequestRule::Malformed, Some(7))),
+            Some(Mono(10_000_000_005))
+        );
         assert_eq!(noise.count(Mono(6), &BUDGET, one(ip(1), RequestRule::Malformed, Some(9))), None);
         noise.count(Mono(6), &BUDGET, one(ip(1), RequestRule::UnknownDomain, None));
         let (events, window) = noise.close(Mono(10_000_000_005), &BUDGET);
@@ -210,7 +213,11 @@ mod tests {
     fn given_a_flood_of_sources_then_memory_and_events_are_bounded_and_nothing_is_uncounted() {
         let mut noise = Noise::default();
         for n in 0..100_000u32 {
-            noise.count(Mono(1), &BUDGET, one(ip(n.wrapping_mul(2_654_435_761)), RequestRule::Malformed, None));
+            noise.count(
+                Mono(1),
+                &BUDGET,
+                one(ip(n.wrapping_mul(2_654_435_761)), RequestRule::Malformed, None),
+            );
             assert!(noise.held() <= 2 * BUDGET.sources_max + RULES_MAX);
         }
         let (events, _) = noise.close(Mono(2), &BUDGET);

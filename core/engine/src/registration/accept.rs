@@ -44,15 +44,23 @@ impl Registrar {
             Wanted::Query => {}
             Wanted::RemoveAll => {
                 for key in keys_of(turn, &pending.name) {
-                    let seq = self.remove_binding(turn, key, RemovalReason::Client, Some(&pending), EventSeq(0));
+                    let seq =
+                        self.remove_binding(turn, key, RemovalReason::Client, Some(&pending), EventSeq(0));
                     record = seq.or(record);
                 }
             }
             Wanted::Each(each) => {
-                let values = pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
+                let values =
+                    pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
                 for ((asked, secs), contact) in each.iter().zip(&granted).zip(values) {
                     let seq = if *secs == 0 {
-                        self.remove_binding(turn, asked.key, RemovalReason::Client, Some(&pending), EventSeq(0))
+                        self.remove_binding(
+                            turn,
+                            asked.key,
+                            RemovalReason::Client,
+                            Some(&pending),
+                            EventSeq(0),
+                        )
                     } else {
                         self.store(turn, &pending, asked.key, &contact, *secs)
                     };
@@ -129,12 +137,26 @@ impl Registrar {
         self.tell_rejected(turn, pending, status, &reason, RejectedBy::Backend);
     }
 
-    pub(super) fn rejected_by_edge(&mut self, turn: &mut Turn<'_>, pending: &Pending, status: u16, reason: &str) {
+    pub(super) fn rejected_by_edge(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pending: &Pending,
+        status: u16,
+        reason: &str,
+    ) {
         self.tell_rejected(turn, pending, status, reason, RejectedBy::Edge);
     }
 
-    fn tell_rejected(&mut self, turn: &mut Turn<'_>, pending: &Pending, status: u16, reason: &str, by: RejectedBy) {
-        let registered = turn.state.registrations().over_flow(&pending.flow).any(|(aor, _)| aor.name == pending.name);
+    fn tell_rejected(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pending: &Pending,
+        status: u16,
+        reason: &str,
+        by: RejectedBy,
+    ) {
+        let registered =
+            turn.state.registrations().over_flow(&pending.flow).any(|(aor, _)| aor.name == pending.name);
         let (opened, told) = &mut self.rejected;
         if turn.now.mono.since(*opened) >= turn.settings.noise.window {
             (*opened, *told) = (turn.now.mono, 0);
@@ -156,7 +178,8 @@ fn is_out_of_order(old: &Binding, pending: &Pending) -> bool {
 fn home_of(turn: &Turn<'_>, pending: &Pending, before: Option<&Text>) -> Text {
     let tenant = turn.directory.peer(turn.settings, pending.at.peer).map(|p| p.tenant);
     let kept = before.filter(|home| {
-        tenant.is_some_and(|t| t.backends.iter().any(|b| b.name == **home && b.priority <= pending.at.priority))
+        tenant
+            .is_some_and(|t| t.backends.iter().any(|b| b.name == **home && b.priority <= pending.at.priority))
     });
     kept.unwrap_or(&pending.at.name).clone()
 }
@@ -166,6 +189,8 @@ fn is_stale(response: &Message<&[u8]>) -> bool {
     let challenges = [HeaderName::WwwAuthenticate, HeaderName::ProxyAuthenticate];
     challenges.into_iter().flat_map(|name| response.all(name)).any(|header| {
         let value = header.value.to_ascii_lowercase();
-        value.split(|b| matches!(b, b',' | b' ')).any(|part| matches!(part, b"stale=true" | b"stale=\"true\""))
+        value
+            .split(|b| matches!(b, b',' | b' '))
+            .any(|part| matches!(part, b"stale=true" | b"stale=\"true\""))
     })
 }

@@ -1,7 +1,7 @@
 //! What a REGISTER asks for, and what an answer grants.
 
 use super::token::key_of;
-use crate::state::{Aor, BindingKey};
+use crate::state::{Aor, Binding, BindingKey};
 use signalbox_base::{Flow, Secret, Text};
 use signalbox_sip::header::{NameAddr, delta_seconds};
 use signalbox_sip::uri::{SipUri, equivalent};
@@ -72,7 +72,12 @@ impl Wanted {
 
     /// Seconds a response grants each asked contact: that Contact's own parameter, else its Expires header, else what was
     /// asked (RFC 3261 §10.2.4), never above `max`. In order of what was asked.
-    pub(super) fn granted<B: AsRef<[u8]>>(&self, request: &Message<B>, response: &Message<&[u8]>, max: u32) -> SmallVec<[u32; 1]> {
+    pub(super) fn granted<B: AsRef<[u8]>>(
+        &self,
+        request: &Message<B>,
+        response: &Message<&[u8]>,
+        max: u32,
+    ) -> SmallVec<[u32; 1]> {
         let Self::Each(each) = self else { return SmallVec::new() };
         let header = response.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());
         each.iter()
@@ -116,12 +121,12 @@ fn key_for(contact: &NameAddr<'_>, secret: &Secret, aor_name: &str, aor: Option<
         && let Ok(uri) = contact.parsed_uri()
     {
         // The same bytes are the same URI; only others are worth a comparison.
-        let known = aor.bindings.iter().filter(|b| b.instance.is_none());
-        let same = |b: &&Box<crate::state::Binding>| {
+        let mut known = aor.bindings.iter().map(|b| &**b).filter(|b| b.instance.is_none());
+        let same = |b: &&Binding| {
             b.contact.as_bytes() == contact.uri
                 || Uri::parse(b.contact.as_bytes()).is_ok_and(|known| equivalent(&known, &uri))
         };
-        if let Some(binding) = known.into_iter().find(same) {
+        if let Some(binding) = known.find(same) {
             return binding.key;
         }
     }

@@ -40,7 +40,8 @@ impl Registrar {
             .flat_map(|aor| &aor.bindings)
             .map(|b| (b.key, deadline_after_restart(b), b.flow.transport.reliable()))
             .collect();
-        let within = u64::try_from(turn.settings.timers.ping_after_restart.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let within =
+            u64::try_from(turn.settings.timers.ping_after_restart.as_nanos()).unwrap_or(u64::MAX).max(1);
         let seen = turn.state.edge().last_wall;
         for (key, deadline, stream) in all {
             if stream {

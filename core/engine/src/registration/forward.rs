@@ -102,7 +102,9 @@ impl Registrar {
                 to_tag: Some(tag.as_bytes()),
                 source: Some(pending.flow.remote),
             };
-            ResponseBuilder::new(out, &pending.request, &head).header(HeaderName::RetryAfter, RETRY_SECS).finish();
+            ResponseBuilder::new(out, &pending.request, &head)
+                .header(HeaderName::RetryAfter, RETRY_SECS)
+                .finish();
         });
         // Too late means that the phone has given up: nobody waits for it.
         let _ = sent;
@@ -117,11 +119,8 @@ impl Registrar {
         record: Option<EventSeq>,
     ) {
         let status = response.status().unwrap_or(500);
-        let contacts = if (200..300).contains(&status) {
-            shown(turn, pending, response, granted)
-        } else {
-            Vec::new()
-        };
+        let contacts =
+            if (200..300).contains(&status) { shown(turn, pending, response, granted) } else { Vec::new() };
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
             write_response(pending, response, &contacts, out);
         });
@@ -152,11 +151,12 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
             (Some(at), _) if seen.contains(&asked[at].key) => {}
             (Some(at), _) => push_own(at, &mut seen, &mut out),
             (None, Some(key)) => {
-                let other = turn.state.registrations().binding(key).filter(|(aor, _)| aor.name == pending.name);
+                let other =
+                    turn.state.registrations().binding(key).filter(|(aor, _)| aor.name == pending.name);
                 if let Some((_, binding)) = other {
-                    let left = contact
-                        .expires()
-                        .unwrap_or_else(|| u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0));
+                    let left = contact.expires().unwrap_or_else(|| {
+                        u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0)
+                    });
                     out.push(format!("<{}>;expires={left}", binding.contact).into_bytes());
                 }
             }
@@ -164,8 +164,8 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
         }
     }
     // A registrar that lists nothing has granted what it did not refuse.
-    for at in 0..asked.len().min(own.len()) {
-        if !seen.contains(&asked[at].key) {
+    for (at, one) in asked.iter().enumerate().take(own.len()) {
+        if !seen.contains(&one.key) {
             push_own(at, &mut seen, &mut out);
         }
     }
@@ -203,7 +203,8 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &[Vec<
             builder = builder.extension(name, header.value);
         }
     }
-    builder.finish_with_body(response.value(HeaderName::ContentType).unwrap_or(b"text/plain"), response.body());
+    builder
+        .finish_with_body(response.value(HeaderName::ContentType).unwrap_or(b"text/plain"), response.body());
 }
 
 /// The REGISTER for the backend: our Via alone, and tokens for Contacts (or a Path with the first token).
@@ -226,7 +227,9 @@ fn write_request(pending: &Pending, via: &str, host: &Text, out: &mut Vec<u8>) {
                 for (asked, value) in each.iter().zip(request.values(HeaderName::Contact)) {
                     let Ok(contact) = NameAddr::parse(value) else { continue };
                     line.clear();
-                    line.extend_from_slice(format!("<sip:{}@{host}{suffix}{transport}>", asked.key).as_bytes());
+                    line.extend_from_slice(
+                        format!("<sip:{}@{host}{suffix}{transport}>", asked.key).as_bytes(),
+                    );
                     // Outbound ends here: the backend has one flow to us, not the phone's (RFC 5626 §6).
                     write_params(&contact, &[b"reg-id"], &mut line);
                     forward.replace_part(contact.raw, &line);

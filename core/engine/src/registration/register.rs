@@ -192,10 +192,10 @@ impl Registrar {
         match timer {
             Timer::Expiry(key) => self.on_expiry(turn, key),
             Timer::Ping(key) => self.on_ping(turn, key),
-            Timer::RegisterFailover(number, attempt) => {
-                if self.pending.get(&number).is_some_and(|p| p.attempt == attempt && p.client.is_some()) {
-                    self.failed(turn, number);
-                }
+            Timer::RegisterFailover(number, attempt)
+                if self.pending.get(&number).is_some_and(|p| p.attempt == attempt && p.client.is_some()) =>
+            {
+                self.failed(turn, number);
             }
             Timer::Sweep => {
                 let now = turn.now.mono;
@@ -233,6 +233,11 @@ impl Registrar {
         for number in waiting {
             self.failed(turn, number);
         }
+    }
+
+    /// Places of backends mean others now: what was remembered by place is forgotten.
+    pub(crate) fn on_reload(&mut self) {
+        self.challenged.clear();
     }
 
     /// Removes the bindings of an AoR by an operator's command.
@@ -290,7 +295,11 @@ impl Registrar {
 
 /// Keys of an AoR's bindings.
 pub(super) fn keys_of(turn: &Turn<'_>, name: &str) -> SmallVec<[BindingKey; 4]> {
-    turn.state.registrations().aor(name).map(|aor| aor.bindings.iter().map(|b| b.key).collect()).unwrap_or_default()
+    turn.state
+        .registrations()
+        .aor(name)
+        .map(|aor| aor.bindings.iter().map(|b| b.key).collect())
+        .unwrap_or_default()
 }
 
 /// The AoR that To names. Its domain is the tenant's, by name or alias; the edge's own address stands for the domain that
@@ -309,7 +318,9 @@ fn aor_of(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Res
     let name = AorName::new(origin.tenant.as_str(), user, domain);
     let about = name.as_str().split_once('/').map(|(_, address)| address);
     let cseq = request.cseq().number;
-    turn.note(About { aor: about, source: Some(origin.flow.remote), call: None }, || format!("REGISTER, CSeq {cseq}"));
+    turn.note(About { aor: about, source: Some(origin.flow.remote), call: None }, || {
+        format!("REGISTER, CSeq {cseq}")
+    });
     Ok(name)
 }
 
@@ -317,9 +328,10 @@ fn aor_of(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Res
 fn in_order(turn: &Turn<'_>, wanted: &Wanted, request: &Message<&[u8]>) -> Result<(), Stop> {
     let Wanted::Each(each) = wanted else { return Ok(()) };
     let cseq = request.cseq().number;
-    let stale = each.iter().filter_map(|asked| turn.state.registrations().binding(asked.key)).any(|(_, binding)| {
-        binding.call_id.as_bytes() == request.call_id() && cseq <= binding.cseq
-    });
+    let stale = each
+        .iter()
+        .filter_map(|asked| turn.state.registrations().binding(asked.key))
+        .any(|(_, binding)| binding.call_id.as_bytes() == request.call_id() && cseq <= binding.cseq);
     if stale { Err(Stop::Reject(500, "CSeq Out Of Order")) } else { Ok(()) }
 }
 
@@ -347,5 +359,6 @@ fn challenge_key<B: AsRef<[u8]>>(turn: &Turn<'_>, request: &Message<B>, name: &s
 
 /// Whether a request carries credentials: a challenge was answered.
 pub(super) fn has_credentials<B: AsRef<[u8]>>(request: &Message<B>) -> bool {
-    request.value(HeaderName::Authorization).is_some() || request.value(HeaderName::ProxyAuthorization).is_some()
+    request.value(HeaderName::Authorization).is_some()
+        || request.value(HeaderName::ProxyAuthorization).is_some()
 }

@@ -15,7 +15,8 @@ pub fn key_of(
     reg_id: Option<u32>,
     contact: &[u8],
 ) -> BindingKey {
-    let mut mac = Hmac::<Sha256>::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length");
     let (kind, device) = match instance {
         Some(instance) => (1u8, instance),
         None => (0, contact),

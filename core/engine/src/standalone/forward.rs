@@ -25,7 +25,12 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) fn to_backend(candidate: &Candidate) -> Self {
-        Self { flow: candidate.flow, uri: None, routes: Vec::new(), side: Side::Backend(candidate.name.clone()) }
+        Self {
+            flow: candidate.flow,
+            uri: None,
+            routes: Vec::new(),
+            side: Side::Backend(candidate.name.clone()),
+        }
     }
 
     pub(super) fn to_binding(turn: &Turn<'_>, key: BindingKey) -> Option<Self> {
@@ -62,8 +67,14 @@ impl Standalone {
         let (branch, host) = (turn.branch(method), turn.advertised(&flow));
         let via = format!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via());
         let contact = our_contact(turn, &pending.sender, &flow);
-        let new =
-            Outgoing { method, sent: Sent::Request, flow, branch, user: User::Standalone(number), record: None };
+        let new = Outgoing {
+            method,
+            sent: Sent::Request,
+            flow,
+            branch,
+            user: User::Standalone(number),
+            record: None,
+        };
         let started = turn.request(new, |out| write_request(pending, &via, contact.as_deref(), out));
         let Ok(client) = started else { return self.give_up(turn, number) };
         pending.client = Some(client);
@@ -132,8 +143,12 @@ impl Standalone {
         };
         let tag = format!("{:016x}", turn.entropy.next_u64());
         let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
-            let head =
-                ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(pending.flow.remote) };
+            let head = ResponseHead {
+                status,
+                reason,
+                to_tag: Some(tag.as_bytes()),
+                source: Some(pending.flow.remote),
+            };
             ResponseBuilder::new(out, &pending.request, &head).finish();
         });
         // Too late means that the sender has given up: nobody waits for it (RFC 4320 §4.2).
@@ -206,7 +221,12 @@ fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
 fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<&str>, out: &mut Vec<u8>) {
     let status = response.status().unwrap_or(500);
     let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
-    let head = ResponseHead { status, reason: &reason, to_tag: response.to_tag(), source: Some(pending.flow.remote) };
+    let head = ResponseHead {
+        status,
+        reason: &reason,
+        to_tag: response.to_tag(),
+        source: Some(pending.flow.remote),
+    };
     let mut builder = ResponseBuilder::new(out, &pending.request, &head);
     if let Some(contact) = contact {
         builder = builder.header(HeaderName::Contact, contact);
@@ -224,7 +244,10 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<
                 | HeaderName::ContentType
         );
         let redirect = header.id == HeaderName::Contact && status < 300;
-        if !ours && !redirect && let Ok(name) = std::str::from_utf8(header.name) {
+        if !ours
+            && !redirect
+            && let Ok(name) = std::str::from_utf8(header.name)
+        {
             builder = builder.extension(name, header.value);
         }
     }

@@ -39,18 +39,26 @@ pub(crate) fn locate(
     let user = std::str::from_utf8(&user).map_err(|_| NOT_FOUND)?;
     let name = AorName::new(origin.tenant.as_str(), user, &origin.domain);
     let aor = turn.state.registrations().aor(name.as_str()).ok_or(NOT_FOUND)?;
-    let best = aor.bindings.iter().map(|b| &**b).filter(reachable).max_by_key(|b| (b.q.unwrap_or(1000), b.seq));
+    let best =
+        aor.bindings.iter().map(|b| &**b).filter(reachable).max_by_key(|b| (b.q.unwrap_or(1000), b.seq));
     best.map(|b| b.key).ok_or(UNAVAILABLE)
 }
 
 /// In path mode the Route names the edge with the token, and the Request-URI is the phone's own Contact (RFC 3327 §5.3).
-fn by_path<'t>(turn: &'t Turn<'_>, origin: &Origin, request: &Message<&[u8]>, uri: &Uri<'_>) -> Option<&'t Binding> {
+fn by_path<'t>(
+    turn: &'t Turn<'_>,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+    uri: &Uri<'_>,
+) -> Option<&'t Binding> {
     let route = NameAddr::parse(request.values(HeaderName::Route).next()?).ok()?;
     let key = BindingKey::from_user(sip_uri(route.uri)?.user?)?;
     let (aor, named) = turn.state.registrations().binding(key).filter(|(aor, _)| is_in(aor, origin))?;
-    let meant = aor.bindings.iter().map(|b| &**b).find(|b| {
-        Uri::parse(b.contact.as_bytes()).is_ok_and(|contact| equivalent(&contact, uri))
-    });
+    let meant = aor
+        .bindings
+        .iter()
+        .map(|b| &**b)
+        .find(|b| Uri::parse(b.contact.as_bytes()).is_ok_and(|contact| equivalent(&contact, uri)));
     Some(meant.unwrap_or(named))
 }
 

@@ -75,7 +75,8 @@ impl Standalone {
         let tenant = Text::new(origin.tenant.as_str());
         let (side, way, peer, next) = match &origin.kind {
             OriginKind::Endpoint { binding } => {
-                let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|a| a.name.clone());
+                let aor =
+                    binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|a| a.name.clone());
                 let mut next = backend::candidates(turn, &origin.tenant, aor.as_deref());
                 if next.is_empty() {
                     return refuse(turn, tx, request, &origin.flow, 503, "Service Unavailable");
@@ -88,11 +89,19 @@ impl Standalone {
                     let Some(way) = Way::to_binding(turn, key) else { return };
                     (Side::Backend(name.clone()), way, None, Candidates::new())
                 }
-                Err(Nobody { status, reason }) => return refuse(turn, tx, request, &origin.flow, status, reason),
+                Err(Nobody { status, reason }) => {
+                    return refuse(turn, tx, request, &origin.flow, status, reason);
+                }
             },
         };
-        let sender =
-            Target { tenant, side, flow: origin.flow, uri: contact, routes: routes(request), other: way.flow.remote.ip() };
+        let sender = Target {
+            tenant,
+            side,
+            flow: origin.flow,
+            uri: contact,
+            routes: routes(request),
+            other: way.flow.remote.ip(),
+        };
         self.start(turn, request, tx, sender, way, peer, next);
     }
 
@@ -211,7 +220,8 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
             if !listener.serves.endpoints {
                 return None;
             }
-            let own = |(aor, _): &(&crate::state::Aor, &crate::state::Binding)| aor.tenant() == &*target.tenant;
+            let own =
+                |(aor, _): &(&crate::state::Aor, &crate::state::Binding)| aor.tenant() == &*target.tenant;
             let binding: Option<BindingKey> =
                 turn.state.registrations().over_flow(flow).find(own).map(|(_, binding)| binding.key);
             (binding.is_some() || flow.remote.ip() == target.other).then_some(Side::Phone(binding))
@@ -220,7 +230,14 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
 }
 
 /// Answers within the transaction what goes no further.
-fn refuse(turn: &mut Turn<'_>, tx: ServerTx, request: &Message<&[u8]>, flow: &Flow, status: u16, reason: &str) {
+fn refuse(
+    turn: &mut Turn<'_>,
+    tx: ServerTx,
+    request: &Message<&[u8]>,
+    flow: &Flow,
+    status: u16,
+    reason: &str,
+) {
     let tag = to_tag(turn, request);
     let sent = turn.respond(tx, request.method(), status, None, |out| {
         let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };

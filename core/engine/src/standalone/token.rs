@@ -53,7 +53,8 @@ pub(crate) fn is_token(user: &[u8]) -> bool {
 
 /// Seals a target into a user part.
 pub(crate) fn seal(secret: &Secret, target: &Target) -> String {
-    let plain = postcard::to_stdvec(target).expect("memory takes every byte, and nothing here has an unknown length");
+    let plain =
+        postcard::to_stdvec(target).expect("memory takes every byte, and nothing here has an unknown length");
     let keys = Keys::of(secret);
     let nonce = keys.nonce(&plain);
     let sealed = keys
@@ -93,7 +94,8 @@ impl Keys {
 }
 
 fn derive(key: &[u8], what: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mut mac =
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(what);
     mac.finalize().into_bytes().into()
 }

@@ -113,16 +113,6 @@ impl Registrations {
         }
     }
 
-    /// Changes a binding in place; `false` when there is none. The closure must leave key and flow alone.
-    pub(crate) fn update(&mut self, key: BindingKey, change: impl FnOnce(&mut Aor, usize)) -> bool {
-        let Some(aor) = self.by_key.get(&key).and_then(|p| self.places[*p as usize].as_deref_mut()) else {
-            return false;
-        };
-        let Some(at) = aor.bindings.iter().position(|b| b.key == key) else { return false };
-        change(aor, at);
-        true
-    }
-
     /// Takes a binding out, and its AoR with the last one.
     pub(crate) fn remove(&mut self, key: BindingKey, seq: EventSeq) -> Option<Binding> {
         let place = self.by_key.remove(&key)?;

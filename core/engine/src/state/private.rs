@@ -56,7 +56,8 @@ impl Private {
         }
         out.push(LAYOUT);
         let taken = std::mem::take(out);
-        *out = postcard::to_extend(self, taken).expect("memory takes every byte, and nothing here has an unknown length");
+        *out = postcard::to_extend(self, taken)
+            .expect("memory takes every byte, and nothing here has an unknown length");
     }
 
     /// Reads what [`Private::encode`] wrote.

@@ -106,7 +106,8 @@ pub fn read(
     let mut state = State::new(journal);
     state.last = begun_after;
     for entry in entries {
-        let error = |e: postcard::Error| SnapshotError::Entry { key: entry.key.clone(), detail: e.to_string() };
+        let error =
+            |e: postcard::Error| SnapshotError::Entry { key: entry.key.clone(), detail: e.to_string() };
         match &*entry.key {
             META => {
                 let meta: Meta = postcard::from_bytes(&entry.bytes).map_err(error)?;
@@ -143,6 +144,7 @@ pub(super) fn key_of(fact: &Fact) -> Text {
 }
 
 fn entry(key: &str, seq: EventSeq, value: &impl Serialize) -> Entry {
-    let bytes = postcard::to_stdvec(value).expect("memory takes every byte, and nothing here has an unknown length");
+    let bytes =
+        postcard::to_stdvec(value).expect("memory takes every byte, and nothing here has an unknown length");
     Entry { key: Text::new(key), seq, bytes }
 }

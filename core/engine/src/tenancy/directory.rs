@@ -70,6 +70,20 @@ impl Directory {
         it
     }
 
+    /// Takes over what names resolved to before a reload, for backends that still have that name.
+    pub(crate) fn carry_over(&mut self, before: &Self, old: &Settings, new: &Settings) {
+        for (peer, found) in Self::peers(new) {
+            let was = before.find(old, found.tenant.name.as_str(), &found.backend.name);
+            let same = was
+                .and_then(|was| before.peer(old, was))
+                .is_some_and(|p| p.backend.address == found.backend.address);
+            if let Some(addresses) = was.filter(|_| same).and_then(|was| before.resolved.get(&was)) {
+                self.resolved.insert(peer, addresses.clone());
+            }
+        }
+        self.index_peers(new);
+    }
+
     /// A name resolved to these addresses; they are its backend's from now on.
     pub fn set_resolved(&mut self, settings: &Settings, peer: PeerRef, addresses: Vec<SocketAddr>) {
         self.resolved.insert(peer, addresses);
@@ -94,7 +108,8 @@ impl Directory {
     #[must_use]
     pub fn find(&self, settings: &Settings, tenant: &str, backend: &str) -> Option<PeerRef> {
         let at = self.tenant_place(tenant)?;
-        let (place, _) = numbered(&settings.tenants[usize::from(at)].backends).find(|(_, b)| &*b.name == backend)?;
+        let (place, _) =
+            numbered(&settings.tenants[usize::from(at)].backends).find(|(_, b)| &*b.name == backend)?;
         Some(PeerRef { tenant: at, backend: place })
     }
 
@@ -106,7 +121,11 @@ impl Directory {
 
     /// The tenant and canonical name of a domain or alias, compared without case.
     #[must_use]
-    pub fn domain<'s>(&'s self, settings: &'s Settings, host: &[u8]) -> Option<(&'s TenantSettings, &'s Text)> {
+    pub fn domain<'s>(
+        &'s self,
+        settings: &'s Settings,
+        host: &[u8],
+    ) -> Option<(&'s TenantSettings, &'s Text)> {
         let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(host.strip_suffix(b".").unwrap_or(host));
         lower.make_ascii_lowercase();
         let domain = self.domains.get(std::str::from_utf8(&lower).ok()?)?;
@@ -124,8 +143,8 @@ impl Directory {
         }
     }
 
-    /// Backends that this source may be, on a network: those of its address and port, else of its address. Never one that
-    /// merely looks alike.
+    /// Backends that this source may be, on a network: those of its address and port, else of its address (a prefix of
+    /// `source`; the backend's own address only on a network without phones). Never one that merely looks alike.
     #[must_use]
     pub fn peers_at(&self, network: u16, source: SocketAddr) -> Refs {
         if let Some(exact) = self.by_socket.get(&(network, source)) {
@@ -143,7 +162,11 @@ impl Directory {
     /// Backends that have this address on any port: for a token, which names its tenant itself.
     #[must_use]
     pub fn peers_of_address(&self, network: u16, ip: IpAddr) -> Refs {
-        self.by_prefix.iter().filter(|(at, c, _)| *at == network && c.contains(ip)).map(|(_, _, p)| *p).collect()
+        self.by_prefix
+            .iter()
+            .filter(|(at, c, _)| *at == network && c.contains(ip))
+            .map(|(_, _, p)| *p)
+            .collect()
     }
 
     /// Whether the source is any backend on that network.
@@ -156,8 +179,9 @@ impl Directory {
     /// All backends in order.
     pub fn peers(settings: &Settings) -> impl Iterator<Item = (PeerRef, Peer<'_>)> {
         numbered(&settings.tenants).flat_map(|(at, tenant)| {
-            numbered(&tenant.backends)
-                .map(move |(place, backend)| (PeerRef { tenant: at, backend: place }, Peer { tenant, backend }))
+            numbered(&tenant.backends).map(move |(place, backend)| {
+                (PeerRef { tenant: at, backend: place }, Peer { tenant, backend })
+            })
         })
     }
 
@@ -165,13 +189,22 @@ impl Directory {
         self.by_socket.clear();
         self.by_prefix.clear();
         for (peer, Peer { backend, .. }) in Self::peers(settings) {
-            let own = backend.address.literal.into_iter().chain(self.resolved.get(&peer).into_iter().flatten().copied());
+            // Where phones are served too, the bare address of a PBX says nothing: phones may sit on its machine or behind
+            // the same NAT, and must not be trusted as it is. There only its address and port, or `source`, count.
+            let with_phones = settings.listeners.iter().any(|l| l.network == backend.network && l.serves.endpoints);
+            let own = backend
+                .address
+                .literal
+                .into_iter()
+                .chain(self.resolved.get(&peer).into_iter().flatten().copied());
             for address in own.map(canonical) {
                 let refs = self.by_socket.entry((backend.network, address)).or_default();
                 if !refs.contains(&peer) {
                     refs.push(peer);
                 }
-                self.by_prefix.push((backend.network, Cidr::host(address.ip()), peer));
+                if !with_phones {
+                    self.by_prefix.push((backend.network, Cidr::host(address.ip()), peer));
+                }
             }
             self.by_prefix.extend(backend.source.iter().map(|cidr| (backend.network, *cidr, peer)));
         }

@@ -150,7 +150,8 @@ impl Look<'_> {
         ruri: Option<&SipUri<'_>>,
     ) -> Result<Text, Refusal> {
         if let Some(uri) = ruri {
-            let by_token = uri.user.and_then(BindingKey::from_user).and_then(|key| self.registrations.aor_of(key));
+            let by_token =
+                uri.user.and_then(BindingKey::from_user).and_then(|key| self.registrations.aor_of(key));
             if let Some(aor) = by_token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
                 return Ok(Text::new(aor.domain()));
             }

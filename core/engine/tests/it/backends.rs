@@ -49,7 +49,10 @@ fn given_a_backend_that_dies_and_returns_then_each_change_is_told_with_its_histo
     live(&mut world, 60, None);
     assert_eq!(changes(&world)[1..], [pair("up", "degraded"), pair("degraded", "down")]);
     let pool = world.records("backend.pool_degraded");
-    assert_eq!((pool.len(), pool[0].json()["healthy"].as_u64(), pool[0].json()["total"].as_u64()), (1, Some(1), Some(2)));
+    assert_eq!(
+        (pool.len(), pool[0].json()["healthy"].as_u64(), pool[0].json()["total"].as_u64()),
+        (1, Some(1), Some(2))
+    );
     live(&mut world, 30, Some(200));
     assert_eq!(changes(&world)[3..], [pair("down", "up")]);
     let back = world.records("backend.state_changed")[3].json();
@@ -67,7 +70,11 @@ fn given_a_backend_that_is_down_then_new_traffic_goes_elsewhere_and_a_refused_po
     let text = phone.register(60);
     world.deliver(phone.flow, text);
     assert_eq!(world.take_to(addr(PBX)).len(), 1);
-    world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: signalbox_engine::SendError::Refused });
+    world.input(Input::Unsent {
+        ticket: None,
+        remote: addr(PBX),
+        cause: signalbox_engine::SendError::Refused,
+    });
     let elsewhere = world.one_to(addr("10.0.1.2:5060"));
     world.deliver(inside("10.0.1.2:5060"), granted(&elsewhere, 60));
     live(&mut world, 45, None);
@@ -107,7 +114,9 @@ fn given_a_backend_by_name_then_it_is_resolved_and_its_addresses_are_its_own() {
     settings.tenants[0].backends[0].address.literal = None;
     settings.tenants[0].backends[0].address.host = Text::new("pbx.acme.test");
     let mut world = World::new(settings);
-    let Some(Ask::Resolve { query, host, port }) = world.asks.first().cloned() else { panic!("nothing asked") };
+    let Some(Ask::Resolve { query, host, port }) = world.asks.first().cloned() else {
+        panic!("nothing asked")
+    };
     assert_eq!((&*host, port), ("pbx.acme.test", 5060));
     let target = [ResolvedTarget { address: addr("10.0.3.3:5060") }];
     world.input(Input::Resolved { query, targets: &target });

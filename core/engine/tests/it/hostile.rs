@@ -35,11 +35,30 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         (any::<usize>(), any::<u8>()).prop_map(|(at, b)| Mutation::Flip(at, b)),
         (any::<usize>(), 0..80usize).prop_map(|(at, n)| Mutation::Cut(at, n)),
         (any::<usize>(), any::<usize>(), 0..200usize).prop_map(|(a, b, n)| Mutation::Copy(a, b, n)),
-        (any::<usize>(), prop::collection::vec(any::<u8>(), 0..12)).prop_map(|(at, b)| Mutation::Insert(at, b)),
-        (any::<usize>(), prop::sample::select(vec![
-            "\r\nContact: *", "<", ">", "\"", ";expires=99999999999", "\r\nExpires: 0", "\r\nVia: x", ",", "%00", "\r\n\r\n",
-            "\r\nRoute: <sip:d_@x>", "sip:", "@", "\r\nContent-Length: 70000", "\r\nRequire: x", "\r\nSupported: path",
-        ])).prop_map(|(at, s)| Mutation::Insert(at, s.as_bytes().to_vec())),
+        (any::<usize>(), prop::collection::vec(any::<u8>(), 0..12))
+            .prop_map(|(at, b)| Mutation::Insert(at, b)),
+        (
+            any::<usize>(),
+            prop::sample::select(vec![
+                "\r\nContact: *",
+                "<",
+                ">",
+                "\"",
+                ";expires=99999999999",
+                "\r\nExpires: 0",
+                "\r\nVia: x",
+                ",",
+                "%00",
+                "\r\n\r\n",
+                "\r\nRoute: <sip:d_@x>",
+                "sip:",
+                "@",
+                "\r\nContent-Length: 70000",
+                "\r\nRequire: x",
+                "\r\nSupported: path",
+            ])
+        )
+            .prop_map(|(at, s)| Mutation::Insert(at, s.as_bytes().to_vec())),
     ]
 }
 

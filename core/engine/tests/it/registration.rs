@@ -27,11 +27,17 @@ fn given_a_challenge_when_answered_with_200_then_one_binding_is_stored_and_the_p
     let at_pbx = world.one_to(addr(PBX));
     assert_eq!(at_pbx.message().values(HeaderName::Via).count(), 1, "the phone's Via stays here");
     assert!(!at_pbx.text().contains("192.168.1.20"), "topology is hidden: {}", at_pbx.text());
-    world.deliver(inside(PBX), response(&at_pbx, 401, "WWW-Authenticate: Digest realm=\"acme\", nonce=\"n\"\r\n"));
+    world.deliver(
+        inside(PBX),
+        response(&at_pbx, 401, "WWW-Authenticate: Digest realm=\"acme\", nonce=\"n\"\r\n"),
+    );
     let challenge = world.one_to(phone.flow.remote);
     assert_eq!(challenge.status(), Some(401));
     assert_eq!(challenge.release, Release::Now(ClassB::Challenge));
-    assert!(challenge.text().contains(";received=192.0.2.7") || challenge.text().contains("Via: SIP/2.0/UDP 192.0.2.7:40000"));
+    assert!(
+        challenge.text().contains(";received=192.0.2.7")
+            || challenge.text().contains("Via: SIP/2.0/UDP 192.0.2.7:40000")
+    );
     assert!(world.told().is_empty(), "the first challenge is nothing to tell: {:?}", world.told_kinds(0));
 
     phone.extra = digest();
@@ -41,7 +47,10 @@ fn given_a_challenge_when_answered_with_200_then_one_binding_is_stored_and_the_p
     assert!(at_pbx.text().contains("response=\"r\""), "credentials pass untouched");
     world.deliver(inside(PBX), granted(&at_pbx, 1800));
     let answer = world.one_to(phone.flow.remote);
-    assert_eq!(answer.header(HeaderName::Contact).unwrap(), "\"Desk\" <sip:401@192.168.1.20:5060;ob>;q=0.7;expires=1800");
+    assert_eq!(
+        answer.header(HeaderName::Contact).unwrap(),
+        "\"Desk\" <sip:401@192.168.1.20:5060;ob>;q=0.7;expires=1800"
+    );
     assert!(matches!(answer.release, Release::After(_)), "adding waits for the disk");
 
     assert_eq!(world.told_kinds(0), ["registration.added"]);
@@ -178,7 +187,8 @@ fn given_a_phone_behind_nat_then_it_is_pinged_over_its_flow_at_its_own_contact()
 fn given_two_contacts_in_one_register_then_each_is_granted_and_removed_on_its_own() {
     let mut world = World::new(acme());
     let mut phone = phone();
-    let text = phone.register_with("Contact: <sip:a@192.0.2.7:1>;expires=60, <sip:b@192.0.2.7:2>\r\nExpires: 300\r\n");
+    let text = phone
+        .register_with("Contact: <sip:a@192.0.2.7:1>;expires=60, <sip:b@192.0.2.7:2>\r\nExpires: 300\r\n");
     world.deliver(phone.flow, text);
     let at_pbx = world.one_to(addr(PBX));
     let tokens: Vec<String> = at_pbx
@@ -191,8 +201,11 @@ fn given_two_contacts_in_one_register_then_each_is_granted_and_removed_on_its_ow
     let lines = format!("Contact: {};expires=90\r\nContact: {}\r\nExpires: 200\r\n", tokens[1], tokens[0]);
     world.deliver(inside(PBX), response(&at_pbx, 200, &lines));
     let answer = world.one_to(phone.flow.remote);
-    let shown: Vec<String> =
-        answer.message().values(HeaderName::Contact).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+    let shown: Vec<String> = answer
+        .message()
+        .values(HeaderName::Contact)
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .collect();
     assert_eq!(shown, ["<sip:b@192.0.2.7:2>;expires=90", "<sip:a@192.0.2.7:1>;expires=200"]);
     assert_eq!(world.told_kinds(0), ["registration.added"; 2]);
 
@@ -245,12 +258,16 @@ fn given_a_query_then_it_passes_and_changes_nothing() {
     let text = phone.register_with("");
     world.deliver(phone.flow, text);
     let at_pbx = world.one_to(addr(PBX));
-    let lines = format!("Contact: <sip:{token}@10.0.0.5:5060>;expires=77, <sip:direct@10.0.9.9>;expires=5\r\n");
+    let lines =
+        format!("Contact: <sip:{token}@10.0.0.5:5060>;expires=77, <sip:direct@10.0.9.9>;expires=5\r\n");
     world.deliver(inside(PBX), response(&at_pbx, 200, &lines));
     let answer = world.one_to(phone.flow.remote);
     assert_eq!(answer.release, Release::Now(ClassB::Refresh));
-    let shown: Vec<String> =
-        answer.message().values(HeaderName::Contact).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+    let shown: Vec<String> = answer
+        .message()
+        .values(HeaderName::Contact)
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .collect();
     assert_eq!(shown, ["<sip:401@192.168.1.20:5060;ob>;expires=77", "<sip:direct@10.0.9.9>;expires=5"]);
     assert_eq!(world.told_kinds(0), ["registration.added"]);
 }

@@ -28,7 +28,10 @@ fn given_options_to_the_edge_then_peers_and_phones_get_200_and_503_while_drainin
     assert_eq!(world.one_to(phone.flow.remote).status(), Some(200), "even with no hop left");
     world.deliver(inside(PBX), options("sip:10.0.0.5", PBX).replace("Contact", "Require: frob\r\nContact"));
     let refused = world.one_to(addr(PBX));
-    assert_eq!((refused.status(), refused.header(HeaderName::Unsupported)), (Some(420), Some("frob".to_owned())));
+    assert_eq!(
+        (refused.status(), refused.header(HeaderName::Unsupported)),
+        (Some(420), Some("frob".to_owned()))
+    );
     world.deliver(outside("192.0.2.99:5060"), options("sip:203.0.113.1", "192.0.2.99:5060"));
     assert!(world.take().is_empty(), "strangers learn nothing");
     world.command(Command::Drain { actor: "root".into() });
@@ -41,10 +44,12 @@ fn given_options_to_the_edge_then_peers_and_phones_get_200_and_503_while_drainin
 fn given_no_hop_left_or_a_proxy_require_then_it_goes_no_further() {
     let (mut world, _, token) = world_with_phone();
     let uri = format!("sip:{token}@10.0.0.5");
-    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "hops").replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "hops")
+        .replace("Max-Forwards: 70", "Max-Forwards: 0");
     world.deliver(inside(PBX), text);
     assert_eq!(world.one_to(addr(PBX)).status(), Some(483));
-    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "ext").replace("Contact", "Proxy-Require: zap\r\nContact");
+    let text = request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "ext")
+        .replace("Contact", "Proxy-Require: zap\r\nContact");
     world.deliver(inside(PBX), text);
     assert_eq!(world.one_to(addr(PBX)).status(), Some(420));
 }
@@ -107,7 +112,11 @@ fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() 
     let towards_phone = contact.trim_matches(['<', '>']).to_owned();
     world.deliver(
         inside(PBX),
-        response(&at_pbx, 200, "Contact: <sip:402@10.0.1.1:5060>\r\nRecord-Route: <sip:10.0.1.1;lr>\r\nExpires: 600\r\n"),
+        response(
+            &at_pbx,
+            200,
+            "Contact: <sip:402@10.0.1.1:5060>\r\nRecord-Route: <sip:10.0.1.1;lr>\r\nExpires: 600\r\n",
+        ),
     );
     let answer = world.one_to(phone.flow.remote);
     let towards_pbx = answer.header(HeaderName::Contact).unwrap().trim_matches(['<', '>']).to_owned();
@@ -116,7 +125,8 @@ fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() 
     let mut world = world.crash_and_restart(Duration::from_secs(5));
     world.take();
     let notify = |id: &str| {
-        request("NOTIFY", &towards_phone, "sip:402@acme.test", addr(PBX), id).replace("To: <", "To: <sip:401@acme.test>;tag=p;x=<")
+        request("NOTIFY", &towards_phone, "sip:402@acme.test", addr(PBX), id)
+            .replace("To: <", "To: <sip:401@acme.test>;tag=p;x=<")
     };
     world.deliver(inside(PBX), notify("n1"));
     let at_phone = world.one_to(phone.flow.remote);

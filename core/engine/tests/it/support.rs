@@ -4,11 +4,13 @@ use signalbox_base::{
     EdgeIdentity, EventSeq, Flow, JournalId, ListenerId, Mono, Now, Secret, TenantId, Text, Transport, Wall,
 };
 use signalbox_engine::settings::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget, PeerAddress,
-    ProbeSettings, Serves, TenantLimits, TenantSettings, TimerSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget,
+    PeerAddress, ProbeSettings, Serves, TenantLimits, TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::{self, State, StoredRecord, snapshot};
-use signalbox_engine::{Ask, Command, CommandReply, Context, Engine, Entropy, Input, Outbox, Release, Settings, Watch};
+use signalbox_engine::{
+    Ask, Command, CommandReply, Context, Engine, Entropy, Input, Outbox, Release, Settings, Watch,
+};
 use signalbox_sip::{HeaderName, Limits, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -346,7 +348,11 @@ pub(crate) fn domain(name: &str, aliases: &[&str]) -> DomainSettings {
     DomainSettings { name: Text::new(name), aliases: aliases.iter().map(|a| Text::new(a)).collect() }
 }
 
-pub(crate) fn tenant(name: &str, domains: Vec<DomainSettings>, backends: Vec<BackendSettings>) -> TenantSettings {
+pub(crate) fn tenant(
+    name: &str,
+    domains: Vec<DomainSettings>,
+    backends: Vec<BackendSettings>,
+) -> TenantSettings {
     TenantSettings {
         name: name.parse::<TenantId>().expect("a name"),
         domains,
@@ -442,10 +448,16 @@ pub(crate) fn response(request: &Sent, status: u16, lines: &str) -> String {
     for header in message.headers() {
         let value = String::from_utf8_lossy(header.value);
         match header.id {
-            HeaderName::Via | HeaderName::From | HeaderName::CallId | HeaderName::CSeq | HeaderName::RecordRoute => {
+            HeaderName::Via
+            | HeaderName::From
+            | HeaderName::CallId
+            | HeaderName::CSeq
+            | HeaderName::RecordRoute => {
                 text.push_str(&format!("{}: {value}\r\n", String::from_utf8_lossy(header.name)));
             }
-            HeaderName::To if message.to_tag().is_none() => text.push_str(&format!("To: {value};tag=pbx\r\n")),
+            HeaderName::To if message.to_tag().is_none() => {
+                text.push_str(&format!("To: {value};tag=pbx\r\n"))
+            }
             HeaderName::To => text.push_str(&format!("To: {value}\r\n")),
             _ => {}
         }

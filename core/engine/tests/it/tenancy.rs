@@ -75,7 +75,11 @@ fn given_a_domain_in_the_request_uri_then_it_counts_when_it_is_the_tenant_s_own(
     message(&mut world, A1, "sip:401@ALIAS.a.test", "alias");
     assert_eq!(world.take_to(phones[0].flow.remote).len(), 1);
     message(&mut world, A1, "sip:401@g.test", "foreign");
-    assert_eq!(world.take_to(phones[0].flow.remote).len(), 1, "another tenant's domain says nothing: the backend's own does");
+    assert_eq!(
+        world.take_to(phones[0].flow.remote).len(),
+        1,
+        "another tenant's domain says nothing: the backend's own does"
+    );
     assert!(world.take_to(phones[2].flow.remote).is_empty());
 }
 
