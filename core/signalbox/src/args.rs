@@ -31,7 +31,9 @@ pub enum Verb {
     #[command(after_help = "Example: signalbox demo --listen 0.0.0.0")]
     Demo(DemoArgs),
     /// Write a commented configuration, check it, and print the systemd unit and firewall lines.
-    #[command(after_help = "Example: signalbox init --domain acme.example.net --pbx 10.0.0.11 --public 203.0.113.5")]
+    #[command(
+        after_help = "Example: signalbox init --domain acme.example.net --pbx 10.0.0.11 --public 203.0.113.5"
+    )]
     Init(InitArgs),
     /// Check the configuration without touching anything.
     #[command(after_help = "Example: signalbox check --explain")]
@@ -67,7 +69,9 @@ pub enum Verb {
     #[command(after_help = "Example: signalbox backup /var/backups/signalbox.tar.zst")]
     Backup(BackupArgs),
     /// Put a backup into an empty data directory, after verifying all of it.
-    #[command(after_help = "Example: signalbox restore /var/backups/signalbox.tar.zst --to /var/lib/signalbox")]
+    #[command(
+        after_help = "Example: signalbox restore /var/backups/signalbox.tar.zst --to /var/lib/signalbox"
+    )]
     Restore(RestoreArgs),
     /// Verify the journal, locate damage, dump records.
     #[command(after_help = "Example: signalbox doctor --repair")]

@@ -5,7 +5,8 @@ use crate::config::model;
 use crate::errors::{Failure, INTERNAL, NO_RIGHT, NOT_RUNNING, REFUSED};
 use crate::verb::load_config;
 use serde_json::Value;
-use signalbox_edge::admin::{AskError, Request, Wish, ask as ask_socket};
+use signalbox_edge::admin::protocol::{Request, Wish};
+use signalbox_edge::admin::{AskError, ask as ask_socket};
 use std::path::PathBuf;
 use std::time::Duration;
 

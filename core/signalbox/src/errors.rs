@@ -148,9 +148,15 @@ impl std::error::Error for Failure {}
 
 impl From<crate::config::Problems> for Failure {
     fn from(problems: crate::config::Problems) -> Self {
-        let missing = problems.0.len() == 1 && problems.0[0].message.starts_with("there is no configuration file");
+        let missing =
+            problems.0.len() == 1 && problems.0[0].message.starts_with("there is no configuration file");
         let code = if missing { CONFIG_MISSING } else { CONFIG };
-        Self { code, message: format!("the configuration cannot be used\n{problems}"), fix: " ".trim().into(), exit: 1 }
+        Self {
+            code,
+            message: format!("the configuration cannot be used\n{problems}"),
+            fix: " ".trim().into(),
+            exit: 1,
+        }
     }
 }
 
@@ -205,7 +211,11 @@ mod tests {
             assert!(pair[0].code < pair[1].code, "{} {}", pair[0].code, pair[1].code);
         }
         for entry in CATALOGUE {
-            assert!(!entry.title.is_empty() && entry.meaning.ends_with('.') && entry.action.ends_with('.'), "{}", entry.code);
+            assert!(
+                !entry.title.is_empty() && entry.meaning.ends_with('.') && entry.action.ends_with('.'),
+                "{}",
+                entry.code
+            );
         }
     }
 

@@ -1,12 +1,13 @@
 //! Events out of the journal on disk, for `tail`, `why` and `cdr -f`: read beside the running edge or without it.
 
 use crate::args::Window;
-use crate::errors::{Failure, INTERNAL, JOURNAL_DAMAGED, NOT_RUNNING, USAGE};
 use crate::config::model;
+use crate::errors::{Failure, INTERNAL, JOURNAL_DAMAGED, NOT_RUNNING, USAGE};
 use crate::identity;
 use signalbox_base::{EdgeIdentity, Text, Wall};
 use signalbox_bus::{Bus, Delivered, Filter, Local, Request, Start, Subscription};
-use signalbox_journal::{Layout, Mark, SharedStorage, storage::FileStorage};
+use signalbox_journal::storage::{FileStorage, SharedStorage};
+use signalbox_journal::{Layout, Mark};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ pub fn moment(text: Option<&str>, flag: &str) -> Result<Option<Wall>, Failure> {
 /// What a pattern names, for a bus filter: `call`, `call.*`, `call.ended`, the full type; nothing names everything.
 #[must_use]
 pub fn kinds(pattern: Option<&str>) -> Vec<String> {
-    let trimmed = pattern.map(|t| t.trim_start_matches("io.signalbox.").trim_end_matches('*').trim_end_matches('.'));
+    let trimmed =
+        pattern.map(|t| t.trim_start_matches("io.signalbox.").trim_end_matches('*').trim_end_matches('.'));
     trimmed.filter(|t| !t.is_empty()).map(str::to_owned).into_iter().collect()
 }
 
@@ -83,7 +85,7 @@ pub struct Read {
 pub fn local_bus(file: &model::File) -> Local {
     let cluster = Text::new(&file.edge.cluster);
     let identity = EdgeIdentity { cluster, edge: Text::from(identity::known_name(file)) };
-    let storage: SharedStorage = Arc::new(FileStorage::default());
+    let storage: SharedStorage = Arc::new(FileStorage);
     let layout = layout(file);
     let mark = Mark::file(Arc::clone(&storage), layout.watermark());
     Local::new(identity, storage, layout, mark)
@@ -103,9 +105,11 @@ impl History {
         let dir = file.edge.data_dir.join(JOURNAL_DIR);
         if !dir.is_dir() {
             let message = format!("there is no journal in {}", dir.display());
-            return Err(Failure::new(NOT_RUNNING, message).fix("name the edge's configuration with --config, or start it"));
+            return Err(Failure::new(NOT_RUNNING, message)
+                .fix("name the edge's configuration with --config, or start it"));
         }
-        let subscription = local_bus(file).subscribe(Request { name: None, filter, start }).await.map_err(failure)?;
+        let subscription =
+            local_bus(file).subscribe(Request { name: None, filter, start }).await.map_err(failure)?;
         Ok(Self { subscription })
     }
 
@@ -128,7 +132,10 @@ impl History {
     ///
     /// # Errors
     /// As [`History::next`], and what `each` returns.
-    pub async fn all(&mut self, mut each: impl FnMut(Delivered) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub async fn all(
+        &mut self,
+        mut each: impl FnMut(Delivered) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         loop {
             let read = match tokio::time::timeout(QUIET, self.next()).await {
                 Ok(read) => read?,
@@ -153,7 +160,12 @@ mod tests {
 
     #[test]
     fn patterns_name_domains_and_types() {
-        for (pattern, kind) in [("call", "call"), ("call.*", "call"), ("call.ended", "call.ended"), ("io.signalbox.call.ended.v1", "call.ended.v1")] {
+        for (pattern, kind) in [
+            ("call", "call"),
+            ("call.*", "call"),
+            ("call.ended", "call.ended"),
+            ("io.signalbox.call.ended.v1", "call.ended.v1"),
+        ] {
             assert_eq!(kinds(Some(pattern)), [kind]);
         }
         assert!(kinds(Some("*")).is_empty() && kinds(None).is_empty());

@@ -3,7 +3,7 @@
 use crate::config::{Effective, Keys, model};
 use crate::errors::{DATA_DIR, Failure};
 use signalbox_base::{JournalId, Secret};
-use signalbox_engine::Entropy;
+use signalbox_io::OsEntropy;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,7 +18,7 @@ const KEY_LEN: usize = 32;
 ///
 /// # Errors
 /// The directory or a file in it cannot be made or read.
-pub fn prepare(effective: &Effective, entropy: &mut dyn Entropy) -> Result<Keys, Failure> {
+pub fn prepare(effective: &Effective, entropy: &mut OsEntropy) -> Result<Keys, Failure> {
     let dir = &effective.file.edge.data_dir;
     let failed = |e: std::io::Error| Failure::new(DATA_DIR, format!("{}: {e}", dir.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -29,7 +29,8 @@ pub fn prepare(effective: &Effective, entropy: &mut dyn Entropy) -> Result<Keys,
 
 /// The edge's name as a reader knows it: configured, remembered, or the host's.
 pub fn known_name(file: &model::File) -> String {
-    let remembered = || fs::read_to_string(file.edge.data_dir.join(NAME_FILE)).ok().map(|t| t.trim().to_owned());
+    let remembered =
+        || fs::read_to_string(file.edge.data_dir.join(NAME_FILE)).ok().map(|t| t.trim().to_owned());
     file.edge.name.clone().or_else(remembered).filter(|n| !n.is_empty()).unwrap_or_else(host_name)
 }
 
@@ -51,13 +52,14 @@ fn host_name() -> String {
     if clean.is_empty() { "edge".to_owned() } else { clean }
 }
 
-fn cluster_key(file: &model::File, dir: &Path, entropy: &mut dyn Entropy) -> Result<Secret, Failure> {
+fn cluster_key(file: &model::File, dir: &Path, entropy: &mut OsEntropy) -> Result<Secret, Failure> {
     let named = file.edge.cluster_key_file.as_ref();
     let path = named.cloned().unwrap_or_else(|| dir.join(KEY_FILE));
     let failed = |why: String| Failure::new(DATA_DIR, format!("cluster key {}: {why}", path.display()));
     match fs::read(&path) {
         Ok(bytes) if bytes.trim_ascii().len() >= KEY_LEN => Ok(Secret::new(bytes.trim_ascii().to_vec())),
-        Ok(_) => Err(failed(format!("shorter than {KEY_LEN} bytes")).fix("write 32 random bytes or more, for example with `openssl rand -hex 32`")),
+        Ok(_) => Err(failed(format!("shorter than {KEY_LEN} bytes"))
+            .fix("write 32 random bytes or more, for example with `openssl rand -hex 32`")),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
             let mut bytes = [0u8; KEY_LEN];
             entropy.fill(&mut bytes);

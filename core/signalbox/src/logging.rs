@@ -25,7 +25,9 @@ impl LevelHandle {
 
 /// Only our own crates at the level; what others have to say matters from `warn` on.
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,signalbox={level},signalbox_edge={level},signalbox_engine={level},signalbox_store={level},signalbox_projections={level},signalbox_bus={level},sip={level}"))
+    EnvFilter::new(format!(
+        "warn,signalbox={level},signalbox_edge={level},signalbox_engine={level},signalbox_store={level},signalbox_projections={level},signalbox_bus={level},sip={level}"
+    ))
 }
 
 /// Starts logging to standard error. Called once.

@@ -1,5 +1,10 @@
 //! `signalbox`: an event-sourced Session Border Controller.
 
+#![expect(
+    unreachable_pub,
+    reason = "the modules of a binary are private to it; pub marks what a module offers the others"
+)]
+
 mod args;
 mod client;
 mod config;

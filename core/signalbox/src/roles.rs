@@ -12,7 +12,7 @@ use signalbox_bus::{Bus, Local};
 use signalbox_edge::{
     Component, ComponentState, Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError,
 };
-use signalbox_io::{Clock, OsEntropy};
+use signalbox_io::{BindError, Clock, OsEntropy};
 use signalbox_journal::{GroupCommit, MaxSize, Sink};
 use signalbox_projections::{Config as RunnerConfig, Runner, StatusHandle, all, sink_name};
 use signalbox_store::Store;
@@ -73,7 +73,12 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
     };
     let edge = Edge::start(config, hooks, runtime)?;
     let journal = edge.journal();
-    let bus = Local::new(edge.settings().identity.clone(), journal.storage(), journal.layout().clone(), journal.mark());
+    let bus = Local::new(
+        edge.settings().identity.clone(),
+        journal.storage(),
+        journal.layout().clone(),
+        journal.mark(),
+    );
     let (stop_projections, stop) = watch::channel(false);
     let holder = format!("{} pid {}", edge.settings().identity, std::process::id());
     let projections = runtime.spawn(project(store, Arc::new(bus), holder, statuses, stop));
@@ -82,10 +87,18 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
 
 fn store_config(loaded: &Loaded) -> Result<signalbox_store::Config, Failure> {
     let file = &loaded.file;
-    Ok(signalbox_store::Config::parse(&file.store.url, file.store.password_file.as_deref(), &file.edge.data_dir)?)
+    Ok(signalbox_store::Config::parse(
+        &file.store.url,
+        file.store.password_file.as_deref(),
+        &file.edge.data_dir,
+    )?)
 }
 
-fn edge_config(loaded: &Loaded, settings: Arc<signalbox_engine::Settings>, effective: &Effective) -> EdgeConfig {
+fn edge_config(
+    loaded: &Loaded,
+    settings: Arc<signalbox_engine::Settings>,
+    effective: &Effective,
+) -> EdgeConfig {
     let file = &effective.file;
     let mut config = EdgeConfig::new(settings, &file.edge.data_dir, in_force(file));
     let journal = &mut config.journal;
@@ -110,8 +123,13 @@ fn in_force(file: &crate::config::model::File) -> InForce {
 }
 
 /// Loads the file again; the settings in force stay as they are when it has errors.
-fn reload(path: &std::path::Path, keys: &Keys, current: &Mutex<crate::config::model::File>) -> Result<Reloaded, Vec<String>> {
-    let loaded = load(path, std::env::vars()).map_err(|p| p.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+fn reload(
+    path: &std::path::Path,
+    keys: &Keys,
+    current: &Mutex<crate::config::model::File>,
+) -> Result<Reloaded, Vec<String>> {
+    let loaded =
+        load(path, std::env::vars()).map_err(|p| p.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let effective = Effective::new(&loaded.file);
     let settings = effective.settings(keys).map_err(|p| vec![p.to_string()])?;
     let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +137,9 @@ fn reload(path: &std::path::Path, keys: &Keys, current: &Mutex<crate::config::mo
     let changes = diff(&old, &effective_json(&effective.file));
     let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "log.format"];
     if let Some(change) = changes.iter().find(|c| fixed.iter().any(|f| c.starts_with(f))) {
-        return Err(vec![format!("{change}: this takes effect with a restart only; set it back, or restart")]);
+        return Err(vec![format!(
+            "{change}: this takes effect with a restart only; set it back, or restart"
+        )]);
     }
     *current = loaded.file;
     Ok(Reloaded {
@@ -182,7 +202,14 @@ async fn project(
     let Some(store) = connect(&config, &statuses, &mut stop).await else { return };
     let runners: Vec<Runner> = all()
         .into_iter()
-        .map(|p| Runner::new(p, Arc::clone(&bus), store.clone(), RunnerConfig { holder: holder.clone(), ..RunnerConfig::default() }))
+        .map(|p| {
+            Runner::new(
+                p,
+                Arc::clone(&bus),
+                store.clone(),
+                RunnerConfig { holder: holder.clone(), ..RunnerConfig::default() },
+            )
+        })
         .collect();
     statuses.running(runners.iter().map(Runner::status).collect());
     let mut tasks = tokio::task::JoinSet::new();
@@ -196,12 +223,18 @@ async fn project(
                 tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
                 statuses.trouble(Some(stopped.to_string()));
             }
-            Err(panic) => tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not"),
+            Err(panic) => {
+                tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not")
+            }
         }
     }
 }
 
-async fn connect(config: &signalbox_store::Config, statuses: &Statuses, stop: &mut watch::Receiver<bool>) -> Option<Store> {
+async fn connect(
+    config: &signalbox_store::Config,
+    statuses: &Statuses,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Store> {
     let mut pause = RETRY_FIRST;
     loop {
         let opened = async {
@@ -240,9 +273,21 @@ impl From<StartError> for Failure {
         match e {
             StartError::Journal(e) => e.into(),
             StartError::Fold { .. } => Self::new(JOURNAL_FAILED, text),
-            StartError::Bind(bind) => Self::new(by_kind(bind.kind()), text),
-            StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => Self::new(by_kind(cause.kind()), text),
-            StartError::Transport(_) | StartError::System(_) | StartError::Thread(_) => Self::new(INTERNAL, text),
+            StartError::Bind(bind) => {
+                let code = match bind {
+                    BindError::Busy(_) => PORT_BUSY,
+                    BindError::Forbidden(_) => NO_RIGHT,
+                    BindError::NotOurs(_) | BindError::NoFamily(_) => NO_ADDRESS,
+                    BindError::TooManyFiles(_) | BindError::Other { .. } => INTERNAL,
+                };
+                Self::new(code, text)
+            }
+            StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => {
+                Self::new(by_kind(cause.kind()), text)
+            }
+            StartError::Transport(_) | StartError::System(_) | StartError::Thread(_) => {
+                Self::new(INTERNAL, text)
+            }
         }
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn unsupported(merged: &toml::Table, sources: &Sources) -> Result<(),
     let found = LATER.iter().filter(|(key, _)| merged.contains_key(*key));
     let problems: Vec<_> = found
         .map(|(key, why)| {
-            let path = if sources.origins.contains_key(*key) { (*key).to_owned() } else { format!("{key}[0]") };
+            let path =
+                if sources.origins.contains_key(*key) { (*key).to_owned() } else { format!("{key}[0]") };
             sources.problem(&path, *why, "remove it")
         })
         .collect();
@@ -76,10 +77,18 @@ impl Check<'_> {
                 self.wrong(&path, message, "write udp:host:port");
             }
             match address.literal() {
-                None => self.wrong(&path, format!("\"{}\" is not an IP address", address.host), "listen on an address of this machine, or 0.0.0.0"),
+                None => self.wrong(
+                    &path,
+                    format!("\"{}\" is not an IP address", address.host),
+                    "listen on an address of this machine, or 0.0.0.0",
+                ),
                 Some(bound) => {
                     if let Some(other) = seen.insert((address.transport, bound), i) {
-                        self.wrong(&path, format!("listener[{other}] has the same address"), "give each listener its own port");
+                        self.wrong(
+                            &path,
+                            format!("listener[{other}] has the same address"),
+                            "give each listener its own port",
+                        );
                     }
                 }
             }
@@ -90,10 +99,18 @@ impl Check<'_> {
                 self.domain_name(&format!("listener[{i}].domain"), domain);
             }
             if listener.serves.as_ref().is_some_and(Vec::is_empty) {
-                self.wrong(&format!("listener[{i}].serves"), "nobody is served here", "name endpoints, backends or both, or leave it out");
+                self.wrong(
+                    &format!("listener[{i}].serves"),
+                    "nobody is served here",
+                    "name endpoints, backends or both, or leave it out",
+                );
             }
             if listener.serves.is_none() && listeners.iter().any(|l| l.network != listener.network) {
-                self.wrong(&path, "with several networks each listener must say whom it serves", "add serves = [\"endpoints\"] or [\"backends\"]");
+                self.wrong(
+                    &path,
+                    "with several networks each listener must say whom it serves",
+                    "add serves = [\"endpoints\"] or [\"backends\"]",
+                );
             }
         }
     }
@@ -104,64 +121,113 @@ impl Check<'_> {
                 && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|p| p > 0))
         });
         if !good {
-            self.wrong(path, format!("\"{text}\" cannot be told to peers"), "write host[:port], for example \"sbc.example.net:5060\"");
+            self.wrong(
+                path,
+                format!("\"{text}\" cannot be told to peers"),
+                "write host[:port], for example \"sbc.example.net:5060\"",
+            );
         }
     }
 
     fn domain_name(&mut self, path: &str, name: &str) {
         if !(is_host_name(name) || name.parse::<IpAddr>().is_ok()) {
-            self.wrong(path, format!("\"{name}\" is not a domain"), "write a host name, for example \"acme.example.net\"");
+            self.wrong(
+                path,
+                format!("\"{name}\" is not a domain"),
+                "write a host name, for example \"acme.example.net\"",
+            );
         }
     }
 
     fn tenants(&mut self, file: &File) {
         if file.tenant.is_empty() {
-            self.wrong("tenant", "there is no tenant", "add a [[tenant]] with name, domains and backends; `signalbox init` writes one");
+            self.wrong(
+                "tenant",
+                "there is no tenant",
+                "add a [[tenant]] with name, domains and backends; `signalbox init` writes one",
+            );
         }
         let mut domains: BTreeMap<String, String> = BTreeMap::new();
         let mut sources: BTreeMap<(Transport, String, u16), String> = BTreeMap::new();
         for (i, tenant) in file.tenant.iter().enumerate() {
             let path = format!("tenant[{i}]");
             if let Err(e) = tenant.name.parse::<TenantId>() {
-                self.wrong(&format!("{path}.name"), format!("\"{}\": {e}", tenant.name), "for example \"acme\"");
+                self.wrong(
+                    &format!("{path}.name"),
+                    format!("\"{}\": {e}", tenant.name),
+                    "for example \"acme\"",
+                );
             }
             if file.tenant[..i].iter().any(|t| t.name == tenant.name) {
-                self.wrong(&format!("{path}.name"), format!("there are two tenants \"{}\"", tenant.name), "give each its own name");
+                self.wrong(
+                    &format!("{path}.name"),
+                    format!("there are two tenants \"{}\"", tenant.name),
+                    "give each its own name",
+                );
             }
             self.domains(&path, tenant, &mut domains);
             if tenant.backends.is_empty() {
-                self.wrong(&format!("{path}.backends"), "there is no backend", "add { name = \"pbx-1\", address = \"udp:10.0.0.11:5060\" }");
+                self.wrong(
+                    &format!("{path}.backends"),
+                    "there is no backend",
+                    "add { name = \"pbx-1\", address = \"udp:10.0.0.11:5060\" }",
+                );
             }
             for (j, backend) in tenant.backends.iter().enumerate() {
                 let path = format!("{path}.backends[{j}]");
                 if tenant.backends[..j].iter().any(|b| b.name == backend.name) {
-                    self.wrong(&format!("{path}.name"), format!("there are two backends \"{}\"", backend.name), "give each its own name");
+                    self.wrong(
+                        &format!("{path}.name"),
+                        format!("there are two backends \"{}\"", backend.name),
+                        "give each its own name",
+                    );
                 }
                 let key = (backend.address.transport, backend.address.host.clone(), backend.address.port());
                 if let Some(other) = sources.insert(key, format!("{}/{}", tenant.name, backend.name)) {
-                    self.wrong(&format!("{path}.address"), format!("{other} has the same address and port: their calls could not be told apart"), "give each PBX its own address or port");
+                    self.wrong(
+                        &format!("{path}.address"),
+                        format!("{other} has the same address and port: their calls could not be told apart"),
+                        "give each PBX its own address or port",
+                    );
                 }
                 self.backend(&path, file, tenant, backend);
             }
-            let limits = [("registrations", tenant.limits.registrations), ("calls", tenant.limits.calls), ("calls_per_second", tenant.limits.calls_per_second)];
+            let limits = [
+                ("registrations", tenant.limits.registrations),
+                ("calls", tenant.limits.calls),
+                ("calls_per_second", tenant.limits.calls_per_second),
+            ];
             for (key, _) in limits.iter().filter(|(_, v)| *v == Some(0)) {
-                self.wrong(&format!("{path}.limits.{key}"), "0 would refuse everything", "leave it out for no limit");
+                self.wrong(
+                    &format!("{path}.limits.{key}"),
+                    "0 would refuse everything",
+                    "leave it out for no limit",
+                );
             }
         }
     }
 
     fn domains(&mut self, path: &str, tenant: &Tenant, seen: &mut BTreeMap<String, String>) {
         if tenant.domains.is_empty() {
-            self.wrong(&format!("{path}.domains"), "there is no domain", "name at least one, for example [\"acme.example.net\"]");
+            self.wrong(
+                &format!("{path}.domains"),
+                "there is no domain",
+                "name at least one, for example [\"acme.example.net\"]",
+            );
         }
         for (j, domain) in tenant.domains.iter().enumerate() {
             let at = format!("{path}.domains[{j}]");
             let at_name = if matches!(domain, Domain::Name(_)) { at.clone() } else { format!("{at}.name") };
-            let aliases = domain.aliases().iter().enumerate().map(|(k, a)| (format!("{at}.aliases[{k}]"), a.as_str()));
+            let aliases =
+                domain.aliases().iter().enumerate().map(|(k, a)| (format!("{at}.aliases[{k}]"), a.as_str()));
             for (path, name) in std::iter::once((at_name, domain.name())).chain(aliases) {
                 self.domain_name(&path, name);
                 if let Some(owner) = seen.insert(name.to_ascii_lowercase(), tenant.name.clone()) {
-                    self.wrong(&path, format!("\"{name}\" is named twice (tenant {owner})"), "a domain or alias belongs to exactly one place");
+                    self.wrong(
+                        &path,
+                        format!("\"{name}\" is named twice (tenant {owner})"),
+                        "a domain or alias belongs to exactly one place",
+                    );
                 }
             }
         }
@@ -169,7 +235,11 @@ impl Check<'_> {
 
     fn backend(&mut self, path: &str, file: &File, tenant: &Tenant, backend: &Backend) {
         if !is_name(&backend.name) {
-            self.wrong(&format!("{path}.name"), format!("\"{}\" is not a name", backend.name), "write 1 to 63 letters, digits and -");
+            self.wrong(
+                &format!("{path}.name"),
+                format!("\"{}\" is not a name", backend.name),
+                "write 1 to 63 letters, digits and -",
+            );
         }
         if backend.address.transport != Transport::Udp {
             let message = format!("\"{}\" is not a transport of this version", backend.address.transport);
@@ -180,13 +250,21 @@ impl Check<'_> {
         }
         for (k, source) in backend.source.iter().enumerate() {
             if let Err(e) = source.parse::<Cidr>() {
-                self.wrong(&format!("{path}.source[{k}]"), format!("\"{source}\" is {e}"), "write an address or prefix");
+                self.wrong(
+                    &format!("{path}.source[{k}]"),
+                    format!("\"{source}\" is {e}"),
+                    "write an address or prefix",
+                );
             }
         }
         if let Some(domain) = &backend.domain {
             if !tenant.domains.iter().any(|d| d.name().eq_ignore_ascii_case(domain)) {
                 let known: Vec<_> = tenant.domains.iter().map(Domain::name).collect();
-                self.wrong(&format!("{path}.domain"), format!("\"{domain}\" is no domain of tenant {}", tenant.name), format!("write one of {}", known.join(", ")));
+                self.wrong(
+                    &format!("{path}.domain"),
+                    format!("\"{domain}\" is no domain of tenant {}", tenant.name),
+                    format!("write one of {}", known.join(", ")),
+                );
             }
         }
         self.backend_network(path, file, backend);
@@ -199,26 +277,52 @@ impl Check<'_> {
         let serving = |l: &&Listener| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends));
         let candidates: Vec<&Listener> = file.listener.iter().filter(serving).collect();
         match &backend.network {
-            Some(network) if !file.listener.is_empty() && !candidates.iter().any(|l| &l.network == network) => {
+            Some(network)
+                if !file.listener.is_empty() && !candidates.iter().any(|l| &l.network == network) =>
+            {
                 let known: Vec<_> = candidates.iter().map(|l| l.network.as_str()).collect();
-                let fix = format!("networks with such a listener: {}", if known.is_empty() { "none".into() } else { known.join(", ") });
-                self.wrong(&format!("{path}.network"), format!("no listener of network \"{network}\" serves backends"), fix);
+                let fix = format!(
+                    "networks with such a listener: {}",
+                    if known.is_empty() { "none".into() } else { known.join(", ") }
+                );
+                self.wrong(
+                    &format!("{path}.network"),
+                    format!("no listener of network \"{network}\" serves backends"),
+                    fix,
+                );
             }
             None if !file.listener.is_empty() && candidates.is_empty() => {
-                self.wrong(&format!("{path}.address"), "no listener serves backends", "add \"backends\" to a listener's serves");
+                self.wrong(
+                    &format!("{path}.address"),
+                    "no listener serves backends",
+                    "add \"backends\" to a listener's serves",
+                );
             }
             None if candidates.windows(2).any(|w| w[0].network != w[1].network) => {
-                self.wrong(&format!("{path}.address"), "several networks have listeners that serve backends", "add network = \"…\" to the backend");
+                self.wrong(
+                    &format!("{path}.address"),
+                    "several networks have listeners that serve backends",
+                    "add network = \"…\" to the backend",
+                );
             }
             _ => {}
         }
         let v6 = backend.address.literal().map(|a| a.is_ipv6());
         let network_fits = |l: &&&Listener| backend.network.as_ref().is_none_or(|n| n == &l.network);
-        let families: Vec<bool> = candidates.iter().filter(network_fits).filter_map(|l| l.address.literal()).map(|a| a.is_ipv6()).collect();
+        let families: Vec<bool> = candidates
+            .iter()
+            .filter(network_fits)
+            .filter_map(|l| l.address.literal())
+            .map(|a| a.is_ipv6())
+            .collect();
         if let (Some(v6), false) = (v6, families.is_empty()) {
             if !families.contains(&v6) && !(families.contains(&true) && !v6) {
                 let family = if v6 { "IPv6" } else { "IPv4" };
-                self.wrong(&format!("{path}.address"), format!("no listener of its network speaks {family}"), format!("add an {family} listener"));
+                self.wrong(
+                    &format!("{path}.address"),
+                    format!("no listener of its network speaks {family}"),
+                    format!("add an {family} listener"),
+                );
             }
         }
     }
@@ -230,7 +334,11 @@ impl Check<'_> {
             }
         }
         if probe.timeout.0.is_zero() {
-            self.wrong(&format!("{path}.timeout"), "a probe needs time for its answer", "write for example \"3s\"");
+            self.wrong(
+                &format!("{path}.timeout"),
+                "a probe needs time for its answer",
+                "write for example \"3s\"",
+            );
         }
     }
 
@@ -238,24 +346,45 @@ impl Check<'_> {
         self.probe("probe", &file.probe);
         if !file.admin.listen.is_empty() {
             match file.admin.listen.parse::<SocketAddr>() {
-                Err(_) => self.wrong("admin.listen", format!("\"{}\" is not an address and port", file.admin.listen), "write for example \"127.0.0.1:8060\", or \"\" for none"),
+                Err(_) => self.wrong(
+                    "admin.listen",
+                    format!("\"{}\" is not an address and port", file.admin.listen),
+                    "write for example \"127.0.0.1:8060\", or \"\" for none",
+                ),
                 Ok(a) if !a.ip().is_loopback() => {
-                    let message = "the admin port is open to others: it is read-only, but shows metrics and health";
-                    let problem = self.sources.problem("admin.listen", message, "keep it on 127.0.0.1 or behind a firewall");
+                    let message =
+                        "the admin port is open to others: it is read-only, but shows metrics and health";
+                    let problem = self.sources.problem(
+                        "admin.listen",
+                        message,
+                        "keep it on 127.0.0.1 or behind a firewall",
+                    );
                     self.warnings.push(problem);
                 }
                 Ok(_) => {}
             }
         }
         if file.sip.timer_c.0 <= std::time::Duration::from_secs(180) {
-            self.wrong("sip.timer_c", "Timer C is longer than 3 minutes (RFC 3261 16.6)", "write for example \"185s\"");
+            self.wrong(
+                "sip.timer_c",
+                "Timer C is longer than 3 minutes (RFC 3261 16.6)",
+                "write for example \"185s\"",
+            );
         }
         let url = &file.store.url;
         let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|p| url.starts_with(p));
         if !known {
-            self.wrong("store.url", format!("\"{url}\" names no database"), "write sqlite:FILE or postgres://user@host/database");
+            self.wrong(
+                "store.url",
+                format!("\"{url}\" names no database"),
+                "write sqlite:FILE or postgres://user@host/database",
+            );
         }
-        if let Some((userinfo, _)) = url.strip_prefix("postgres").and_then(|u| u.split_once("://")).and_then(|(_, u)| u.split_once('@')) {
+        if let Some((userinfo, _)) = url
+            .strip_prefix("postgres")
+            .and_then(|u| u.split_once("://"))
+            .and_then(|(_, u)| u.split_once('@'))
+        {
             if userinfo.contains(':') {
                 // Without the line: it would put the password on the screen and into logs.
                 let fix = "move it to a file and name that with store.password_file";

@@ -25,15 +25,21 @@ pub struct Loaded {
 }
 
 /// The configuration file to use: `--config`, else `$SIGNALBOX_CONFIG`, else `./signalbox.toml`, else
-/// `/etc/signalbox/signalbox.toml`.
+/// `/etc/signalbox/signalbox.toml`, else the demo's in `./target/demo`.
 ///
 /// # Errors
 /// When none exists: says where it was looked for.
 pub fn find(argument: Option<&Path>) -> Result<PathBuf, Problems> {
-    let named = argument.map(Path::to_owned).or_else(|| std::env::var_os("SIGNALBOX_CONFIG").map(PathBuf::from));
+    let named =
+        argument.map(Path::to_owned).or_else(|| std::env::var_os("SIGNALBOX_CONFIG").map(PathBuf::from));
     let candidates = match named {
         Some(path) => vec![path],
-        None => vec!["signalbox.toml".into(), "/etc/signalbox/signalbox.toml".into()],
+        // The last one is a running or past demo of this directory: its own hints then work as printed.
+        None => vec![
+            "signalbox.toml".into(),
+            "/etc/signalbox/signalbox.toml".into(),
+            "target/demo/demo.toml".into(),
+        ],
     };
     match candidates.iter().find(|p| p.is_file()) {
         Some(path) => Ok(path.clone()),
@@ -50,7 +56,13 @@ pub fn find(argument: Option<&Path>) -> Result<PathBuf, Problems> {
 }
 
 fn file_problem(place: &str, message: &str, fix: &str) -> Problem {
-    Problem { place: place.into(), path: String::new(), message: message.into(), excerpt: None, fix: fix.into() }
+    Problem {
+        place: place.into(),
+        path: String::new(),
+        message: message.into(),
+        excerpt: None,
+        fix: fix.into(),
+    }
 }
 
 /// Reads, merges and checks the configuration at `path` with the given environment.
@@ -94,7 +106,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Problems> {
 
 fn read(path: &Path) -> Result<String, Problems> {
     let place = path.display().to_string();
-    let fail = |message: String| Problems::from(file_problem(&place, &message, "check the path and its rights"));
+    let fail =
+        |message: String| Problems::from(file_problem(&place, &message, "check the path and its rights"));
     let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
     if size > FILE_SIZE_MAX {
         return Err(fail(format!("{size} bytes are too large for a configuration")));
@@ -103,7 +116,12 @@ fn read(path: &Path) -> Result<String, Problems> {
     String::from_utf8(bytes).map_err(|e| fail(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
 }
 
-fn merge_file(into: &mut toml::Table, sources: &mut Sources, name: String, text: String) -> Result<(), Problems> {
+fn merge_file(
+    into: &mut toml::Table,
+    sources: &mut Sources,
+    name: String,
+    text: String,
+) -> Result<(), Problems> {
     let index = sources.files.len();
     sources.files.push((name, text.clone()));
     let document = match Document::parse(text) {
@@ -121,7 +139,14 @@ fn merge_file(into: &mut toml::Table, sources: &mut Sources, name: String, text:
 }
 
 /// Merges one top-level or nested item below `path`.
-fn merge_item(into: &mut toml::Table, sources: &mut Sources, file: usize, key: &str, path: String, item: &Item) {
+fn merge_item(
+    into: &mut toml::Table,
+    sources: &mut Sources,
+    file: usize,
+    key: &str,
+    path: String,
+    item: &Item,
+) {
     match item {
         Item::ArrayOfTables(tables) => {
             let list = into.entry(key).or_insert_with(|| toml::Value::Array(Vec::new()));
@@ -181,7 +206,8 @@ fn plain(sources: &mut Sources, file: usize, path: &str, value: &Value) -> toml:
             toml::Value::Array(items.map(|(i, v)| plain(sources, file, &format!("{path}[{i}]"), v)).collect())
         }
         Value::InlineTable(table) => {
-            let items = table.iter().map(|(k, v)| (k.to_owned(), plain(sources, file, &format!("{path}.{k}"), v)));
+            let items =
+                table.iter().map(|(k, v)| (k.to_owned(), plain(sources, file, &format!("{path}.{k}"), v)));
             toml::Value::Table(items.collect())
         }
     }
@@ -203,7 +229,11 @@ fn describe(sources: &Sources, path: String, message: &str) -> Problem {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (field, expected) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        let parent = if path.rsplit(['.', ']']).next() == Some(field) { &path[..path.len() - field.len()] } else { &path };
+        let parent = if path.rsplit(['.', ']']).next() == Some(field) {
+            &path[..path.len() - field.len()]
+        } else {
+            &path
+        };
         let parent = parent.trim_end_matches('.');
         let full = if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") };
         return sources.problem(&full, format!("there is no key `{field}`"), suggest(field, &known));

@@ -17,7 +17,7 @@ pub mod value;
 pub use explain::{diff, explain};
 pub use load::{Loaded, find, load};
 pub use settings::{Effective, Keys, effective_json, sha256_hex};
-pub use span::{Problem, Problems};
+pub use span::Problems;
 
 /// JSON Schema (2020-12) of the configuration file, for editors and `signalbox schema config`.
 pub fn json_schema() -> serde_json::Value {

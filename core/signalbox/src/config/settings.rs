@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use signalbox_base::{EdgeIdentity, JournalId, Secret, Text, Transport, canonical};
 use signalbox_engine::settings as engine;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
 
 /// What the file cannot say: who this edge is, its journal and its key. Read from `data_dir` by the `run` verb.
 #[derive(Clone, Debug)]
@@ -35,19 +34,17 @@ impl Effective {
         if file.listener.is_empty() {
             file.listener.push(model::Listener {
                 network: "outside".into(),
-                address: super::value::Address { transport: Transport::Udp, host: "0.0.0.0".into(), port: Some(5060) },
+                address: super::value::Address {
+                    transport: Transport::Udp,
+                    host: "0.0.0.0".into(),
+                    port: Some(5060),
+                },
                 advertise: None,
                 serves: None,
                 domain: None,
             });
         }
         Self { file }
-    }
-
-    /// A path of the file, relative ones below `data_dir`.
-    #[must_use]
-    pub fn in_data_dir(&self, path: &Path) -> PathBuf {
-        self.file.edge.data_dir.join(path)
     }
 
     /// The engine's settings.
@@ -62,7 +59,8 @@ impl Effective {
                 networks.push(Text::new(&listener.network));
             }
         }
-        let listeners = file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
+        let listeners =
+            file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
         let tenants = file.tenant.iter().map(|t| tenant(t, file, &networks)).collect();
         let name = file.edge.name.as_deref().unwrap_or(&keys.edge_name);
         Ok(engine::Settings {
@@ -135,7 +133,10 @@ fn local_advertise(address: SocketAddr) -> Result<String, Problems> {
         None => Err(Problem {
             place: "listener".into(),
             path: "listener.advertise".into(),
-            message: format!("{} cannot be told to peers, and this machine has no route to take an address from", address.ip()),
+            message: format!(
+                "{} cannot be told to peers, and this machine has no route to take an address from",
+                address.ip()
+            ),
             excerpt: None,
             fix: "add advertise = \"host:port\" to the listener".into(),
         }
@@ -182,7 +183,8 @@ fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> engine::TenantSe
 }
 
 fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::BackendSettings {
-    let serving = file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends)));
+    let serving =
+        file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends)));
     let network = b.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
     engine::BackendSettings {
         name: Text::new(&b.name),

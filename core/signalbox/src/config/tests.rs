@@ -32,7 +32,11 @@ fn load_text(text: &str) -> Result<Loaded, Problems> {
 }
 
 fn keys() -> Keys {
-    Keys { edge_name: "edge-1".into(), journal: signalbox_base::JournalId(1), cluster_key: Default::default() }
+    Keys {
+        edge_name: "edge-1".into(),
+        journal: signalbox_base::JournalId(1),
+        cluster_key: Default::default(),
+    }
 }
 
 #[test]
@@ -53,15 +57,51 @@ fn a_good_file_becomes_settings() {
 #[test]
 fn a_mistake_names_file_line_key_and_fix() {
     let cases: &[(&str, &str, &str, &str, &str)] = &[
-        ("address = \"udp:10.0.0.12\"", "address = \"udp:10.0.0.300\"", ":18:", "tenant[0].backends[1].address", "is not an IP address or host name"),
+        (
+            "address = \"udp:10.0.0.12\"",
+            "address = \"udp:10.0.0.300\"",
+            ":18:",
+            "tenant[0].backends[1].address",
+            "is not an IP address or host name",
+        ),
         ("cluster = \"prod\"", "clutser = \"prod\"", ":3:", "edge.clutser", "did you mean `cluster`"),
         ("weight = 2", "weight = \"two\"", ":17:", "tenant[0].backends[0].weight", "invalid type"),
         ("name = \"acme\"", "name = \"Acme\"", ":14:", "tenant[0].name", "a-z"),
-        ("domain = \"acme.example.net\"", "domain = \"evil.example\"", ":17:", "tenant[0].backends[0].domain", "is no domain of tenant acme"),
-        ("aliases = [\"old.acme.example\"]", "aliases = [\"acme.example.net\"]", ":15:", "tenant[0].domains[1].aliases[0]", "named twice"),
-        ("udp:10.0.0.12", "udp:10.0.0.11", ":18:", "tenant[0].backends[1].address", "could not be told apart"),
-        ("udp:10.0.0.5:5060", "tls:10.0.0.5:5061", ":11:", "listener[1].address", "not a transport of this version"),
-        ("serves = [\"backends\"]", "serves = [\"trunks\"]", ":17:", "tenant[0].backends[0].address", "no listener serves backends"),
+        (
+            "domain = \"acme.example.net\"",
+            "domain = \"evil.example\"",
+            ":17:",
+            "tenant[0].backends[0].domain",
+            "is no domain of tenant acme",
+        ),
+        (
+            "aliases = [\"old.acme.example\"]",
+            "aliases = [\"acme.example.net\"]",
+            ":15:",
+            "tenant[0].domains[1].aliases[0]",
+            "named twice",
+        ),
+        (
+            "udp:10.0.0.12",
+            "udp:10.0.0.11",
+            ":18:",
+            "tenant[0].backends[1].address",
+            "could not be told apart",
+        ),
+        (
+            "udp:10.0.0.5:5060",
+            "tls:10.0.0.5:5061",
+            ":11:",
+            "listener[1].address",
+            "not a transport of this version",
+        ),
+        (
+            "serves = [\"backends\"]",
+            "serves = [\"trunks\"]",
+            ":17:",
+            "tenant[0].backends[0].address",
+            "no listener serves backends",
+        ),
         ("[edge]", "[edge", ":2:", "", ""),
         ("[edge]", "[[trunk]]\nname = \"t\"\n[edge]", ":2:", "trunk[0]", "not part of this version"),
     ];

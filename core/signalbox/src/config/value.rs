@@ -41,12 +41,15 @@ pub struct Span(pub Duration);
 
 text_value!(Span, "Duration", "^[0-9]+(ms|s|m|h|d)$");
 
-const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a duration|write a number and ms, s, m, h or d, for example \"30s\"");
+        let wrong = || {
+            format!("\"{text}\" is not a duration|write a number and ms, s, m, h or d, for example \"30s\"")
+        };
         let (number, unit) = split_unit(text).ok_or_else(wrong)?;
         let factor = SPAN_UNITS.iter().find(|(u, _)| *u == unit).ok_or_else(wrong)?.1;
         number.checked_mul(factor).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(wrong)
@@ -56,8 +59,11 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let (unit, factor) =
-            SPAN_UNITS.iter().rev().find(|(_, factor)| ms >= *factor && ms % factor == 0).unwrap_or(&SPAN_UNITS[0]);
+        let (unit, factor) = SPAN_UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| ms >= *factor && ms % factor == 0)
+            .unwrap_or(&SPAN_UNITS[0]);
         write!(f, "{}{unit}", ms / factor)
     }
 }
@@ -73,16 +79,23 @@ pub enum Size {
 
 text_value!(Size, "Size", "^[0-9]+(B|KiB|MiB|GiB|TiB|%)$");
 
-const SIZE_UNITS: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a size|write a number and KiB, MiB, GiB or %, for example \"64MiB\" or \"60%\"");
+        let wrong = || {
+            format!(
+                "\"{text}\" is not a size|write a number and KiB, MiB, GiB or %, for example \"64MiB\" or \"60%\""
+            )
+        };
         let (number, unit) = split_unit(text).ok_or_else(wrong)?;
         if unit == "%" {
             let percent = u8::try_from(number).ok().filter(|p| (1..=95).contains(p));
-            return percent.map(Self::Percent).ok_or_else(|| format!("\"{text}\" is out of range|write 1% to 95%"));
+            return percent
+                .map(Self::Percent)
+                .ok_or_else(|| format!("\"{text}\" is out of range|write 1% to 95%"));
         }
         let factor = SIZE_UNITS.iter().find(|(u, _)| *u == unit).ok_or_else(wrong)?.1;
         number.checked_mul(factor).map(Self::Bytes).ok_or_else(wrong)
@@ -95,7 +108,8 @@ impl fmt::Display for Size {
             Self::Percent(p) => write!(f, "{p}%"),
             Self::Bytes(0) => f.write_str("0B"),
             Self::Bytes(bytes) => {
-                let (unit, factor) = SIZE_UNITS.iter().rev().find(|(_, x)| bytes % x == 0).unwrap_or(&SIZE_UNITS[0]);
+                let (unit, factor) =
+                    SIZE_UNITS.iter().rev().find(|(_, x)| bytes % x == 0).unwrap_or(&SIZE_UNITS[0]);
                 write!(f, "{}{unit}", bytes / factor)
             }
         }
@@ -140,8 +154,9 @@ impl FromStr for Address {
         const FIX: &str = "write transport:host[:port], for example \"udp:10.0.0.30:5060\"";
         let (transport, rest) =
             text.split_once(':').ok_or_else(|| format!("\"{text}\" names no transport|{FIX}"))?;
-        let transport: Transport =
-            transport.parse().map_err(|()| format!("\"{transport}\" is not udp, tcp, tls, ws or wss|{FIX}"))?;
+        let transport: Transport = transport
+            .parse()
+            .map_err(|()| format!("\"{transport}\" is not udp, tcp, tls, ws or wss|{FIX}"))?;
         let wrong = || format!("\"{text}\" is not an IP address or host name|{FIX}");
         let (host, port) = split_host_port(rest).ok_or_else(wrong)?;
         if !(host.parse::<IpAddr>().is_ok() || is_host_name(host)) {
@@ -149,7 +164,12 @@ impl FromStr for Address {
         }
         let port = match port {
             None => None,
-            Some(p) => Some(p.parse().ok().filter(|p| *p > 0).ok_or_else(|| format!("\"{p}\" is not a port|write 1 to 65535"))?),
+            Some(p) => Some(
+                p.parse()
+                    .ok()
+                    .filter(|p| *p > 0)
+                    .ok_or_else(|| format!("\"{p}\" is not a port|write 1 to 65535"))?,
+            ),
         };
         Ok(Self { transport, host: host.to_ascii_lowercase(), port })
     }
@@ -222,7 +242,15 @@ mod tests {
         assert_eq!((v6.host.as_str(), v6.port), ("2001:db8::1", Some(5070)));
         assert_eq!(v6.to_string(), "udp:[2001:db8::1]:5070");
         assert_eq!("udp:PBX.example.net".parse::<Address>().unwrap().to_string(), "udp:pbx.example.net");
-        for bad in ["10.0.0.1", "udp:10.0.0.300", "udp:", "sctp:10.0.0.1", "udp:10.0.0.1:0", "udp:10.0.0.1:70000", "udp:a b"] {
+        for bad in [
+            "10.0.0.1",
+            "udp:10.0.0.300",
+            "udp:",
+            "sctp:10.0.0.1",
+            "udp:10.0.0.1:0",
+            "udp:10.0.0.1:70000",
+            "udp:a b",
+        ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }

@@ -80,7 +80,9 @@ pub fn describe(event: &Event, clock: &Clock) -> (String, String) {
         | Event::RegistrationExpired(_)
         | Event::RegistrationRejected(_) => registration(event, clock),
         Event::CallEnded(cdr) => (ended(cdr), result(cdr)),
-        Event::CallFailed(failed) => (format!("{} at {}", failed.cdr.category, failed.stage), result(&failed.cdr)),
+        Event::CallFailed(failed) => {
+            (format!("{} at {}", failed.cdr.category, failed.stage), result(&failed.cdr))
+        }
         Event::CallAttempted(_)
         | Event::CallRouted(_)
         | Event::CallProgressed(_)
@@ -101,7 +103,11 @@ pub fn describe(event: &Event, clock: &Clock) -> (String, String) {
         Event::BackendPoolDegraded(e) => (format!("{} of {} healthy", e.healthy, e.total), String::new()),
         Event::SecurityRequestRejected(e) => {
             let source = opt("from ", e.source);
-            let detail = list(&[opt("", e.reason.clone()), opt("method ", e.method.clone()), opt("domain ", e.domain.clone())]);
+            let detail = list(&[
+                opt("", e.reason.clone()),
+                opt("method ", e.method.clone()),
+                opt("domain ", e.domain.clone()),
+            ]);
             (format!("{} × {} {source}", e.rule, e.count), detail)
         }
         Event::SecurityAuthFailed(e) => {
@@ -115,7 +121,11 @@ fn registration(event: &Event, clock: &Clock) -> (String, String) {
     match event {
         Event::RegistrationAdded(e) => {
             let received = opt("seen at ", e.received.map(|a| a.to_string()));
-            let detail = list(&[format!("until {}", at(e.expires_at, clock)), received, opt("via ", e.backend.clone())]);
+            let detail = list(&[
+                format!("until {}", at(e.expires_at, clock)),
+                received,
+                opt("via ", e.backend.clone()),
+            ]);
             (e.contact.to_string(), detail)
         }
         Event::RegistrationRefreshed(e) => {
@@ -141,7 +151,10 @@ fn call(event: &Event) -> (String, String) {
             (format!("{} → {}", short_uri(&e.from_uri), e.callee), list(&[e.side.to_string(), flow]))
         }
         Event::CallRouted(e) => (format!("attempt {} → {}", e.attempt, e.target.name), why(e)),
-        Event::CallProgressed(e) => (format!("{} after {}", e.status, ms(e.pdd_ms)), if e.early_media { "early media".into() } else { String::new() }),
+        Event::CallProgressed(e) => (
+            format!("{} after {}", e.status, ms(e.pdd_ms)),
+            if e.early_media { "early media".into() } else { String::new() },
+        ),
         Event::CallAnswered(e) => {
             (list(&[format!("setup {}", ms(e.setup_ms)), opt("pdd ", e.pdd_ms.map(ms))]), e.codecs.join(" "))
         }
@@ -164,7 +177,12 @@ fn why(e: &CallRouted) -> String {
         _ => String::new(),
     };
     let basis = e.why.basis.to_string();
-    list(&[if weight.is_empty() && failover.is_empty() { basis } else { String::new() }, opt("priority ", e.why.priority), weight, failover])
+    list(&[
+        if weight.is_empty() && failover.is_empty() { basis } else { String::new() },
+        opt("priority ", e.why.priority),
+        weight,
+        failover,
+    ])
 }
 
 fn ended(cdr: &Cdr) -> String {
@@ -180,25 +198,46 @@ fn result(cdr: &Cdr) -> String {
 fn edge(event: &Event, clock: &Clock) -> (String, String) {
     match event {
         Event::EdgeStarted(e) => {
-            let recovered = format!("{} call(s), {} binding(s) recovered", e.calls_recovered, e.bindings_recovered);
-            (format!("version {}", e.version), list(&[recovered, if e.clean { String::new() } else { "after a crash".into() }]))
+            let recovered =
+                format!("{} call(s), {} binding(s) recovered", e.calls_recovered, e.bindings_recovered);
+            (
+                format!("version {}", e.version),
+                list(&[recovered, if e.clean { String::new() } else { "after a crash".into() }]),
+            )
         }
-        Event::EdgeDraining(e) => {
-            (format!("{} call(s) left", e.calls_left), e.deadline_at.map(|d| format!("deadline {}", at(d, clock))).unwrap_or_default())
+        Event::EdgeDraining(e) => (
+            format!("{} call(s) left", e.calls_left),
+            e.deadline_at.map(|d| format!("deadline {}", at(d, clock))).unwrap_or_default(),
+        ),
+        Event::EdgeStopped(e) => {
+            (if e.clean { "clean" } else { "not clean" }.to_owned(), format!("{} call(s) left", e.calls_left))
         }
-        Event::EdgeStopped(e) => (if e.clean { "clean" } else { "not clean" }.to_owned(), format!("{} call(s) left", e.calls_left)),
-        Event::EdgeLost(e) => (format!("last heard {}", at(e.last_heard_at, clock)), format!("noticed by {}", e.detected_by)),
-        Event::EdgeReturned(e) => (format!("last heard {}", at(e.last_heard_at, clock)), format!("noticed by {}", e.detected_by)),
+        Event::EdgeLost(e) => {
+            (format!("last heard {}", at(e.last_heard_at, clock)), format!("noticed by {}", e.detected_by))
+        }
+        Event::EdgeReturned(e) => {
+            (format!("last heard {}", at(e.last_heard_at, clock)), format!("noticed by {}", e.detected_by))
+        }
         Event::EdgeClockStepped(e) => (format!("by {} ms", e.step_ms), String::new()),
         Event::EdgeOverloaded(e) => (format!("{} {}", e.resource, e.level), format!("{} shed", e.shed)),
-        Event::EdgeCertificateExpiring(e) => (e.subject.to_string(), format!("not after {}", at(e.not_after, clock))),
-        Event::JournalSealed(e) => (format!("segment {} to {}", e.segment, e.last_sequence), format!("{} bytes", e.bytes)),
-        Event::JournalOverrun(e) => (format!("{} lost {} to {}", e.sink, e.first_sequence, e.last_sequence), String::new()),
-        Event::ConfigApplied(e) => {
-            (format!("revision {}", e.revision), list(&[format!("{} change(s)", e.diff.len()), opt("by ", e.actor.clone())]))
+        Event::EdgeCertificateExpiring(e) => {
+            (e.subject.to_string(), format!("not after {}", at(e.not_after, clock)))
         }
+        Event::JournalSealed(e) => {
+            (format!("segment {} to {}", e.segment, e.last_sequence), format!("{} bytes", e.bytes))
+        }
+        Event::JournalOverrun(e) => {
+            (format!("{} lost {} to {}", e.sink, e.first_sequence, e.last_sequence), String::new())
+        }
+        Event::ConfigApplied(e) => (
+            format!("revision {}", e.revision),
+            list(&[format!("{} change(s)", e.diff.len()), opt("by ", e.actor.clone())]),
+        ),
         Event::ConfigRejected(e) => (format!("{} error(s)", e.errors.len()), opt("by ", e.actor.clone())),
-        Event::AdminActed(e) => (list(&[e.action.to_string(), opt("", e.target.clone())]), format!("{} by {}", e.outcome, e.actor)),
+        Event::AdminActed(e) => (
+            list(&[e.action.to_string(), opt("", e.target.clone())]),
+            format!("{} by {}", e.outcome, e.actor),
+        ),
         _ => Default::default(),
     }
 }

@@ -61,7 +61,11 @@ pub fn span_ms(ms: Option<i64>) -> String {
 /// `12 s ago`, or `in 3 min 2 s`.
 #[must_use]
 pub fn since(at: Wall, now: Wall) -> String {
-    if at > now { format!("in {}", duration(at.since(now))) } else { format!("{} ago", duration(now.since(at))) }
+    if at > now {
+        format!("in {}", duration(at.since(now)))
+    } else {
+        format!("{} ago", duration(now.since(at)))
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +74,13 @@ mod tests {
 
     #[test]
     fn durations_have_two_units_at_most() {
-        let cases = [(708, "708 ms"), (32_900, "32.9 s"), (310_000, "5 min 10 s"), (11_520_000, "3 h 12 min"), (187_200_000, "2 d 4 h")];
+        let cases = [
+            (708, "708 ms"),
+            (32_900, "32.9 s"),
+            (310_000, "5 min 10 s"),
+            (11_520_000, "3 h 12 min"),
+            (187_200_000, "2 d 4 h"),
+        ];
         for (ms, text) in cases {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }

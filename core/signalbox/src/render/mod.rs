@@ -4,7 +4,7 @@ mod event;
 mod human;
 mod table;
 
-pub use event::{Line, describe};
+pub use event::Line;
 pub use human::{Clock, duration, since, span_ms};
 pub use table::{Align, Table};
 

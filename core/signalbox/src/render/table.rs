@@ -64,7 +64,11 @@ impl Table {
         const COLUMN_MIN: usize = 8;
         let total = |w: &[usize]| w.iter().sum::<usize>() + GAP * w.len().saturating_sub(1);
         while total(widths) > screen {
-            let left = self.columns.iter().enumerate().filter(|(i, (_, a))| *a == Align::Left && widths[*i] > COLUMN_MIN);
+            let left = self
+                .columns
+                .iter()
+                .enumerate()
+                .filter(|(i, (_, a))| *a == Align::Left && widths[*i] > COLUMN_MIN);
             match left.map(|(i, _)| i).max_by_key(|i| widths[*i]) {
                 Some(widest) => widths[widest] -= 1,
                 None => break,
@@ -105,7 +109,10 @@ mod tests {
         table.row(vec!["a-very-long-name-indeed".into(), "7".into()]);
         table.row(vec![String::new(), "1234".into()]);
         let wide = table.render(&Screen { colour: false, width: 80 });
-        assert_eq!(wide, "NAME                        N\na-very-long-name-indeed     7\n–                        1234\n");
+        assert_eq!(
+            wide,
+            "NAME                        N\na-very-long-name-indeed     7\n–                        1234\n"
+        );
         let narrow = table.render(&Screen { colour: false, width: 18 });
         assert!(narrow.lines().all(|l| l.chars().count() <= 18), "{narrow}");
         assert!(narrow.contains('…'));

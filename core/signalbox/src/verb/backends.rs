@@ -7,7 +7,7 @@ use crate::errors::Failure;
 use crate::history::moment;
 use crate::render::{Align, Table, since};
 use signalbox_base::Wall;
-use signalbox_edge::admin::Wish;
+use signalbox_edge::admin::protocol::Wish;
 use signalbox_projections::queries;
 
 /// Prints them, or asks the running edge for a change.
@@ -31,9 +31,23 @@ pub fn run(cli: &Cli, args: &BackendsArgs) -> Result<(), Failure> {
         for r in rows {
             let rtt = r.rtt_ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
             let probe = r.probe_status.map(|s| s.to_string()).unwrap_or_default();
-            table.row(vec![r.backend, r.tenant, r.edge, r.state, since(Wall(r.changed_at), now()), r.cause, probe, rtt, r.address.unwrap_or_default()]);
+            table.row(vec![
+                r.backend,
+                r.tenant,
+                r.edge,
+                r.state,
+                since(Wall(r.changed_at), now()),
+                r.cause,
+                probe,
+                rtt,
+                r.address.unwrap_or_default(),
+            ]);
         }
-        if table.is_empty() { out.line("no backend has been probed yet")? } else { out.table(&table)? }
+        if table.is_empty() {
+            out.line("no backend has been probed yet")?
+        } else {
+            out.table(&table)?
+        }
         reader.footnote(&out)
     })
 }

@@ -6,9 +6,9 @@ use crate::config::Loaded;
 use crate::errors::{BACKUP_BAD, FILE_EXISTS, Failure, TARGET_NOT_EMPTY};
 use crate::history::{JOURNAL_DIR, layout};
 use indicatif::ProgressBar;
+use signalbox_base::{EdgeIdentity, JournalId, Text};
 use signalbox_journal::backup::{Extra, Manifest};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
-use signalbox_base::{EdgeIdentity, JournalId, Text};
 use signalbox_journal::{Config, Journal, Layout, backup, doctor, restore as restoring};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,11 @@ pub fn run(cli: &Cli, args: &BackupArgs) -> Result<(), Failure> {
     let out = Out::new(cli);
     let loaded = load_config(cli)?;
     if args.file.exists() {
-        return Err(Failure::new(FILE_EXISTS, format!("{} exists; a backup is never written over", args.file.display())).fix("choose another name"));
+        return Err(Failure::new(
+            FILE_EXISTS,
+            format!("{} exists; a backup is never written over", args.file.display()),
+        )
+        .fix("choose another name"));
     }
     let bar = spinner("reading journal and store");
     let scratch = Scratch::new(&args.file)?;
@@ -53,7 +57,9 @@ pub fn restore(cli: &Cli, args: &RestoreArgs) -> Result<(), Failure> {
 fn renew(storage: &SharedStorage, target: &Path) -> Result<Option<JournalId>, Failure> {
     let dir = target.join(JOURNAL_DIR);
     let report = doctor::verify(storage, &Layout::new(&dir))?;
-    let Some((cluster, edge)) = report.segments.last().and_then(|s| s.edge.split_once('/')) else { return Ok(None) };
+    let Some((cluster, edge)) = report.segments.last().and_then(|s| s.edge.split_once('/')) else {
+        return Ok(None);
+    };
     let identity = EdgeIdentity { cluster: Text::new(cluster), edge: Text::new(edge) };
     let random = super::random()?;
     Ok(Some(Journal::fork_identity(Arc::clone(storage), Config::new(dir), &identity, now(), random)?))
@@ -64,7 +70,11 @@ fn report(out: &Out, what: &str, manifest: &Manifest) -> Result<(), Failure> {
         return out.object(manifest);
     }
     let bytes: u64 = manifest.files.values().map(|f| f.bytes).sum();
-    out.line(&format!("{what}: {} files, {bytes} bytes, events up to {}, every file verified by SHA-256.", manifest.files.len(), manifest.last))
+    out.line(&format!(
+        "{what}: {} files, {bytes} bytes, events up to {}, every file verified by SHA-256.",
+        manifest.files.len(),
+        manifest.last
+    ))
 }
 
 /// A progress sign on standard error; silent when that is no terminal.
@@ -107,10 +117,15 @@ fn extras(loaded: &Loaded, scratch: &Path) -> Result<Vec<Extra>, Failure> {
             extras.push(Extra { name: remembered.into(), path });
         }
     }
-    if let Some(database) = loaded.file.store.url.strip_prefix("sqlite:").map(|f| dir.join(f)).filter(|p| p.is_file()) {
+    if let Some(database) =
+        loaded.file.store.url.strip_prefix("sqlite:").map(|f| dir.join(f)).filter(|p| p.is_file())
+    {
         let copy = scratch.join("database");
         let _ = std::fs::remove_file(&copy);
-        let target = copy.to_str().ok_or_else(|| Failure::new(BACKUP_BAD, "the archive's path is not UTF-8"))?.to_owned();
+        let target = copy
+            .to_str()
+            .ok_or_else(|| Failure::new(BACKUP_BAD, "the archive's path is not UTF-8"))?
+            .to_owned();
         runtime()?.block_on(async {
             let store = open_store(loaded).await?;
             store.execute("VACUUM INTO $1", vec![signalbox_store::Value::text(&target)]).await?;
@@ -119,6 +134,9 @@ fn extras(loaded: &Loaded, scratch: &Path) -> Result<Vec<Extra>, Failure> {
         let name = database.strip_prefix(dir).unwrap_or(&database).to_string_lossy().into_owned();
         extras.push(Extra { name, path: copy });
     }
-    debug_assert!(extras.iter().all(|e| !e.name.starts_with(JOURNAL_DIR)), "the journal is packed by its own crate");
+    debug_assert!(
+        extras.iter().all(|e| !e.name.starts_with(JOURNAL_DIR)),
+        "the journal is packed by its own crate"
+    );
     Ok(extras)
 }

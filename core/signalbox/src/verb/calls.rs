@@ -30,14 +30,38 @@ pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
         for c in up {
             let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
             let state = if c.held_by.is_some() { format!("{}, held", c.state) } else { c.state };
-            table.row(vec![c.call_uid, c.tenant, c.caller, c.callee, state, duration(moment.since(since)), c.side, c.egress_peer.unwrap_or_default(), c.codecs]);
+            table.row(vec![
+                c.call_uid,
+                c.tenant,
+                c.caller,
+                c.callee,
+                state,
+                duration(moment.since(since)),
+                c.side,
+                c.egress_peer.unwrap_or_default(),
+                c.codecs,
+            ]);
         }
         for c in ended {
             let state = if c.answered_at.is_some_and(|a| a <= moment.0) { "answered" } else { "inviting" };
             let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
-            table.row(vec![c.call_uid, c.tenant, c.caller, c.callee, state.into(), duration(moment.since(since)), c.side, c.egress_peer.unwrap_or_default(), c.codecs]);
+            table.row(vec![
+                c.call_uid,
+                c.tenant,
+                c.caller,
+                c.callee,
+                state.into(),
+                duration(moment.since(since)),
+                c.side,
+                c.egress_peer.unwrap_or_default(),
+                c.codecs,
+            ]);
         }
-        if table.is_empty() { out.line("no call is up")? } else { out.table(&table)? }
+        if table.is_empty() {
+            out.line("no call is up")?
+        } else {
+            out.table(&table)?
+        }
         reader.footnote(&out)
     })
 }

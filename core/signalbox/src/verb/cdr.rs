@@ -18,7 +18,12 @@ pub fn run(cli: &Cli, args: &ListArgs) -> Result<(), Failure> {
     let out = Out::new(cli);
     let range = Range::of(&args.window, now())?;
     let last = args.window.last.map_or(LAST_DEFAULT, |n| u32::try_from(n).unwrap_or(u32::MAX));
-    let filter = queries::Filter { tenant: args.window.tenant.clone(), from: range.from, to: range.to, last: Some(last) };
+    let filter = queries::Filter {
+        tenant: args.window.tenant.clone(),
+        from: range.from,
+        to: range.to,
+        last: Some(last),
+    };
     reading(cli, async |reader| {
         let mut rows = queries::cdrs(&reader.store, &filter).await?;
         if args.follow {
@@ -30,7 +35,11 @@ pub fn run(cli: &Cli, args: &ListArgs) -> Result<(), Failure> {
         let mut table = table();
         let none = rows.is_empty();
         rows.iter().for_each(|row| table.row(cells(&out, row)));
-        if none && !args.follow { out.line("no call has ended")? } else { out.table(&table)? }
+        if none && !args.follow {
+            out.line("no call has ended")?
+        } else {
+            out.table(&table)?
+        }
         if args.follow { Ok(()) } else { reader.footnote(&out) }
     })?;
     if args.follow { follow(cli, args, &out) } else { Ok(()) }
@@ -43,7 +52,11 @@ fn table() -> Table {
 
 fn cells(out: &Out, r: &CdrRow) -> Vec<String> {
     let talk = r.answered_at.map(|_| r.billable_ms);
-    let result = if r.completeness == "normal" { r.category.clone() } else { format!("{} ({})", r.category, r.completeness) };
+    let result = if r.completeness == "normal" {
+        r.category.clone()
+    } else {
+        format!("{} ({})", r.category, r.completeness)
+    };
     let via = r.egress_peer.clone().or_else(|| r.route.clone()).unwrap_or_default();
     vec![
         out.clock.time(Wall(r.ended_at), now()),

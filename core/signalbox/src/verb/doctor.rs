@@ -9,7 +9,7 @@ use serde_json::json;
 use signalbox_base::EventSeq;
 use signalbox_journal::doctor::{self, Report};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
-use signalbox_journal::{Filter, Layout, Record};
+use signalbox_journal::{Cut, Filter, Layout, Record};
 use std::sync::Arc;
 
 /// Does what was asked; exit code 1 when the journal is not sound.
@@ -21,7 +21,8 @@ pub fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failure> {
     };
     if !layout.dir.is_dir() {
         let message = format!("there is no journal in {}", layout.dir.display());
-        return Err(Failure::new(NOT_RUNNING, message).fix("name its directory with --data-dir, or its configuration with --config"));
+        return Err(Failure::new(NOT_RUNNING, message)
+            .fix("name its directory with --data-dir, or its configuration with --config"));
     }
     let storage: SharedStorage = Arc::new(FileStorage);
     if let Some(from) = args.dump {
@@ -29,26 +30,47 @@ pub fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failure> {
     }
     if args.repair {
         match doctor::repair(&storage, &layout)? {
-            Some(cut) => out.line(&format!("cut a torn tail: {cut}"))?,
+            Some(cut) => out.line(&format!("cut a torn tail: {}", told(&cut)))?,
             None => out.line("there is no torn tail to cut")?,
         }
     }
     let report = doctor::verify(&storage, &layout)?;
-    if out.json { out.object(&report)? } else { print(&out, &report)? }
+    if out.json {
+        out.object(&report)?
+    } else {
+        print(&out, &report)?
+    }
     if report.is_sound() {
         return Ok(());
     }
-    let first = report.damage.first().map(|d| format!("{} byte {}: {}", d.file.display(), d.offset, d.reason));
+    let first =
+        report.damage.first().map(|d| format!("{} byte {}: {}", d.file.display(), d.offset, d.reason));
     Err(Failure::new(JOURNAL_DAMAGED, first.unwrap_or_else(|| "the journal is not sound".into())))
 }
 
 fn print(out: &Out, report: &Report) -> Result<(), Failure> {
-    let columns = [("SEGMENT", Align::Left), ("EDGE", Align::Left), ("FIRST", Align::Right), ("LAST", Align::Right), ("BATCHES", Align::Right), ("BYTES", Align::Right), ("SHA-256", Align::Left)];
+    let columns = [
+        ("SEGMENT", Align::Left),
+        ("EDGE", Align::Left),
+        ("FIRST", Align::Right),
+        ("LAST", Align::Right),
+        ("BATCHES", Align::Right),
+        ("BYTES", Align::Right),
+        ("SHA-256", Align::Left),
+    ];
     let mut table = Table::new(&columns);
     for s in &report.segments {
         let name = s.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let short = s.sha256.get(..12).unwrap_or_default().to_owned();
-        table.row(vec![name, s.edge.clone(), s.first.to_string(), s.last.to_string(), s.batches.to_string(), s.bytes.to_string(), short]);
+        table.row(vec![
+            name,
+            s.edge.clone(),
+            s.first.to_string(),
+            s.last.to_string(),
+            s.batches.to_string(),
+            s.bytes.to_string(),
+            short,
+        ]);
     }
     out.table(&table)?;
     if let (Some((first, last)), Some(segment)) = (report.range, report.segments.last()) {
@@ -58,7 +80,10 @@ fn print(out: &Out, report: &Report) -> Result<(), Failure> {
         out.line(&format!("cursor {:<24} at {}", cursor.sink, cursor.seq))?;
     }
     if let Some(cut) = &report.torn_tail {
-        out.line(&format!("torn tail: {cut} (a start cuts it by itself; nothing in it was ever acted on)"))?;
+        out.line(&format!(
+            "torn tail: {} (a start cuts it by itself; nothing in it was ever acted on)",
+            told(cut)
+        ))?;
     }
     for damage in &report.damage {
         out.line(&format!("DAMAGE {} byte {}: {}", damage.file.display(), damage.offset, damage.reason))?;
@@ -66,7 +91,17 @@ fn print(out: &Out, report: &Report) -> Result<(), Failure> {
     out.line(if report.is_sound() { "sound" } else { "NOT sound" })
 }
 
-fn dump(out: &Out, storage: &SharedStorage, layout: &Layout, from: EventSeq, last: usize) -> Result<(), Failure> {
+fn told(cut: &Cut) -> String {
+    format!("{} bytes at byte {} of {}", cut.bytes, cut.offset, cut.file.display())
+}
+
+fn dump(
+    out: &Out,
+    storage: &SharedStorage,
+    layout: &Layout,
+    from: EventSeq,
+    last: usize,
+) -> Result<(), Failure> {
     let mut lines = Vec::new();
     // The callback cannot stop the walk early without an error of the journal's own; a full list is simply not added to.
     doctor::dump(storage, layout, from, &Filter::default(), |record| {

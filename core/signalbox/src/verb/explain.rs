@@ -11,7 +11,8 @@ pub fn run(cli: &Cli, args: &ExplainArgs) -> Result<(), Failure> {
     let out = Out::new(cli);
     let Some(code) = &args.code else { return list(&out) };
     let Some(entry) = find(code) else {
-        return Err(Failure::new(NOTHING_FOUND, format!("there is no code {code}")).fix("`signalbox explain` lists all codes"));
+        return Err(Failure::new(NOTHING_FOUND, format!("there is no code {code}"))
+            .fix("`signalbox explain` lists all codes"));
     };
     if out.json {
         return out.object(&object(entry));

@@ -13,10 +13,25 @@ pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
     if args.out.exists() && !args.force {
         return Err(Failure::new(FILE_EXISTS, format!("{} exists", args.out.display())));
     }
-    let domain = answer(args.domain.as_deref(), "--domain", "SIP domain of your phones (for example acme.example.net)")?;
-    let pbx = answer(args.pbx.as_deref(), "--pbx", "address of your PBX, host[:port] (for example 10.0.0.11)")?;
-    let public = answer(args.public.as_deref(), "--public", "public address of this machine (for example 203.0.113.5)")?;
-    let text = render(&Answers { tenant: &args.tenant, domain: &domain, pbx: &pbx, public: &public, data_dir: &args.data_dir });
+    let domain = answer(
+        args.domain.as_deref(),
+        "--domain",
+        "SIP domain of your phones (for example acme.example.net)",
+    )?;
+    let pbx =
+        answer(args.pbx.as_deref(), "--pbx", "address of your PBX, host[:port] (for example 10.0.0.11)")?;
+    let public = answer(
+        args.public.as_deref(),
+        "--public",
+        "public address of this machine (for example 203.0.113.5)",
+    )?;
+    let text = render(&Answers {
+        tenant: &args.tenant,
+        domain: &domain,
+        pbx: &pbx,
+        public: &public,
+        data_dir: &args.data_dir,
+    });
     write_checked(&args.out, &text)?;
     out.line(&format!("{} written and checked.\n", args.out.display()))?;
     out.line(&next_steps(&args.out, &args.data_dir))
@@ -27,14 +42,17 @@ fn answer(given: Option<&str>, flag: &str, question: &str) -> Result<String, Fai
         return Ok(text.to_owned());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(USAGE, format!("{flag} is missing and there is no terminal to ask")).fix(format!("add {flag} …: {question}")));
+        return Err(Failure::new(USAGE, format!("{flag} is missing and there is no terminal to ask"))
+            .fix(format!("add {flag} …: {question}")));
     }
     print_prompt(question)?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     let line = line.trim();
     if line.is_empty() {
-        return Err(Failure::new(USAGE, format!("no answer to: {question}")).fix(format!("answer it, or add {flag}")));
+        return Err(
+            Failure::new(USAGE, format!("no answer to: {question}")).fix(format!("answer it, or add {flag}"))
+        );
     }
     Ok(line.to_owned())
 }
@@ -48,7 +66,8 @@ fn print_prompt(question: &str) -> Result<(), Failure> {
 /// Writes beside the target, checks that, then renames it into place: a refused file never replaces a good one.
 fn write_checked(path: &Path, text: &str) -> Result<(), Failure> {
     let draft = path.with_extension("toml.new");
-    std::fs::write(&draft, text).map_err(|e| Failure::new(crate::errors::NO_RIGHT, format!("{}: {e}", draft.display())))?;
+    std::fs::write(&draft, text)
+        .map_err(|e| Failure::new(crate::errors::NO_RIGHT, format!("{}: {e}", draft.display())))?;
     let checked = config::load(&draft, std::iter::empty());
     if let Err(problems) = checked {
         std::fs::remove_file(&draft)?;

@@ -25,7 +25,9 @@ pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Fail
             }
         }
     }
-    if let Err(why) = super::runtime()?.block_on(async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) }) {
+    if let Err(why) = super::runtime()?
+        .block_on(async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) })
+    {
         failed += 1;
         out.line(&format!("store  {why}"))?;
     } else {
@@ -34,7 +36,8 @@ pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Fail
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::new(crate::errors::CONFIG, format!("{failed} live check(s) failed")).fix("see the lines above"))
+    Err(Failure::new(crate::errors::CONFIG, format!("{failed} live check(s) failed"))
+        .fix("see the lines above"))
 }
 
 fn probe(host: &str, port: u16) -> Result<String, String> {

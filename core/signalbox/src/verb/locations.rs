@@ -22,7 +22,16 @@ pub fn run(cli: &Cli, args: &LocationsArgs) -> Result<(), Failure> {
                     return rows.iter().try_for_each(|row| out.object(row));
                 }
                 let lines = rows.into_iter().map(|r| {
-                    vec![r.tenant, r.aor, r.contact, r.received.unwrap_or_default(), r.backend.unwrap_or_default(), since(Wall(r.expires_at), now()), r.flow_state, r.user_agent]
+                    vec![
+                        r.tenant,
+                        r.aor,
+                        r.contact,
+                        r.received.unwrap_or_default(),
+                        r.backend.unwrap_or_default(),
+                        since(Wall(r.expires_at), now()),
+                        r.flow_state,
+                        r.user_agent,
+                    ]
                 });
                 print(&out, lines, "EXPIRES")?;
             }
@@ -33,7 +42,16 @@ pub fn run(cli: &Cli, args: &LocationsArgs) -> Result<(), Failure> {
                 }
                 let lines = rows.into_iter().map(|r| {
                     let until = out.clock.time(Wall(r.valid_to.unwrap_or(r.expires_at)), now());
-                    vec![r.tenant, r.aor, r.contact, r.received.unwrap_or_default(), r.backend.unwrap_or_default(), until, r.ended.unwrap_or_default(), r.user_agent]
+                    vec![
+                        r.tenant,
+                        r.aor,
+                        r.contact,
+                        r.received.unwrap_or_default(),
+                        r.backend.unwrap_or_default(),
+                        until,
+                        r.ended.unwrap_or_default(),
+                        r.user_agent,
+                    ]
                 });
                 print(&out, lines, "UNTIL")?;
             }

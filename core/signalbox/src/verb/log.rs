@@ -4,7 +4,7 @@ use super::Out;
 use crate::args::{Cli, LogAction, LogArgs};
 use crate::client;
 use crate::errors::{Failure, USAGE};
-use signalbox_edge::admin::Request;
+use signalbox_edge::admin::protocol::Request;
 
 /// Changes it in the running edge.
 pub fn run(cli: &Cli, args: &LogArgs) -> Result<(), Failure> {
@@ -18,7 +18,9 @@ pub fn run(cli: &Cli, args: &LogArgs) -> Result<(), Failure> {
             sources: source.iter().copied().collect(),
             calls: call.iter().cloned().collect(),
         },
-        (true, "info") => Request::Watch { all: false, aors: Vec::new(), sources: Vec::new(), calls: Vec::new() },
+        (true, "info") => {
+            Request::Watch { all: false, aors: Vec::new(), sources: Vec::new(), calls: Vec::new() }
+        }
         (true, other) => {
             let message = format!("\"{other}\" cannot be set for one thing");
             return Err(Failure::new(USAGE, message).fix("write debug to follow it, info to stop"));

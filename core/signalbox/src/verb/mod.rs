@@ -87,7 +87,11 @@ pub fn random() -> Result<[u8; 32], Failure> {
 /// Opens the store that a configuration names; its tables may not be there yet.
 pub async fn open_store(loaded: &Loaded) -> Result<Store, Failure> {
     let file = &Effective::new(&loaded.file).file;
-    let config = signalbox_store::Config::parse(&file.store.url, file.store.password_file.as_deref(), &file.edge.data_dir)?;
+    let config = signalbox_store::Config::parse(
+        &file.store.url,
+        file.store.password_file.as_deref(),
+        &file.edge.data_dir,
+    )?;
     Ok(Store::open(&config).await?)
 }
 
@@ -114,7 +118,10 @@ pub fn reading(cli: &Cli, read: impl AsyncFnOnce(&Reader) -> Result<(), Failure>
     runtime()?.block_on(async {
         let store = open_store(&loaded).await?;
         let source = match client::settled(&loaded.file).await {
-            Some(lag) if lag > 0 => format!("store {}; its tables are {lag} events behind the running edge", loaded.file.store.url),
+            Some(lag) if lag > 0 => format!(
+                "store {}; its tables are {lag} events behind the running edge",
+                loaded.file.store.url
+            ),
             Some(_) => format!("store {}, up to date with the running edge", loaded.file.store.url),
             None => format!("store {}; no edge is running here", loaded.file.store.url),
         };

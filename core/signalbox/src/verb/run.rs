@@ -43,7 +43,10 @@ pub async fn until_the_end(running: Running, drain: Duration) -> Result<(), Fail
                 continue;
             }
         };
-        eprintln!("draining: new calls and registrations are refused; calls in progress have {}", render::duration(drain));
+        eprintln!(
+            "draining: new calls and registrations are refused; calls in progress have {}",
+            render::duration(drain)
+        );
         let stopped = running.stop(drain, actor);
         tokio::pin!(stopped);
         return tokio::select! {
@@ -56,14 +59,21 @@ pub async fn until_the_end(running: Running, drain: Duration) -> Result<(), Fail
     }
 }
 
-fn ended(end: &End) -> Result<(), Failure> {
+/// Says how it ended.
+pub fn ended(end: &End) -> Result<(), Failure> {
     match end {
         End::Stopped(report) if report.calls_left == 0 => {
-            eprintln!("stopped: every call had ended; events up to {} are on disk, nothing was lost", report.last);
+            eprintln!(
+                "stopped: every call had ended; events up to {} are on disk, nothing was lost",
+                report.last
+            );
             Ok(())
         }
         End::Stopped(report) => {
-            eprintln!("stopped at the deadline: {} call(s) go on without the edge and are recovered by the next start; events up to {} are on disk, nothing was lost", report.calls_left, report.last);
+            eprintln!(
+                "stopped at the deadline: {} call(s) go on without the edge and are recovered by the next start; events up to {} are on disk, nothing was lost",
+                report.calls_left, report.last
+            );
             Ok(())
         }
         End::Failed(fatal) => Err(roles::fatal_failure(fatal)),
@@ -87,7 +97,11 @@ pub struct Banner {
 impl Banner {
     /// Of a configuration.
     pub fn new(loaded: &Loaded) -> Self {
-        Self { store: loaded.file.store.url.clone(), bus: "journal (embedded)", dir: loaded.file.edge.data_dir.display().to_string() }
+        Self {
+            store: loaded.file.store.url.clone(),
+            bus: "journal (embedded)",
+            dir: loaded.file.edge.data_dir.display().to_string(),
+        }
     }
 
     /// The lines.
@@ -99,14 +113,23 @@ impl Banner {
         )];
         for (listener, bound) in settings.listeners.iter().zip(edge.listeners()) {
             let network = &settings.networks[usize::from(listener.network)];
-            lines.push(format!("  sip      {}:{bound}  {network}, told to peers as {}", listener.transport, listener.advertise));
+            lines.push(format!(
+                "  sip      {}:{bound}  {network}, told to peers as {}",
+                listener.transport, listener.advertise
+            ));
         }
-        let http = edge.admin_address().map_or_else(|| "no HTTP".to_owned(), |a| format!("http://{a}  /health /ready /metrics"));
+        let http = edge
+            .admin_address()
+            .map_or_else(|| "no HTTP".to_owned(), |a| format!("http://{a}  /health /ready /metrics"));
         lines.push(format!("  admin    {http}      socket {}/admin.sock", self.dir));
         lines.push(format!("  bus      {}      store  {}", self.bus, self.store));
         for tenant in &settings.tenants {
             let domains: Vec<&str> = tenant.domains.iter().map(|d| &*d.name).collect();
-            let backends: Vec<String> = tenant.backends.iter().map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port)).collect();
+            let backends: Vec<String> = tenant
+                .backends
+                .iter()
+                .map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port))
+                .collect();
             lines.push(format!("  {:<8} {}  → {}", tenant.name, domains.join(" "), backends.join(", ")));
         }
         lines

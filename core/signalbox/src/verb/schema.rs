@@ -14,7 +14,8 @@ pub fn run(cli: &Cli, args: &SchemaArgs) -> Result<(), Failure> {
         SchemaPart::List => list(&out),
         SchemaPart::Show { kind } => {
             let text = schema::show(kind).ok_or_else(|| {
-                Failure::new(NOTHING_FOUND, format!("there is no event type {kind}")).fix("`signalbox schema list` shows all")
+                Failure::new(NOTHING_FOUND, format!("there is no event type {kind}"))
+                    .fix("`signalbox schema list` shows all")
             })?;
             out.line(text.trim_end())
         }

@@ -6,7 +6,7 @@ use crate::client;
 use crate::errors::Failure;
 use crate::render::{Align, Table, duration};
 use serde_json::Value;
-use signalbox_edge::admin::Request;
+use signalbox_edge::admin::protocol::Request;
 use std::time::Duration;
 
 /// Prints it; without a running edge that is the answer, with exit code 1.
@@ -19,9 +19,27 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let text = |key: &str| status.get(key).map(plain).unwrap_or_default();
     let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or(0);
     let uptime = duration(Duration::from_secs(number("uptime_seconds")));
-    out.line(&format!("{}  {}  version {}  up {uptime}  configuration revision {}", text("edge"), text("phase"), text("version"), number("config_revision")))?;
-    out.line(&format!("registrations {}   calls {}   attempted {}  answered {}  failed {}", number("registrations"), number("calls"), number("calls_attempted"), number("calls_answered"), number("calls_failed")))?;
-    out.line(&format!("journal {}  event {}  admission {}\n", text("journal"), number("sequence"), text("pressure")))?;
+    out.line(&format!(
+        "{}  {}  version {}  up {uptime}  configuration revision {}",
+        text("edge"),
+        text("phase"),
+        text("version"),
+        number("config_revision")
+    ))?;
+    out.line(&format!(
+        "registrations {}   calls {}   attempted {}  answered {}  failed {}",
+        number("registrations"),
+        number("calls"),
+        number("calls_attempted"),
+        number("calls_answered"),
+        number("calls_failed")
+    ))?;
+    out.line(&format!(
+        "journal {}  event {}  admission {}\n",
+        text("journal"),
+        number("sequence"),
+        text("pressure")
+    ))?;
     components(&out, &status)?;
     backends(&out, &status)
 }
@@ -31,11 +49,25 @@ fn plain(value: &Value) -> String {
 }
 
 fn components(out: &Out, status: &Value) -> Result<(), Failure> {
-    let mut table = Table::new(&[("COMPONENT", Align::Left), ("STATE", Align::Left), ("LAG", Align::Right), ("", Align::Left)]);
+    let mut table = Table::new(&[
+        ("COMPONENT", Align::Left),
+        ("STATE", Align::Left),
+        ("LAG", Align::Right),
+        ("", Align::Left),
+    ]);
     for component in status.get("components").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| component.get(key).map(plain).unwrap_or_default();
-        let lag = component.get("lag_seconds").and_then(Value::as_f64).map(|s| format!("{s:.1} s")).unwrap_or_default();
-        table.row(vec![text("name"), text("state"), lag, component.get("detail").map(plain).unwrap_or_else(|| " ".into())]);
+        let lag = component
+            .get("lag_seconds")
+            .and_then(Value::as_f64)
+            .map(|s| format!("{s:.1} s"))
+            .unwrap_or_default();
+        table.row(vec![
+            text("name"),
+            text("state"),
+            lag,
+            component.get("detail").map(plain).unwrap_or_else(|| " ".into()),
+        ]);
     }
     out.table(&table)
 }

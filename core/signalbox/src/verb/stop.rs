@@ -4,7 +4,7 @@ use super::Out;
 use crate::args::{Cli, StopArgs};
 use crate::client;
 use crate::errors::Failure;
-use signalbox_edge::admin::Request;
+use signalbox_edge::admin::protocol::Request;
 
 /// Asks for it and waits for the end.
 pub fn run(cli: &Cli, args: &StopArgs) -> Result<(), Failure> {
@@ -14,6 +14,7 @@ pub fn run(cli: &Cli, args: &StopArgs) -> Result<(), Failure> {
     if out.json {
         return out.object(&answer);
     }
-    let said = answer.get("message").and_then(|m| m.as_str()).map_or_else(|| answer.to_string(), str::to_owned);
+    let said =
+        answer.get("message").and_then(|m| m.as_str()).map_or_else(|| answer.to_string(), str::to_owned);
     out.line(&said)
 }

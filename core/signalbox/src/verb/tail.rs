@@ -19,13 +19,17 @@ pub fn run(cli: &Cli, args: &TailArgs) -> Result<(), Failure> {
     let file = load_config(cli)?.file;
     let range = Range::of(&args.window, now())?;
     runtime()?.block_on(async {
-        let history = range.from.is_some() || range.to.is_some() || args.window.last.is_some() || args.no_follow;
+        let history =
+            range.from.is_some() || range.to.is_some() || args.window.last.is_some() || args.no_follow;
         let start = match range.from {
             Some(from) => Start::Time(from),
             None if history => Start::Beginning,
             None => Start::End,
         };
-        let filter = Filter { kinds: kinds(args.pattern.as_deref()), tenants: args.window.tenant.iter().cloned().collect() };
+        let filter = Filter {
+            kinds: kinds(args.pattern.as_deref()),
+            tenants: args.window.tenant.iter().cloned().collect(),
+        };
         let mut source = History::open(&file, filter, start).await?;
         let printer = Printer::new(&out, &file);
         if history {
@@ -43,7 +47,12 @@ pub fn run(cli: &Cli, args: &TailArgs) -> Result<(), Failure> {
 }
 
 /// Prints what is recorded; with a number only the last so many.
-async fn past(source: &mut History, printer: &Printer<'_>, range: Range, last: Option<usize>) -> Result<(), Failure> {
+async fn past(
+    source: &mut History,
+    printer: &Printer<'_>,
+    range: Range,
+    last: Option<usize>,
+) -> Result<(), Failure> {
     let mut kept: VecDeque<Delivered> = VecDeque::new();
     source
         .all(|event| {
@@ -79,7 +88,11 @@ impl<'a> Printer<'a> {
     /// # Errors
     /// Standard output cannot be written.
     pub fn print(&self, event: &Delivered) -> Result<(), Failure> {
-        if self.out.json { self.out.line(&self.cloud_event(event)) } else { self.out.line(&Line::of(event, &self.out.clock).print()) }
+        if self.out.json {
+            self.out.line(&self.cloud_event(event))
+        } else {
+            self.out.line(&Line::of(event, &self.out.clock).print())
+        }
     }
 
     /// The event in structured CloudEvents JSON.

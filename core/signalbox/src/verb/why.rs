@@ -25,13 +25,15 @@ pub fn run(cli: &Cli, args: &WhyArgs) -> Result<(), Failure> {
         let filter = Filter { kinds: Vec::new(), tenants: args.window.tenant.iter().cloned().collect() };
         let mut story = Story::new(target);
         let start = range.from.map_or(Start::Beginning, Start::Time);
-        History::open(&file, filter.clone(), start).await?.all(|event| {
-            if range.contains(event.time) {
-                story.consider(event);
-            }
-            Ok(())
-        })
-        .await?;
+        History::open(&file, filter.clone(), start)
+            .await?
+            .all(|event| {
+                if range.contains(event.time) {
+                    story.consider(event);
+                }
+                Ok(())
+            })
+            .await?;
         story.check(&args.what)?;
         let printer = Printer::new(&out, &file);
         if out.json {
@@ -52,9 +54,18 @@ fn print(out: &Out, story: &Story) -> Result<(), Failure> {
         let line = Line::of(event, &out.clock);
         let cause = match event.causation {
             EventSeq(0) => String::new(),
-            seq => story.events.get(&seq).map(|c| format!("  because of {}", short(&c.kind))).unwrap_or_default(),
+            seq => {
+                story.events.get(&seq).map(|c| format!("  because of {}", short(&c.kind))).unwrap_or_default()
+            }
         };
-        let text = format!("{}  {:>10}  {:<22}  {:<38}  {}{cause}", line.time, format!("+{}", duration(gap)), line.kind, line.what, line.detail);
+        let text = format!(
+            "{}  {:>10}  {:<22}  {:<38}  {}{cause}",
+            line.time,
+            format!("+{}", duration(gap)),
+            line.kind,
+            line.what,
+            line.detail
+        );
         out.line(text.trim_end())?;
         before = Some(event);
     }
@@ -70,7 +81,10 @@ fn short(kind: &str) -> &str {
 enum Target {
     Call(CallUid),
     /// `401`, `401@acme.test`, `acme/401@acme.test`, or a backend's name: what it is shows in the events.
-    Name { tenant: Option<String>, name: String },
+    Name {
+        tenant: Option<String>,
+        name: String,
+    },
     Address(IpAddr, Option<u16>),
 }
 
@@ -78,7 +92,10 @@ impl Target {
     fn detect(text: &str) -> Result<Self, Failure> {
         let text = text.trim().trim_start_matches("sip:");
         if text.starts_with("c_") {
-            return text.parse().map(Self::Call).map_err(|e| Failure::new(USAGE, format!("\"{text}\" is not a call's id: {e}")).fix("copy it whole from `signalbox tail call` or `cdr`"));
+            return text.parse().map(Self::Call).map_err(|e| {
+                Failure::new(USAGE, format!("\"{text}\" is not a call's id: {e}"))
+                    .fix("copy it whole from `signalbox tail call` or `cdr`")
+            });
         }
         let bare = text.strip_prefix("udp:").unwrap_or(text);
         if let Ok(ip) = bare.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -117,7 +134,14 @@ impl Story {
             Target::Call(uid) => BTreeSet::from([uid.to_string()]),
             _ => BTreeSet::new(),
         };
-        Self { target, events: BTreeMap::new(), dropped: 0, call_ids: BTreeSet::new(), calls, candidates: BTreeSet::new() }
+        Self {
+            target,
+            events: BTreeMap::new(),
+            dropped: 0,
+            call_ids: BTreeSet::new(),
+            calls,
+            candidates: BTreeSet::new(),
+        }
     }
 
     fn consider(&mut self, event: Delivered) {
@@ -146,8 +170,12 @@ impl Story {
         }
         let field = |key: &str| data.get(key).and_then(Value::as_str);
         match &self.target {
-            Target::Call(_) => event.domain() == "call" && field("call_id").is_some_and(|id| self.call_ids.contains(id)),
-            Target::Address(ip, port) => mentions_address(data, *ip, *port) || *event.subject == *ip.to_string(),
+            Target::Call(_) => {
+                event.domain() == "call" && field("call_id").is_some_and(|id| self.call_ids.contains(id))
+            }
+            Target::Address(ip, port) => {
+                mentions_address(data, *ip, *port) || *event.subject == *ip.to_string()
+            }
             Target::Name { tenant, name } => {
                 if tenant.as_ref().is_some_and(|t| **t != *event.tenant) {
                     return false;
@@ -169,7 +197,8 @@ impl Story {
         }
         if self.candidates.len() > 1 {
             let list: Vec<_> = self.candidates.iter().map(|c| format!("  signalbox why {c}")).collect();
-            return Err(Failure::new(USAGE, format!("{asked} can mean {} things", self.candidates.len())).fix(format!("ask for one of them:\n{}", list.join("\n"))));
+            return Err(Failure::new(USAGE, format!("{asked} can mean {} things", self.candidates.len()))
+                .fix(format!("ask for one of them:\n{}", list.join("\n"))));
         }
         Ok(())
     }
@@ -177,8 +206,12 @@ impl Story {
     fn headline(&self) -> String {
         let count = self.events.len();
         match &self.target {
-            Target::Call(uid) => format!("call {uid}: {count} events on {} traversal(s) of the edge", self.calls.len()),
-            Target::Address(ip, port) => format!("address {ip}{}: {count} events", port.map(|p| format!(":{p}")).unwrap_or_default()),
+            Target::Call(uid) => {
+                format!("call {uid}: {count} events on {} traversal(s) of the edge", self.calls.len())
+            }
+            Target::Address(ip, port) => {
+                format!("address {ip}{}: {count} events", port.map(|p| format!(":{p}")).unwrap_or_default())
+            }
             Target::Name { name, .. } => match self.candidates.first() {
                 Some(subject) => format!("{subject}: {count} events, {} call(s)", self.calls.len()),
                 None => format!("{name}: {count} events, {} call(s)", self.calls.len()),
@@ -189,7 +222,11 @@ impl Story {
 
 fn subject_of(event: &Delivered) -> String {
     let prefix = format!("{}/", event.tenant);
-    if event.subject.starts_with(&prefix) || event.tenant.is_empty() { event.subject.to_string() } else { format!("{prefix}{}", event.subject) }
+    if event.subject.starts_with(&prefix) || event.tenant.is_empty() {
+        event.subject.to_string()
+    } else {
+        format!("{prefix}{}", event.subject)
+    }
 }
 
 /// Whether an event is about a phone (`401`, `401@domain`) or a backend of that name.
@@ -197,19 +234,27 @@ fn named(event: &Delivered, data: &Value, name: &str) -> bool {
     let is = |text: &str| {
         let text = text.strip_prefix("sips:").or_else(|| text.strip_prefix("sip:")).unwrap_or(text);
         let text = text.split([';', '?']).next().unwrap_or(text);
-        text.eq_ignore_ascii_case(name) || (!name.contains('@') && text.split_once('@').is_some_and(|(user, _)| user == name))
+        text.eq_ignore_ascii_case(name)
+            || (!name.contains('@') && text.split_once('@').is_some_and(|(user, _)| user == name))
     };
     let subject = event.subject.rsplit('/').next().unwrap_or_default();
     let field = |key: &str| data.get(key).and_then(Value::as_str).is_some_and(is);
     let target = data.get("target").and_then(|t| t.get("name")).and_then(Value::as_str).is_some_and(is);
-    is(subject) || target || ["aor", "from_uri", "to_uri", "ruri", "caller", "callee", "backend", "ingress_peer", "egress_peer"].iter().any(|k| field(k))
+    is(subject)
+        || target
+        || ["aor", "from_uri", "to_uri", "ruri", "caller", "callee", "backend", "ingress_peer", "egress_peer"]
+            .iter()
+            .any(|k| field(k))
 }
 
 /// Whether any value of an event is this address.
 fn mentions_address(value: &Value, ip: IpAddr, port: Option<u16>) -> bool {
     match value {
         Value::String(text) => {
-            let text = ["udp:", "tcp:", "tls:", "ws:", "wss:"].iter().find_map(|t| text.strip_prefix(t)).unwrap_or(text);
+            let text = ["udp:", "tcp:", "tls:", "ws:", "wss:"]
+                .iter()
+                .find_map(|t| text.strip_prefix(t))
+                .unwrap_or(text);
             match text.parse::<std::net::SocketAddr>() {
                 Ok(address) => address.ip() == ip && port.is_none_or(|p| p == address.port()),
                 Err(_) => port.is_none() && text.parse() == Ok(ip),
@@ -229,8 +274,14 @@ mod tests {
     fn the_kind_of_a_thing_is_detected() {
         assert!(matches!(Target::detect("c_0aB3dE5fG7h"), Ok(Target::Call(_))));
         assert_eq!(Target::detect("10.0.1.1").unwrap(), Target::Address("10.0.1.1".parse().unwrap(), None));
-        assert_eq!(Target::detect("udp:10.0.1.1:5060").unwrap(), Target::Address("10.0.1.1".parse().unwrap(), Some(5060)));
-        let name = |tenant: Option<&str>, name: &str| Target::Name { tenant: tenant.map(str::to_owned), name: name.into() };
+        assert_eq!(
+            Target::detect("udp:10.0.1.1:5060").unwrap(),
+            Target::Address("10.0.1.1".parse().unwrap(), Some(5060))
+        );
+        let name = |tenant: Option<&str>, name: &str| Target::Name {
+            tenant: tenant.map(str::to_owned),
+            name: name.into(),
+        };
         assert_eq!(Target::detect("sip:401@acme.test").unwrap(), name(None, "401@acme.test"));
         assert_eq!(Target::detect("acme/pbx-1").unwrap(), name(Some("acme"), "pbx-1"));
         assert!(Target::detect("c_short").is_err() && Target::detect("").is_err());
@@ -238,7 +289,8 @@ mod tests {
 
     #[test]
     fn an_address_is_not_a_substring() {
-        let data = serde_json::json!({ "flow": { "remote": "10.0.1.10:5060" }, "received": "udp:10.0.1.10:5060" });
+        let data =
+            serde_json::json!({ "flow": { "remote": "10.0.1.10:5060" }, "received": "udp:10.0.1.10:5060" });
         assert!(!mentions_address(&data, "10.0.1.1".parse().unwrap(), None));
         assert!(mentions_address(&data, "10.0.1.10".parse().unwrap(), Some(5060)));
         assert!(!mentions_address(&data, "10.0.1.10".parse().unwrap(), Some(5061)));
