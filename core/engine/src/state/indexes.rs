@@ -2,7 +2,7 @@
 
 use crate::state::binding::{Aor, Binding};
 use crate::state::keys::BindingKey;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use signalbox_base::{EventSeq, Flow, Text, Transport};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -16,7 +16,12 @@ pub struct Registrations {
     by_key: HashMap<BindingKey, u32>,
     by_flow: HashMap<(Transport, SocketAddr), SmallVec<[u32; 2]>>,
     per_tenant: HashMap<Text, u32>,
+    /// Texts that many bindings share: User-Agents, methods, names of backends.
+    shared: HashSet<Text>,
 }
+
+/// Texts shared at most; what comes later stands alone.
+const SHARED_MAX: usize = 4096;
 
 impl Registrations {
     /// The AoR of this name (`tenant/user@domain`).
@@ -84,8 +89,22 @@ impl Registrations {
         self.places.get(at).map(|aor| aor.as_deref())
     }
 
+    /// The same text, held once for all bindings that bear it.
+    pub(crate) fn share(&mut self, text: &Text) -> Text {
+        if let Some(known) = self.shared.get(&**text) {
+            return known.clone();
+        }
+        if self.shared.len() < SHARED_MAX {
+            self.shared.insert(text.clone());
+        }
+        text.clone()
+    }
+
     /// Stores or replaces a binding of the same key. `backend` is where its AoR's traffic goes from now on.
-    pub(crate) fn put(&mut self, name: &Text, backend: &Text, home: &Text, binding: Binding) {
+    pub(crate) fn put(&mut self, name: &Text, backend: &Text, home: &Text, mut binding: Binding) {
+        let (backend, home) = (&self.share(backend), &self.share(home));
+        binding.user_agent = binding.user_agent.map(|text| self.share(&text));
+        binding.methods = binding.methods.map(|text| self.share(&text));
         let place = self.place_of(name, backend, home);
         let (flow, key, seq) = (binding.flow, binding.key, binding.seq);
         let aor = self.places[place as usize].as_deref_mut().expect("place_of returns a taken place");
