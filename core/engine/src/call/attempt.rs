@@ -39,8 +39,17 @@ pub(crate) struct Attempt {
     pub(crate) silent_until: Option<Mono>,
     /// Its event, while the call is not recorded yet.
     route: Option<Box<(RouteTarget, RouteWhy)>>,
-    /// Tags of dialogs that were made against our will and have been ended.
-    dismissed: Vec<Raw>,
+    /// Dialogs that were made against our will.
+    dismissed: Vec<Dismissed>,
+}
+
+/// A dialog that nobody wants. Its BYE goes first and its ACK follows the BYE's answer: until then the peer repeats its 2xx,
+/// so that a process which takes over after a crash hears of the dialog too and ends it (RFC 3261 §13.2.2.4 and §15; only
+/// the called side must wait with BYE for an ACK).
+#[derive(Debug)]
+struct Dismissed {
+    leg: Leg,
+    over: bool,
 }
 
 /// How far an attempt has come.
@@ -185,8 +194,8 @@ impl Attempt {
         ack_failure(turn, &self.branch, self.tx, response);
     }
 
-    /// A response to an attempt whose answer nobody wants, or that lost: a provisional is cancelled, a 2xx gets its ACK and
-    /// then BYE (RFC 3261 §13.2.2.4).
+    /// A response to an attempt whose answer nobody wants, or that lost: a provisional is cancelled, a 2xx is
+    /// ended (RFC 3261 §13.2.2.4).
     pub(crate) fn on_unwanted(
         &mut self,
         core: &mut Core,
@@ -214,12 +223,37 @@ impl Attempt {
 
     /// Ends the dialog that a 2xx made.
     pub(crate) fn dismiss(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
-        let leg = self.answered_leg(response);
-        let again = self.dismissed.contains(&leg.remote_tag);
-        if !again {
-            self.dismissed.push(leg.remote_tag.clone());
+        let tag = response.to_tag().unwrap_or_default();
+        match self.dismissed.iter().find(|dismissed| *dismissed.leg.remote_tag == *tag) {
+            Some(dismissed) if dismissed.over => self.ack_dismissed(turn, &dismissed.leg),
+            Some(_) => {}
+            None => {
+                let mut leg = self.answered_leg(response);
+                leg.sent = leg.sent.max(self.branch.cseq);
+                let user = (owner::DISMISSAL, self.branch.attempt);
+                core.send_own(turn, Method::Bye, &mut leg, 0, None, user);
+                self.dismissed.push(Dismissed { leg, over: false });
+            }
         }
-        dismiss(core, turn, leg, self.branch.cseq, !again);
+    }
+
+    /// The BYE of such a dialog was answered: now the 2xx gets its ACK.
+    pub(crate) fn on_dismissed(&mut self, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
+        let tag = response.to_tag().unwrap_or_default();
+        let Some(at) = self.dismissed.iter().position(|dismissed| *dismissed.leg.remote_tag == *tag) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.dismissed[at].over, true) {
+            self.ack_dismissed(turn, &self.dismissed[at].leg);
+        }
+    }
+
+    fn ack_dismissed(&self, turn: &mut Turn<'_>, leg: &Leg) {
+        let flow = next_hop(leg);
+        let branch = turn.branch(Method::Ack);
+        let via = identity::via(turn.settings, &flow, branch, None);
+        let cseq = self.branch.cseq;
+        turn.send(flow, Method::Ack, Sent::InDialog, None, |out| message::own_ack(out, leg, cseq, &via));
     }
 
     /// The leg as a response makes it (RFC 3261 §12.1.2).
@@ -234,19 +268,6 @@ impl Attempt {
         }
         leg.routes = message::route_set(response, true);
         leg
-    }
-}
-
-/// ACK and, once, BYE for a dialog that nobody wants (RFC 3261 §13.2.2.4). `cseq` is that of its INVITE.
-pub(crate) fn dismiss(core: &mut Core, turn: &mut Turn<'_>, mut leg: Leg, cseq: u32, bye: bool) {
-    let flow = next_hop(&leg);
-    let branch = turn.branch(Method::Ack);
-    let via = identity::via(turn.settings, &flow, branch, None);
-    let acked = &leg;
-    turn.send(flow, Method::Ack, Sent::InDialog, None, |out| message::own_ack(out, acked, cseq, &via));
-    if bye {
-        leg.sent = leg.sent.max(cseq);
-        core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::OWN, 0));
     }
 }
 

@@ -1,7 +1,7 @@
 //! One live call: what both legs share, and the state it is in.
 
 use super::LegRef;
-use super::attempt::Progress;
+use super::attempt::{Attempt, Progress};
 use super::cdr::{Clock, Moment};
 use super::identity;
 use super::leg::{End, Leg};
@@ -35,6 +35,8 @@ pub(crate) mod owner {
     pub(crate) const OWN: u8 = 3;
     /// An OPTIONS that asks whether an end still has the dialog: 0 the caller, 1 the callee.
     pub(crate) const PROBE: u8 = 4;
+    /// The BYE of a dialog that nobody wants, by the number of its attempt.
+    pub(crate) const DISMISSAL: u8 = 5;
 }
 
 /// A call.
@@ -163,6 +165,18 @@ impl State {
             Self::Ending(state) => state.dialog.as_ref().map(|dialog| &dialog.callee),
             _ => None,
         }
+    }
+
+    /// An attempt whose transaction may live.
+    pub(crate) fn attempt_mut(&mut self, number: u32) -> Option<&mut Attempt> {
+        let attempts = match self {
+            Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup }) => &mut setup.attempts,
+            Self::Challenged(state) => &mut state.attempts,
+            Self::Answered(state) => state.attempts_mut(),
+            Self::Ending(state) => &mut state.attempts,
+            Self::Gone => return None,
+        };
+        attempts.iter_mut().find(|attempt| attempt.branch.attempt == number)
     }
 
     /// When something is to be done.

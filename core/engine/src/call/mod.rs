@@ -36,7 +36,7 @@ use raw::Raw;
 use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
-use signalbox_sip::{Message, Uri};
+use signalbox_sip::{Message, Method, Uri};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -173,6 +173,15 @@ impl Calls {
                 Some(done) => relayed(state, core, turn, done),
                 None => state,
             },
+            owner::DISMISSAL => {
+                let mut state = state;
+                if response.status() >= Some(200)
+                    && let Some(attempt) = state.attempt_mut(attempt)
+                {
+                    attempt.on_dismissed(turn, response);
+                }
+                state
+            }
             owner::PROBE => match (state, response.status()) {
                 (State::Answered(state), Some(status @ 200..)) => {
                     state.on_probed(core, turn, attempt as usize, !matches!(status, 408 | 481))
@@ -201,12 +210,13 @@ impl Calls {
                 match &state {
                     State::Answered(answered) if *callee.remote_tag == *to => answered.repeat_ack(turn),
                     _ => {
-                        let cseq = response.cseq().number;
+                        // Without an ACK it is repeated, and each repetition brings a BYE until one has arrived.
                         let mut leg = callee;
+                        leg.sent = leg.sent.max(response.cseq().number);
                         leg.remote_tag = Raw::from(to);
                         leg.routes = message::route_set(response, true);
                         leg.target = message::contact_uri(response).unwrap_or(leg.target);
-                        attempt::dismiss(core, turn, leg, cseq, true);
+                        core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::OWN, 0));
                     }
                 }
                 state
@@ -249,7 +259,7 @@ impl Calls {
                     other => other,
                 }
             }
-            (owner::OWN, _) => {
+            (owner::OWN | owner::DISMISSAL, _) => {
                 core.own = core.own.saturating_sub(1);
                 state.settled(core, turn)
             }

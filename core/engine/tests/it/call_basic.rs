@@ -1,7 +1,8 @@
 //! A call and its end, both ways.
 
 use crate::call_support::{
-    Dialog, PBX, PHONE, contact_uri, established, invite, pbx_calls, phone_calls, respond, said, sdp, the_cdr, with_phone,
+    Dialog, PBX, PHONE, contact_uri, established, invite, pbx_calls, phone_calls, respond, said, sdp,
+    the_cdr, with_phone,
 };
 use crate::support::{addr, inside, response};
 use signalbox_sip::HeaderName;
@@ -13,7 +14,10 @@ fn given_a_registered_phone_when_it_calls_and_hangs_up_then_there_is_one_record_
     let before = world.journal.len();
     let at_pbx = phone_calls(&mut world, &phone, "c1");
     assert_eq!(at_pbx.uri(), "sip:402@acme.test");
-    assert!(at_pbx.text().contains("\r\nX-Custom:  kept as it is \r\n"), "unknown headers pass byte for byte");
+    assert!(
+        at_pbx.text().contains("\r\nX-Custom:  kept as it is \r\n"),
+        "unknown headers pass byte for byte"
+    );
     assert_eq!(at_pbx.header(HeaderName::MaxForwards).as_deref(), Some("69"));
     assert_eq!(at_pbx.header(HeaderName::CallId).as_deref(), Some("c1"));
     assert!(contact_uri(&at_pbx).ends_with("@10.0.0.5:5060"), "our Contact, not the phone's");
@@ -42,7 +46,9 @@ fn given_a_registered_phone_when_it_calls_and_hangs_up_then_there_is_one_record_
     let expected = ["call.attempted", "call.routed", "call.progressed", "call.answered", "call.ended"];
     assert_eq!(world.kinds(before), expected);
     let cdr = the_cdr(&world);
-    for (field, value) in [("pdd_ms", 1_000), ("ring_ms", 2_000), ("setup_ms", 3_000), ("billable_ms", 10_000)] {
+    for (field, value) in
+        [("pdd_ms", 1_000), ("ring_ms", 2_000), ("setup_ms", 3_000), ("billable_ms", 10_000)]
+    {
         assert_eq!(cdr[field], value, "{field}: {cdr}");
     }
     assert_eq!(cdr["duration_ms"], 13_000);
@@ -71,7 +77,10 @@ fn given_a_backend_when_it_calls_a_user_then_the_phone_is_reached_at_its_own_con
     let (mut world, phone) = with_phone();
     let at_phone = pbx_calls(&mut world, "sip:401@acme.test", "c2", &[PHONE]).remove(0);
     assert_eq!(at_phone.uri(), "sip:401@198.51.100.7:5062");
-    world.deliver(phone.flow, respond(&at_phone, 200, "<sip:401@192.168.1.7>", &sdp("192.168.1.7", "sendrecv", "PCMA")));
+    world.deliver(
+        phone.flow,
+        respond(&at_phone, 200, "<sip:401@192.168.1.7>", &sdp("192.168.1.7", "sendrecv", "PCMA")),
+    );
     let ok = world.one_to(addr(PBX));
     let mut pbx = Dialog::calling(inside(PBX), &ok);
     world.deliver(inside(PBX), pbx.ack(1, ""));
@@ -94,7 +103,10 @@ fn given_nobody_at_a_user_when_a_backend_calls_then_it_is_404_and_a_record() {
     world.deliver(inside(PBX), call);
     assert_eq!(said(&mut world, addr(PBX)), ["100", "404"]);
     let cdr = the_cdr(&world);
-    assert_eq!((&cdr["status"], &cdr["category"], &cdr["stage"]), (&404.into(), &"not_found".into(), &"routing".into()));
+    assert_eq!(
+        (&cdr["status"], &cdr["category"], &cdr["stage"]),
+        (&404.into(), &"not_found".into(), &"routing".into())
+    );
 }
 
 #[test]
@@ -154,7 +166,10 @@ fn given_repeated_messages_when_they_come_again_then_nothing_happens_twice() {
 fn given_a_caller_that_never_acknowledges_when_64_t1_have_passed_then_both_ends_hear_bye() {
     let (mut world, phone) = with_phone();
     let at_pbx = phone_calls(&mut world, &phone, "c6");
-    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:402@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
     world.advance(Duration::from_secs(33));
     let to_phone = said(&mut world, addr(PHONE));
     assert!(to_phone.iter().any(|word| word == "BYE"), "{to_phone:?}");

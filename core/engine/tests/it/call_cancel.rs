@@ -24,7 +24,11 @@ fn ends_quietly(world: &mut World) {
 /// The CANCEL at the backend is answered, its INVITE ends with 487.
 fn backend_obeys(world: &mut World, invite: &Sent, cancel: &Sent) {
     assert!(cancel.text().starts_with("CANCEL sip:402@acme.test SIP/2.0\r\n"));
-    assert_eq!(cancel.header(HeaderName::Via), invite.header(HeaderName::Via), "the INVITE's own Via (RFC 3261 §9.1)");
+    assert_eq!(
+        cancel.header(HeaderName::Via),
+        invite.header(HeaderName::Via),
+        "the INVITE's own Via (RFC 3261 §9.1)"
+    );
     world.deliver(inside(PBX), response(cancel, 200, ""));
     world.deliver(inside(PBX), response(invite, 487, ""));
     assert_eq!(said(world, addr(PBX)), ["ACK"]);
@@ -71,10 +75,10 @@ fn given_a_cancel_that_crosses_the_answer_when_the_answer_comes_late_then_it_is_
     let ok = respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.0.1.1", "sendrecv", "PCMA"));
     world.deliver(inside(PBX), &ok);
     world.deliver(inside(PBX), response(&at_backend, 200, ""));
-    let undone = world.take_to(addr(PBX));
-    assert_eq!(undone.len(), 2);
-    assert!(undone[0].text().starts_with("ACK ") && undone[1].text().starts_with("BYE "));
-    world.deliver(inside(PBX), response(&undone[1], 200, ""));
+    let bye = world.one_to(addr(PBX));
+    assert!(bye.text().starts_with("BYE "));
+    world.deliver(inside(PBX), response(&bye, 200, ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["ACK"]);
     assert_eq!(the_cdr(&world)["category"], "cancelled");
     ends_quietly(&mut world);
 }
@@ -118,7 +122,9 @@ fn given_timer_c_when_it_rings_for_too_long_then_it_is_cancelled_and_nobody_answ
 
 #[test]
 fn given_failures_of_the_called_side_then_each_has_its_category() {
-    for (status, category) in [(486, "busy"), (404, "not_found"), (603, "rejected"), (480, "no_answer"), (500, "network")] {
+    for (status, category) in
+        [(486, "busy"), (404, "not_found"), (603, "rejected"), (480, "no_answer"), (500, "network")]
+    {
         let (mut world, phone) = with_phone();
         let at_pbx = phone_calls(&mut world, &phone, "f1");
         world.deliver(inside(PBX), response(&at_pbx, 180, ""));
@@ -167,7 +173,10 @@ fn given_a_challenge_when_the_caller_comes_back_with_credentials_then_it_is_one_
 fn given_a_challenge_when_nobody_comes_back_then_the_call_is_closed_once() {
     let (mut world, phone) = with_phone();
     let at_pbx = phone_calls(&mut world, &phone, "a2");
-    world.deliver(inside(PBX), response(&at_pbx, 401, "WWW-Authenticate: Digest realm=\"pbx\", nonce=\"1\"\r\n"));
+    world.deliver(
+        inside(PBX),
+        response(&at_pbx, 401, "WWW-Authenticate: Digest realm=\"pbx\", nonce=\"1\"\r\n"),
+    );
     ends_quietly(&mut world);
     let cdr = the_cdr(&world);
     assert_eq!((&cdr["status"], &cdr["category"]), (&401.into(), &"rejected".into()));

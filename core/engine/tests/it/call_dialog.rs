@@ -44,7 +44,10 @@ fn given_a_call_when_the_phone_holds_and_resumes_then_both_are_recorded_before_t
         assert_eq!(said(&mut world, addr(PHONE)), ["100"]);
         let at_pbx = world.one_to(addr(PBX));
         world.auto_commit = false;
-        world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1:5060>", &sdp("10.0.1.1", answer, "PCMA")));
+        world.deliver(
+            inside(PBX),
+            respond(&at_pbx, 200, "<sip:402@10.0.1.1:5060>", &sdp("10.0.1.1", answer, "PCMA")),
+        );
         assert_eq!(world.take_to(addr(PHONE)).len(), 0);
         world.auto_commit = true;
         world.commit();
@@ -83,7 +86,10 @@ fn given_a_late_offer_when_the_ack_carries_the_answer_then_it_passes_with_its_bo
     world.deliver(phone.flow, plain);
     let at_pbx = world.one_to(addr(PBX));
     world.take();
-    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
     let ok = world.one_to(addr(PHONE));
     let mut caller = Dialog::calling(phone.flow, &ok);
     let answer = sdp("192.0.2.10", "sendrecv", "PCMA");
@@ -95,7 +101,10 @@ fn given_a_late_offer_when_the_ack_carries_the_answer_then_it_passes_with_its_bo
 fn given_a_reliable_provisional_when_it_is_acknowledged_then_rack_names_the_invite_of_the_other_leg() {
     let (mut world, phone) = with_phone();
     let at_pbx = phone_calls(&mut world, &phone, "d5");
-    world.deliver(inside(PBX), response(&at_pbx, 183, "Require: 100rel\r\nRSeq: 77\r\nContact: <sip:402@10.0.1.1>\r\n"));
+    world.deliver(
+        inside(PBX),
+        response(&at_pbx, 183, "Require: 100rel\r\nRSeq: 77\r\nContact: <sip:402@10.0.1.1>\r\n"),
+    );
     let early = world.one_to(addr(PHONE));
     assert_eq!(early.header(HeaderName::RSeq).as_deref(), Some("77"));
     let mut caller = Dialog::calling(phone.flow, &early);
@@ -118,7 +127,10 @@ fn given_hidden_legs_when_a_call_is_made_then_neither_side_sees_the_others_ident
     let (mut world, phone) = with_phone_under(hidden);
     let at_pbx = phone_calls(&mut world, &phone, "secret-id");
     assert!(!at_pbx.text().contains("secret-id") && !at_pbx.text().contains("198.51.100.7"));
-    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.9.9.9", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.9.9.9", "sendrecv", "PCMA")),
+    );
     let ok = world.one_to(addr(PHONE));
     assert!(!ok.text().contains(";tag=pbx") && ok.text().contains("Call-ID: secret-id\r\n"));
     let mut caller = Dialog::calling(phone.flow, &ok);
@@ -153,7 +165,10 @@ fn given_a_long_call_when_time_passes_then_checkpoints_say_so_and_it_holds_no_ti
     world.advance(Duration::from_secs(3_000));
     let marks = world.records("call.checkpointed");
     assert_eq!(marks.len(), 3);
-    assert_eq!((&marks[2].json()["checkpoint"], &marks[2].json()["elapsed_ms"]), (&3.into(), &2_700_000.into()));
+    assert_eq!(
+        (&marks[2].json()["checkpoint"], &marks[2].json()["elapsed_ms"]),
+        (&3.into(), &2_700_000.into())
+    );
     assert_eq!(world.engine.counters().transactions, 0);
     world.assert_replay_equals_live();
 }

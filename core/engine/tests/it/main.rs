@@ -19,3 +19,4 @@ mod hostile;
 mod registration;
 mod standalone;
 mod tenancy;
+mod zz_perf;

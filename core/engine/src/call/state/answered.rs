@@ -92,6 +92,11 @@ impl Answered {
         self.winner
     }
 
+    /// Attempts whose transactions live.
+    pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
+        &mut self.attempts
+    }
+
     /// The called leg.
     pub(crate) fn callee(&self) -> &Leg {
         &self.callee

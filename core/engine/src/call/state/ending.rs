@@ -1,7 +1,7 @@
 //! The call's record is written. What is left: answers that nobody wants any more, and the last requests of the dialog.
 
 use crate::call::attempt::Attempt;
-use crate::call::call::{Core, State};
+use crate::call::call::{Core, State, next_hop};
 use crate::call::leg::{End, Leg};
 use crate::call::raw::Raw;
 use crate::call::relay;
@@ -58,12 +58,10 @@ impl Ending {
             && dialog.winner == number
             && response.to_tag() == Some(&*dialog.callee.remote_tag)
         {
-            // The 2xx of the dialog that has just ended, again: the ACK stops it, the BYE is on its way.
+            // The 2xx of the dialog that has just ended, again: the ACK stops it, and else the BYE that is on its way.
             if let Some(ack) = dialog.ack.clone() {
-                let flow = dialog.callee.flow;
+                let flow = next_hop(&dialog.callee);
                 turn.send(flow, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&ack));
-            } else if let Some(attempt) = self.attempts.iter_mut().find(|a| a.branch.attempt == number) {
-                attempt.dismiss(core, turn, response);
             }
         } else if let Some(attempt) = self.attempts.iter_mut().find(|a| a.branch.attempt == number) {
             attempt.on_unwanted(core, turn, how, response);
