@@ -50,7 +50,7 @@ pub fn read_events(writer: &Writer) -> Vec<Recorded> {
 /// # Panics
 /// When a record cannot be folded: a finding.
 #[must_use]
-pub fn fold_all(writer: &Writer) -> State {
+pub(crate) fn fold_all(writer: &Writer) -> State {
     fold_onto(State::new(writer.journal()), writer)
 }
 
@@ -59,7 +59,7 @@ pub fn fold_all(writer: &Writer) -> State {
 /// # Panics
 /// When a record cannot be folded: a finding.
 #[must_use]
-pub fn fold_onto(mut state: State, writer: &Writer) -> State {
+pub(crate) fn fold_onto(mut state: State, writer: &Writer) -> State {
     each(writer, state.next_seq(), |record| {
         state::apply(&mut state, &stored(record)).expect("the engine folds what it wrote");
     });
@@ -68,7 +68,7 @@ pub fn fold_onto(mut state: State, writer: &Writer) -> State {
 
 /// The entries that a state consists of, in order: two equal states give equal entries.
 #[must_use]
-pub fn dump(state: &State) -> Vec<(Text, EventSeq, Vec<u8>)> {
+pub(crate) fn dump(state: &State) -> Vec<(Text, EventSeq, Vec<u8>)> {
     let (mut cursor, mut entries) = (state::snapshot::Cursor::default(), Vec::new());
     while !state::snapshot::write(state, &mut cursor, 1024, &mut entries) {}
     let mut dump: Vec<_> = entries.into_iter().map(|e| (e.key, e.seq, e.bytes)).collect();

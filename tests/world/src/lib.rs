@@ -20,6 +20,7 @@ mod network;
 pub mod oracle;
 mod scene;
 mod seed;
+mod snapshot;
 mod world;
 
 pub use disk::Disk;
@@ -29,4 +30,5 @@ pub use nat::{Nat, NatKind};
 pub use network::Weather;
 pub use scene::{BackendPlan, TenantPlan, edge_settings, hosted};
 pub use seed::{Seeded, effort, seeds};
+pub use snapshot::Snapshot;
 pub use world::{AttackerId, EdgeId, NatId, PbxId, PhoneId, World};

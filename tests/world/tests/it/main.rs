@@ -1,4 +1,16 @@
 //! Stories of the simulated world, and the rules that the code's shape keeps.
+//!
+//! A story that proves a promise of DESIGN.md §11 bears its number. One that fails prints how to run it again.
 
 mod architecture;
+mod failover;
+mod nat;
+mod promise_1;
+mod promise_2;
+mod promise_3;
+mod promise_6;
+mod promise_8;
+mod registrations;
+mod tenants;
 mod tidy;
+mod town;
