@@ -244,6 +244,9 @@ impl Fresh<'_, '_, '_> {
 
     fn refuse(&mut self, refusal: Refusal) {
         let source = self.flow.remote.ip();
+        let method = self.method;
+        let about = About { source: Some(self.flow.remote), ..About::default() };
+        self.turn.note(about, || format!("{method} refused: {refusal:?}"));
         match refusal {
             // Whoever asks for a domain that is not here learns nothing.
             Refusal::UnknownDomain => self.turn.reject(source, RequestRule::UnknownDomain, None),

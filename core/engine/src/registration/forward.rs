@@ -7,7 +7,7 @@ use crate::classes::Sent;
 use crate::net::{Timer, User};
 use crate::settings::ContactMode;
 use crate::state::BindingKey;
-use crate::turn::{Outgoing, Turn};
+use crate::turn::{About, Outgoing, Turn};
 use signalbox_base::{EventSeq, Text};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{Forward, HeaderName, Message, Method, ResponseBuilder, ResponseHead};
@@ -76,6 +76,8 @@ impl Registrar {
             turn.net.outputs = outputs;
         }
         let peer = pending.at.peer;
+        let about = About { aor: Some(pending.address()), source: Some(pending.flow.remote), call: None };
+        turn.note(about, || format!("no answer by {}, attempt {}", pending.at.name, pending.attempt));
         backend::on_traffic(turn, peer, false);
         let aor = turn.state.registrations().aor(&pending.name);
         let next = backend::registrars(turn, &pending.tenant, &pending.name, aor)
@@ -119,6 +121,10 @@ impl Registrar {
         record: Option<EventSeq>,
     ) {
         let status = response.status().unwrap_or(500);
+        let about = About { aor: Some(pending.address()), source: Some(pending.flow.remote), call: None };
+        turn.note(about, || {
+            format!("REGISTER answered {status} by {}, granted {granted:?}", pending.at.name)
+        });
         let contacts =
             if (200..300).contains(&status) { shown(turn, pending, response, granted) } else { Vec::new() };
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {

@@ -19,4 +19,3 @@ mod hostile;
 mod registration;
 mod standalone;
 mod tenancy;
-mod zz_perf;

@@ -382,3 +382,17 @@ fn given_path_mode_then_the_contact_stays_and_the_path_names_the_edge() {
     world.deliver(inside(PBX), text);
     assert_eq!(world.one_to(phone.flow.remote).uri(), "sip:401@192.168.1.20:5060;ob");
 }
+
+#[test]
+fn given_a_watched_aor_then_its_steps_are_noted_and_nobody_else_s() {
+    let mut world = World::new(acme());
+    world.watch.aors.push("401@acme.test".into());
+    let mut watched = phone();
+    register(&mut world, &mut watched, PBX, 60);
+    let noted = world.notes.len();
+    assert!(noted >= 2, "arrival and answer: {:?}", world.notes);
+    assert!(world.notes.iter().all(|n| n.aor.as_deref() == Some("401@acme.test")));
+    let mut other = Phone::new("402", "acme.test", "192.0.2.8:5060");
+    register(&mut world, &mut other, PBX, 60);
+    assert_eq!(world.notes.len(), noted);
+}

@@ -9,7 +9,7 @@ use signalbox_engine::settings::{
 };
 use signalbox_engine::state::{self, State, StoredRecord, snapshot};
 use signalbox_engine::{
-    Ask, Command, CommandReply, Context, Engine, Entropy, Input, Outbox, Release, Settings, Watch,
+    Ask, Command, CommandReply, Context, Engine, Entropy, Input, Note, Outbox, Release, Settings, Watch,
 };
 use signalbox_sip::{HeaderName, Limits, Message};
 use std::net::SocketAddr;
@@ -105,6 +105,7 @@ pub(crate) struct World {
     pub(crate) journal: Vec<Record>,
     pub(crate) asks: Vec<Ask>,
     pub(crate) replies: Vec<CommandReply>,
+    pub(crate) notes: Vec<Note>,
     wire: Vec<Sent>,
     held: Vec<(EventSeq, Sent)>,
     committed: EventSeq,
@@ -131,6 +132,7 @@ impl World {
             journal,
             asks: Vec::new(),
             replies: Vec::new(),
+            notes: Vec::new(),
             wire: Vec::new(),
             held: Vec::new(),
             committed,
@@ -279,6 +281,7 @@ impl World {
         }
         self.asks.append(&mut out.asks);
         self.replies.append(&mut out.replies);
+        self.notes.append(&mut out.notes);
         out.clear();
         self.out = out;
         if self.auto_commit {
