@@ -23,7 +23,7 @@ use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
 use signalbox_sip::transaction::ServerTx;
-use signalbox_sip::{HeaderName, Message, Method, Uri};
+use signalbox_sip::{HeaderName, Limits, Message, Method, Uri};
 use std::collections::VecDeque;
 
 /// Seconds a caller is asked to wait when its tenant has as many calls as it may.
@@ -72,6 +72,9 @@ pub(crate) fn on_invite(
     if identity::is_loop(turn.settings, request) {
         return refuse(turn, 482, None);
     }
+    if let Some(uid) = calls.repeated(origin, request) {
+        return answer_again(calls, turn, uid, tx);
+    }
     if let Some(uid) = calls.challenged(origin, request) {
         return retry(calls, turn, uid, origin, tx, request);
     }
@@ -97,6 +100,22 @@ pub(crate) fn on_invite(
     own(turn, &core, tx);
     let state = run(setup, &mut core, turn, plan.nobody);
     calls.insert(turn, uid, Call { core, state });
+}
+
+/// The INVITE of a call from before a restart, once more: the answer goes into its new transaction, which repeats it from now
+/// on.
+fn answer_again(calls: &mut Calls, turn: &mut Turn<'_>, uid: CallUid, tx: ServerTx) {
+    calls.step(turn, uid, |mut state, core, turn| {
+        let Some(bytes) = state.resend().map(|resend| resend.bytes.clone()) else { return state };
+        let status =
+            Message::parse(&*bytes, &Limits::DATAGRAM).ok().and_then(|answer| answer.status()).unwrap_or(503);
+        core.caller_tx = Some(tx);
+        own(turn, core, tx);
+        // Nothing can have answered a transaction that was opened in this turn.
+        let _ = turn.respond(tx, Method::Invite, status, core.last, |out| out.extend_from_slice(&bytes));
+        state.drop_resend();
+        state
+    });
 }
 
 /// The caller came back with credentials: the same call goes on.

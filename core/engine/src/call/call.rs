@@ -10,7 +10,7 @@ use super::offer::Agreement;
 use super::raw::Raw;
 use super::relay::Relay;
 use super::state::{Answered, Challenged, Ending, Inviting, Ringing};
-use super::timers::CallTimer;
+use super::timers::{CallTimer, Resend};
 use crate::classes::Sent;
 use crate::facts::Fact;
 use crate::facts::call as facts;
@@ -164,6 +164,24 @@ impl State {
             Self::Answered(state) => Some(state.callee()),
             Self::Ending(state) => state.dialog.as_ref().map(|dialog| &dialog.callee),
             _ => None,
+        }
+    }
+
+    /// The final response of before a restart that is being said again.
+    pub(crate) fn resend(&self) -> Option<&Resend> {
+        match self {
+            Self::Answered(state) => state.resend(),
+            Self::Ending(state) => state.resend.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// A transaction has taken that response over.
+    pub(crate) fn drop_resend(&mut self) {
+        match self {
+            Self::Answered(state) => state.drop_resend(),
+            Self::Ending(state) => state.resend = None,
+            _ => {}
         }
     }
 

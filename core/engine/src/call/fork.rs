@@ -11,6 +11,16 @@ pub(crate) struct Best {
     challenges: Vec<(HeaderName, Raw)>,
 }
 
+/// What the caller is told.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) status: u16,
+    /// `None` when no branch said anything.
+    pub(crate) message: Option<Message<Raw>>,
+    /// Challenges of other branches that the message lacks.
+    pub(crate) challenges: Vec<(HeaderName, Raw)>,
+}
+
 #[derive(Clone, Debug)]
 struct Chosen {
     status: u16,
@@ -50,7 +60,7 @@ impl Best {
     }
 
     /// The message behind it, and the challenges it lacks.
-    pub(crate) fn take(self) -> Option<(u16, Option<Message<Raw>>, Vec<(HeaderName, Raw)>)> {
+    pub(crate) fn take(self) -> Option<Verdict> {
         let Chosen { status, bytes } = self.chosen?;
         let message = bytes.and_then(|bytes| Message::parse(bytes, &Limits::DATAGRAM).ok());
         let mut missing = self.challenges;
@@ -60,7 +70,7 @@ impl Best {
             missing.retain(|(name, value)| !message.all(*name).any(|header| *header.value == **value));
         }
         missing.dedup();
-        Some((status, message, missing))
+        Some(Verdict { status, message, challenges: missing })
     }
 
     fn is_better(&self, status: u16) -> bool {
@@ -125,9 +135,12 @@ mod tests {
         best.offer(&response(401, "WWW-Authenticate: Digest realm=\"a\", nonce=\"1\"\r\n"));
         best.offer(&response(407, "Proxy-Authenticate: Digest realm=\"b\", nonce=\"2\"\r\n"));
         best.offer(&response(404, ""));
-        let (status, message, missing) = best.take().unwrap();
-        assert_eq!(status, 401);
-        assert_eq!(message.unwrap().status(), Some(401));
-        assert_eq!(missing, [(HeaderName::ProxyAuthenticate, Raw::from("Digest realm=\"b\", nonce=\"2\""))]);
+        let verdict = best.take().unwrap();
+        assert_eq!(verdict.status, 401);
+        assert_eq!(verdict.message.unwrap().status(), Some(401));
+        assert_eq!(
+            verdict.challenges,
+            [(HeaderName::ProxyAuthenticate, Raw::from("Digest realm=\"b\", nonce=\"2\""))]
+        );
     }
 }

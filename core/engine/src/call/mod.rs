@@ -36,7 +36,7 @@ use raw::Raw;
 use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
-use signalbox_sip::{Message, Method, Uri};
+use signalbox_sip::{Limits, Message, Method, Uri};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -455,6 +455,24 @@ impl Calls {
                     && *caller.remote_tag == *from
                     && caller.flow.remote == origin.flow.remote
                     && cseq > caller.seen
+            })
+            .map(|(uid, _)| uid)
+    }
+
+    /// The call of before a restart whose INVITE this is once more: its transaction died with the process, its answer is
+    /// being said again.
+    fn repeated(&self, origin: &Origin, request: &Message<&[u8]>) -> Option<CallUid> {
+        let branch = request.top_via().ok()?.branch()?;
+        self.with_call_id(request.call_id())
+            .find(|(_, call)| {
+                let caller = &call.core.caller;
+                let same = caller.flow.remote.ip() == origin.flow.remote.ip()
+                    && *caller.remote_tag == *request.from_tag().unwrap_or_default();
+                let answer = call.state.resend().map(|resend| resend.bytes.clone()).filter(|_| same);
+                answer.and_then(|bytes| Message::parse(bytes, &Limits::DATAGRAM).ok()).is_some_and(|answer| {
+                    answer.cseq().number == request.cseq().number
+                        && answer.top_via().is_ok_and(|via| via.branch() == Some(branch))
+                })
             })
             .map(|(uid, _)| uid)
     }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Immutable bytes, cloned by reference count: the two legs of a call and its durable state share them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Raw(Arc<[u8]>);
 
 impl Raw {
@@ -15,12 +15,6 @@ impl Raw {
     #[must_use]
     pub fn text(&self) -> signalbox_base::Text {
         signalbox_base::Text::lossy(&self.0)
-    }
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        Self(Arc::default())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Invite, Progress, Target};
 use super::call::{Core, State};
 use super::cdr::{Moment, Outcome, Reason};
-use super::fork::Best;
+use super::fork::{Best, Verdict};
 use super::leg::{End, Leg, LegEvent};
 use super::message;
 use super::offer::Description;
@@ -261,7 +261,8 @@ impl Setup {
     /// Every attempt has failed: the best of what they said goes to the caller.
     pub(crate) fn conclude(mut self, core: &mut Core, turn: &mut Turn<'_>) -> State {
         let best = std::mem::take(&mut self.best);
-        let (mut status, mut message, challenges) = best.take().unwrap_or((503, None, Vec::new()));
+        let nothing = Verdict { status: 503, message: None, challenges: Vec::new() };
+        let Verdict { mut status, mut message, challenges } = best.take().unwrap_or(nothing);
         if matches!(status, 401 | 407)
             && let Some(message) = &message
         {

@@ -33,11 +33,11 @@ fn run(seed: u64, crashes: u64) -> Chaos {
         now: 0,
     };
     it.world.auto_commit = false;
-    it.pbx.answers = it.wire.random.next_u64() % 4 != 0;
-    it.phone.answers = it.wire.random.next_u64() % 4 != 0;
+    it.pbx.answers = !it.wire.random.next_u64().is_multiple_of(4);
+    it.phone.answers = !it.wire.random.next_u64().is_multiple_of(4);
     // Only one side of each call hangs up by itself: the other must be told.
-    it.pbx.hangs_up_callee = it.wire.random.next_u64() % 2 == 0;
-    it.phone.hangs_up_callee = it.wire.random.next_u64() % 2 == 0;
+    it.pbx.hangs_up_callee = it.wire.random.next_u64().is_multiple_of(2);
+    it.phone.hangs_up_callee = it.wire.random.next_u64().is_multiple_of(2);
     for number in 0..4 {
         it.start_call(number);
     }
@@ -52,10 +52,10 @@ impl Chaos {
     fn start_call(&mut self, number: u64) {
         let random = &mut self.wire.random;
         // Somebody who hears nothing for long gives up in the end: 100 may leave before the call is on disk.
-        let patience = if random.next_u64() % 3 == 0 { 8_000 } else { 90_000 };
+        let patience = if random.next_u64().is_multiple_of(3) { 8_000 } else { 90_000 };
         let cancel = Some(self.now + random.next_u64() % patience);
         let lasts = self.now + 5_000 + random.next_u64() % 40_000;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let hang_up = (!self.pbx.hangs_up_callee).then_some(lasts);
             self.phone.call(
                 self.now,
@@ -87,13 +87,13 @@ impl Chaos {
             self.collect();
             let fate = self.wire.random.next_u64() % 1000;
             if self.now < CALM && fate < crashes {
-                self.crash(fate % 2 == 0);
-            } else if fate % 3 != 0 {
+                self.crash(fate.is_multiple_of(2));
+            } else if !fate.is_multiple_of(3) {
                 self.world.commit();
                 self.collect();
             }
         }
-        if self.wire.random.next_u64() % 2 == 0 {
+        if self.wire.random.next_u64().is_multiple_of(2) {
             self.world.commit();
             self.collect();
         }
@@ -107,7 +107,7 @@ impl Chaos {
             [(self.phone.flow, self.phone.tick(self.now)), (self.pbx.flow, self.pbx.tick(self.now))]
         {
             for bytes in out {
-                self.wire.from_peer(self.now, flow, &bytes);
+                self.wire.post(self.now, flow, &bytes);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Chaos {
 
     fn collect(&mut self) {
         for sent in self.world.take() {
-            self.wire.from_edge(self.now, &sent);
+            self.wire.carry(self.now, &sent);
         }
     }
 

@@ -17,7 +17,7 @@ fn two_tenants() -> Settings {
 fn given_a_legs_token_and_tags_when_another_tenants_backend_uses_them_then_it_is_481_and_counted() {
     let (mut world, phone) = with_phone_under(two_tenants());
     let call = established(&mut world, &phone, "i1");
-    for stolen in [call.pbx.clone(), call.phone.clone()] {
+    for stolen in [call.pbx.clone(), call.phone] {
         let mut stolen = Dialog { flow: inside(FOREIGN), ..stolen };
         stolen.cseq += 10;
         world.deliver(inside(FOREIGN), stolen.request("BYE", ""));
@@ -32,7 +32,7 @@ fn given_a_legs_token_and_tags_when_another_tenants_backend_uses_them_then_it_is
 fn given_a_legs_token_when_the_tags_are_wrong_then_it_is_481() {
     let (mut world, phone) = with_phone();
     let call = established(&mut world, &phone, "i2");
-    let mut wrong = call.phone.clone();
+    let mut wrong = call.phone;
     wrong.remote = wrong.remote.replace(";tag=pbx", ";tag=guess");
     world.deliver(phone.flow, wrong.request("BYE", ""));
     assert_eq!(said(&mut world, addr(PHONE)), ["481"]);

@@ -440,13 +440,13 @@ impl Wire {
         all
     }
 
-    pub(crate) fn from_peer(&mut self, now: Ms, flow: Flow, bytes: &str) {
+    pub(crate) fn post(&mut self, now: Ms, flow: Flow, bytes: &str) {
         for at in self.fates(now) {
             self.to_edge.push((at, flow, bytes.as_bytes().to_vec()));
         }
     }
 
-    pub(crate) fn from_edge(&mut self, now: Ms, sent: &Sent) {
+    pub(crate) fn carry(&mut self, now: Ms, sent: &Sent) {
         for at in self.fates(now) {
             self.to_peer.push((at, sent.flow.remote, sent.bytes.clone()));
         }

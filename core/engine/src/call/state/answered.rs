@@ -92,6 +92,16 @@ impl Answered {
         self.winner
     }
 
+    /// The 2xx of before a restart, while it is being said again.
+    pub(crate) fn resend(&self) -> Option<&Resend> {
+        self.resend.as_ref()
+    }
+
+    /// A transaction has taken it over.
+    pub(crate) fn drop_resend(&mut self) {
+        self.resend = None;
+    }
+
     /// Attempts whose transactions live.
     pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
         &mut self.attempts
