@@ -5,6 +5,9 @@ use signalbox_sip::{HeaderName, Message, Method};
 use std::fmt;
 use std::net::SocketAddr;
 
+/// A violation that is the network's fault when it reorders: a request was overtaken by a later one.
+pub const OUT_OF_ORDER: &str = "CSeq went back within a dialog (RFC 3261 §12.2.2)";
+
 /// Something wrong with a message that an actor received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

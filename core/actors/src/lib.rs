@@ -26,7 +26,7 @@ mod seen;
 mod ua;
 
 pub use attacker::{Attack, Attacker, AttackerProfile, mutate};
-pub use check::Violation;
+pub use check::{OUT_OF_ORDER, Violation};
 pub use datagram::Datagram;
 pub use pbx::{Pbx, PbxContact, PbxProfile, PbxState, PbxUser, Service, Verdict};
 pub use phone::{Answer, CallPlan, Phone, PhoneProfile};

@@ -27,7 +27,8 @@ impl Snapshot {
         write(state(world, edge), &mut self.cursor, entries, &mut self.entries);
     }
 
-    /// Takes the rest; the snapshot and the journal behind its beginning must give the state that lives.
+    /// Takes the rest; the snapshot and the journal behind its beginning must give the state that lives. Everything must be
+    /// durable ([`World::run_until_durable`]).
     ///
     /// # Panics
     /// When they do not.

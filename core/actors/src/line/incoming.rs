@@ -2,6 +2,7 @@
 
 use super::leg::{contact_uri, record_route, without_tag};
 use super::{EndedBy, Leg, LegId, Line, Owned, Side, State, Told, Use};
+use crate::check::OUT_OF_ORDER;
 use crate::datagram::Datagram;
 use crate::offer;
 use crate::ua::Answering;
@@ -168,7 +169,7 @@ impl Line {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let order = leg.dialog.as_mut().map(|d| d.on_request(request.cseq().number, method.as_bytes()));
         if order == Some(RemoteOrder::Stale) {
-            self.violations.note(now, "CSeq went back within a dialog (RFC 3261 §12.2.2)", request);
+            self.violations.note(now, OUT_OF_ORDER, request);
             return self.answer(now, tx, request, 500, &[], out);
         }
         match method {

@@ -3,7 +3,7 @@
 use super::commit::DIE_WITHIN_OPERATIONS;
 use super::{EdgeHost, Seed};
 use crate::events::fold_all;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, UNOPENED};
 use signalbox_actors::Random;
 use signalbox_base::{EventSeq, Flow, ListenerId, Mono, Now, Wall};
 use signalbox_engine::{
@@ -76,13 +76,25 @@ struct Held {
 
 impl Life {
     /// Opens the journal, folds it, and lets the engine resume.
-    pub(super) fn begin(host: &EdgeHost, now: Now, oracle: &mut Oracle, effects: &mut Vec<Effect>) -> Self {
+    /// `None`, and a fault, when the journal refuses to open.
+    pub(super) fn begin(
+        host: &EdgeHost,
+        now: Now,
+        oracle: &mut Oracle,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Self> {
         let mut random = Random::new(host.seed ^ u64::from(host.lives).wrapping_mul(0x5851_F42D_4C95_7F2D));
         let mut salt = [0; 32];
         salt.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.bits().to_le_bytes()));
         let identity = &host.settings.identity;
-        let (writer, recovered) = Journal::open(host.disk.storage(), host.config(), identity, now.wall, salt)
-            .expect("a journal opens after any crash");
+        let opened = Journal::open(host.disk.storage(), host.config(), identity, now.wall, salt);
+        let (writer, recovered) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                oracle.fault(now.mono, UNOPENED, error.to_string());
+                return None;
+            }
+        };
         let mut state = fold_all(&writer);
         state.start_after(recovered.last);
         let settings = Arc::new(Settings { journal: writer.journal(), ..host.settings.clone() });
@@ -123,7 +135,7 @@ impl Life {
         life.engine.resume(own, &mut cx, &mut life.outbox);
         life.perform(now, oracle, effects, host);
         life.turn(now, Input::Command(Command::Note(Box::new(Event::from(started)))), oracle, effects, host);
-        life
+        Some(life)
     }
 
     fn own_time(&self, now: Now) -> Now {

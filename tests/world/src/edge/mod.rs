@@ -12,7 +12,7 @@ pub(crate) use life::{Effect, Life};
 use crate::disk::Disk;
 use crate::oracle::Oracle;
 use signalbox_actors::Random;
-use signalbox_base::{JournalId, Now};
+use signalbox_base::Now;
 use signalbox_engine::{Engine, Entropy, Settings};
 use signalbox_journal::{Config, Writer};
 use std::net::SocketAddr;
@@ -30,22 +30,12 @@ pub struct EdgeHost {
     pub(crate) commits: u64,
     /// Starts so far.
     pub(crate) lives: u32,
-    pub(crate) journal: Option<JournalId>,
     pub(crate) seed: u64,
 }
 
 impl EdgeHost {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
-        Self {
-            disk: Disk::new(seed),
-            settings,
-            life: None,
-            crash_at: None,
-            commits: 0,
-            lives: 0,
-            journal: None,
-            seed,
-        }
+        Self { disk: Disk::new(seed), settings, life: None, crash_at: None, commits: 0, lives: 0, seed }
     }
 
     /// Its disk.
@@ -96,9 +86,7 @@ impl EdgeHost {
 
     pub(crate) fn start(&mut self, now: Now, oracle: &mut Oracle, effects: &mut Vec<Effect>) {
         self.lives += 1;
-        let life = Life::begin(self, now, oracle, effects);
-        self.journal = Some(life.writer.journal());
-        self.life = Some(life);
+        self.life = Life::begin(self, now, oracle, effects);
     }
 
     /// The process or the machine dies.

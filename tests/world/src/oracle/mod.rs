@@ -41,6 +41,9 @@ pub const CROSSED: &str = "a message reached another tenant (promise 6)";
 /// An edge sent what is no SIP message.
 pub const NONSENSE: &str = "an edge sent what cannot be parsed";
 
+/// A journal refuses to open after a crash: something that it had called durable is gone.
+pub const UNOPENED: &str = "a journal does not open after a crash";
+
 /// Watches the wire.
 #[derive(Debug, Default)]
 pub struct Oracle {

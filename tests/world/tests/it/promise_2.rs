@@ -16,7 +16,7 @@ fn promise_2_replay_equals_live_at_any_moment_and_through_any_snapshot() {
                 town.live(3, SECOND);
                 taken.take(&town.world, town.edge, 2);
             }
-            town.world.run(SECOND / 5);
+            town.world.run_until_durable(town.edge);
             taken.finish(&town.world, town.edge);
             if round == 3 {
                 town.world.crash(town.edge, Crash::Power);

@@ -50,9 +50,10 @@ fn promise_3_kill_between_every_commit_and_its_send() {
         let mut kills = 0;
         for commit in 1.. {
             let mut reached = false;
-            for point in [CrashPoint::BetweenCommitAndSend(commit), CrashPoint::AmidSending(commit)] {
+            for point in [CrashPoint::BetweenCommitAndSend, CrashPoint::AmidSending] {
                 let mut town = Town::new(seed * 1000 + commit, Weather::FINE, &[ACME]);
-                town.world.edge_mut(town.edge).crash_at(point, Crash::Process);
+                let before = town.world.edge(town.edge).commits();
+                town.world.edge_mut(town.edge).crash_at(point(before + commit), Crash::Process);
                 for phone in town.phones.clone() {
                     town.world.phone(phone, |p, now, out| p.register(now, out));
                 }

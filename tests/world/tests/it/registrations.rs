@@ -131,8 +131,8 @@ fn given_a_faithful_phone_then_refreshes_and_never_a_second_added() {
 fn given_two_phones_of_one_aor_then_the_pbx_dials_each_once() {
     let mut town = town(5, Weather::FINE, 3600, true);
     let second = another_phone(&mut town, 3, "402", "secret");
-    town.register_all();
     register(&mut town, second);
+    town.register_all();
     town.call(town.phones[0], signalbox_actors::CallPlan::talking("402", SECOND * 2));
     town.world.run(SECOND * 10);
     for phone in [town.phones[1], second] {
