@@ -6,7 +6,7 @@ use signalbox_base::{Flow, ListenerId, Mono};
 use signalbox_sip::message::{Put, is_keepalive};
 use signalbox_sip::transaction::{
     Branch, ClientKey, ClientTx, End, Gate, KeyHasher, MethodTag, NewClient, NewServer, OnAck, OnRequest,
-    OnResponse, Output, RequestFields, ServerTx, Table, Timing, Tx,
+    OnResponse, Output, RequestFields, ServerTx, Table, Tell, Timing, Tx,
 };
 use signalbox_sip::{HeaderName, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead};
 use std::net::SocketAddr;
@@ -54,10 +54,12 @@ pub(crate) enum Kind {
     Another2xx,
 }
 
-/// A transaction that ended without an answer or an ACK.
-pub(crate) struct Lapsed<U> {
-    pub(crate) user: U,
-    pub(crate) end: End,
+/// What time did to a transaction.
+pub(crate) enum Lapsed<U> {
+    /// It ended without an answer or an ACK.
+    Ended { user: U, end: End },
+    /// An INVITE of ours had no final answer for three minutes (RFC 3261 §16.8): no person waits longer.
+    Unanswered { user: U },
 }
 
 impl<U: Clone + Default> Ua<U> {
@@ -243,9 +245,14 @@ impl<U: Clone + Default> Ua<U> {
                         out.push(Datagram { from: self.local, to: flow.remote, bytes: bytes.to_vec() });
                     }
                     Output::Ended { why: End::Done, .. } => {}
-                    Output::Ended { user, why, .. } => lapsed.push(Lapsed { user, end: why }),
-                    // Whoever rings for too long is the caller's to give up on.
-                    Output::Tell { .. } => {}
+                    Output::Ended { user, why, .. } => lapsed.push(Lapsed::Ended { user, end: why }),
+                    Output::Tell { tx, what: Tell::TimerC } => {
+                        lapsed.extend(
+                            self.table.user(tx).map(|user| Lapsed::Unanswered { user: user.clone() }),
+                        );
+                    }
+                    // Actors send 100 at once.
+                    Output::Tell { what: Tell::TryingDue, .. } => {}
                 }
             }
         }

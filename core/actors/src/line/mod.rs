@@ -12,7 +12,7 @@ use crate::check::Violations;
 use crate::datagram::Datagram;
 use crate::login::Login;
 use crate::seen::{CallSeen, EndedBy, LegId, Side};
-use crate::ua::{Answering, Heard, Kind, Ua};
+use crate::ua::{Answering, Heard, Kind, Lapsed, Ua};
 pub(crate) use leg::Leg;
 use leg::State;
 pub(crate) use outgoing::Invitation;
@@ -152,7 +152,15 @@ impl Line {
 
     pub(crate) fn due(&mut self, now: Mono, out: &mut Vec<Datagram>) {
         for lapsed in self.ua.due(now, out) {
-            match (lapsed.user, lapsed.end) {
+            let (user, end) = match lapsed {
+                Lapsed::Ended { user, end } => (user, end),
+                Lapsed::Unanswered { user: Use::Invite(leg) } => {
+                    self.hang_up(now, leg, out);
+                    continue;
+                }
+                Lapsed::Unanswered { .. } => continue,
+            };
+            match (user, end) {
                 (Use::Invite(leg), End::NoAck) => self.hang_up_as(now, leg, EndedBy::Timeout, out),
                 (Use::Invite(leg), _) => self.fail(now, leg, 408),
                 // RFC 3261 §14.1: no answer to a re-INVITE ends the dialog.

@@ -4,6 +4,7 @@ use super::leg::{self, address_of, contact_uri, record_route};
 use super::{EndedBy, Leg, LegId, Line, Side, State, Told, Use};
 use crate::datagram::Datagram;
 use crate::login::Authorization;
+use crate::seen::CallSeen;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::{Outgoing, Response};
@@ -369,7 +370,12 @@ impl Line {
             }
             return;
         }
-        self.reject_late_answer(now, message, out);
+        // Of a life before a restart nothing is known, and nothing is said to it.
+        let killed = |call: &CallSeen| call.ended.is_some_and(|(_, by)| by == EndedBy::Killed);
+        let ours = |call: &CallSeen| call.call_id.as_bytes() == message.call_id() && !killed(call);
+        if self.seen.values().any(ours) {
+            self.reject_late_answer(now, message, out);
+        }
     }
 
     fn reject_late_answer(&mut self, now: Mono, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {

@@ -15,7 +15,7 @@ const COMMIT_MIN: Duration = Duration::from_micros(200);
 /// A usual commit's longest time.
 const COMMIT_MAX_MICROS: u64 = 4_000;
 /// Of 1,000 commits so many take long enough that the engine is told.
-const STALLS: u64 = 2;
+pub(super) const STALLS: u64 = 2;
 
 /// What dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl EdgeHost {
         life.append_all(now.wall);
         life.queue.started(now.mono);
         life.committing = Some(now.mono);
-        let takes = if random.chance(STALLS) {
+        let takes = if random.chance(self.stalls) {
             STALLED_AFTER + Duration::from_millis(1 + random.below(400))
         } else {
             COMMIT_MIN + Duration::from_micros(random.below(COMMIT_MAX_MICROS))

@@ -31,11 +31,21 @@ pub struct EdgeHost {
     /// Starts so far.
     pub(crate) lives: u32,
     pub(crate) seed: u64,
+    pub(crate) stalls: u64,
 }
 
 impl EdgeHost {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
-        Self { disk: Disk::new(seed), settings, life: None, crash_at: None, commits: 0, lives: 0, seed }
+        Self {
+            disk: Disk::new(seed),
+            settings,
+            life: None,
+            crash_at: None,
+            commits: 0,
+            lives: 0,
+            seed,
+            stalls: commit::STALLS,
+        }
     }
 
     /// Its disk.
@@ -77,6 +87,11 @@ impl EdgeHost {
     /// Dies at this point, once.
     pub fn crash_at(&mut self, point: CrashPoint, how: Crash) {
         self.crash_at = Some((point, how));
+    }
+
+    /// A disk whose commits never stall: nothing is shed because of it.
+    pub fn never_stalls(&mut self) {
+        self.stalls = 0;
     }
 
     /// Its listeners' addresses, in order.

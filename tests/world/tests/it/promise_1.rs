@@ -1,7 +1,6 @@
 //! Promise 1: no class-A packet is on the wire before its record is durable; with the fsync taken out, the oracle fails.
 
 use crate::town::{ACME, GLOBEX, SECOND, Town, listed};
-use signalbox_actors::CallPlan;
 use signalbox_world::oracle::{UNDURABLE, UNOPENED, end};
 use signalbox_world::{Crash, CrashPoint, Seeded, Weather, seeds};
 
@@ -49,13 +48,7 @@ fn promise_1_given_a_power_cut_amid_any_commit_then_nothing_that_a_phone_was_tol
             let mut town = Town::new(seed * 1000 + commit, Weather::FINE, &[ACME]);
             let before = town.world.edge(town.edge).commits();
             town.world.edge_mut(town.edge).crash_at(CrashPoint::AmidCommit(before + commit), Crash::Power);
-            for phone in town.phones.clone() {
-                town.world.phone(phone, |p, now, out| p.register(now, out));
-            }
-            town.world.run(SECOND);
-            town.call(town.phones[0], CallPlan::talking("402", SECOND * 2));
-            town.call(town.phones[1], CallPlan::talking("600", SECOND));
-            town.world.run(SECOND * 8);
+            town.short_day();
             let reached = town.world.edge(town.edge).lives() > 1;
             town.assert_good();
             if !reached {

@@ -54,18 +54,7 @@ fn promise_3_kill_between_every_commit_and_its_send() {
                 let mut town = Town::new(seed * 1000 + commit, Weather::FINE, &[ACME]);
                 let before = town.world.edge(town.edge).commits();
                 town.world.edge_mut(town.edge).crash_at(point(before + commit), Crash::Process);
-                for phone in town.phones.clone() {
-                    town.world.phone(phone, |p, now, out| p.register(now, out));
-                }
-                town.world.run(SECOND);
-                let hold = Some((SECOND / 2, SECOND / 2));
-                town.call(town.phones[0], CallPlan { hold, ..CallPlan::talking("402", SECOND * 2) });
-                let give_up_after = Some(SECOND * 2);
-                town.call(town.phones[1], CallPlan { give_up_after, ..CallPlan::to("602") });
-                town.call(town.phones[2], CallPlan::to("601"));
-                town.world.run(SECOND * 3);
-                town.world.phone(town.phones[3], |p, now, out| p.unregister(now, out));
-                town.world.run(SECOND * 5);
+                town.short_day();
                 if town.world.edge(town.edge).lives() > 1 {
                     reached = true;
                     kills += 1;

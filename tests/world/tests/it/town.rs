@@ -90,6 +90,31 @@ impl Town {
         self.world.run(SECOND);
     }
 
+    /// A short day in which every kind of thing happens once, one after the other, so that each has its own commits.
+    pub(crate) fn short_day(&mut self) {
+        for phone in self.phones.clone() {
+            self.world.phone(phone, |p, now, out| p.register(now, out));
+            self.world.run(SECOND / 20);
+        }
+        let all = |world: &World| world.phones().all(|p| p.registered_until().is_some());
+        assert!(self.world.run_until(MINUTE * 2, all), "not everybody could register");
+        self.world.run(SECOND / 20);
+        let give_up_after = Some(SECOND);
+        let plans = [
+            CallPlan { hold: Some((SECOND / 2, SECOND / 2)), ..CallPlan::talking("402", SECOND * 2) },
+            CallPlan { give_up_after, ..CallPlan::to("602") },
+            CallPlan::to("601"),
+            CallPlan::talking("600", SECOND),
+        ];
+        for (phone, plan) in [0, 1, 2, 3].into_iter().zip(plans) {
+            self.call(self.phones[phone], plan);
+            self.world.run(SECOND * 2 / 5);
+        }
+        self.world.run(SECOND * 3);
+        self.world.phone(self.phones[3], |p, now, out| p.unregister(now, out));
+        self.world.run(SECOND * 5);
+    }
+
     /// One phone calls by plan.
     pub(crate) fn call(&mut self, phone: PhoneId, plan: CallPlan) {
         self.world.phone(phone, |p, now, out| p.call(now, plan, out));
