@@ -49,6 +49,12 @@ impl Sqlite {
         self.writer.run(move |connection| transaction(connection, &statements)).await
     }
 
+    /// A consistent copy in a new file, while others read and write.
+    pub(crate) async fn copy_to(&self, path: PathBuf) -> Result<(), Error> {
+        let text = path.to_string_lossy().into_owned();
+        self.reader.run(move |connection| Ok(connection.execute("VACUUM INTO ?1", [text]).map(|_| ())?)).await
+    }
+
     /// Runs `job` on the writing connection.
     pub(crate) async fn with_writer<T, F>(&self, job: F) -> Result<T, Error>
     where

@@ -1,7 +1,7 @@
 //! The one handle that everything above uses, whichever database is behind it.
 
 use crate::config::{Config, Target};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::migrations;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
@@ -9,6 +9,7 @@ use crate::statement::Statement;
 use crate::value::{Row, Value};
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// An open store; cheap to clone, usable from any task.
@@ -97,6 +98,17 @@ impl Store {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.transaction(statements).await,
             Backend::Postgres(postgres) => postgres.transaction(&statements).await,
+        }
+    }
+
+    /// Writes a consistent copy of an embedded database to `path`, which must not exist, while it is in use.
+    ///
+    /// # Errors
+    /// [`Class::Config`] for a PostgreSQL server, which has its own tools; otherwise what SQLite says.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), Error> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.copy_to(path.to_owned()).await,
+            Backend::Postgres(_) => Err(Error::new(Class::Config, "a PostgreSQL server is copied with pg_dump")),
         }
     }
 

@@ -4,7 +4,7 @@ use super::Fact;
 use crate::call::cdr::{Clock, Moment, Outcome, stage};
 use crate::call::leg::{End, Leg};
 use crate::call::offer;
-use crate::state::Private;
+use crate::state::{BindingKey, Private};
 use crate::state::calls::{Answer, Branch, CallPrivate, PendingRequest};
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::Turn;
@@ -50,6 +50,8 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     let ruri = invite.request_uri().map(Text::lossy).unwrap_or_default();
     let (caller, callee) = (user_of(&from), user_of(&ruri));
     let callee = if callee.is_empty() { user_of(&to) } else { callee };
+    // A call to a contact token is a call to whom the token stands for: subscribers and records get the extension.
+    let callee = called_by_token(turn, origin, &callee).unwrap_or(callee);
     let (side, direction, ingress_kind) = match origin.kind {
         OriginKind::Endpoint { .. } => (Side::AccessIn, Direction::Outbound, PeerKind::Endpoint),
         OriginKind::Backend { .. } => (Side::AccessOut, Direction::Inbound, PeerKind::Backend),
@@ -82,6 +84,11 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
             None => IdentityVerdict::Absent,
         },
     }
+}
+
+fn called_by_token(turn: &Turn<'_>, origin: &Origin, user: &str) -> Option<Text> {
+    let aor = turn.state.registrations().aor_of(BindingKey::from_user(user.as_bytes())?)?;
+    (aor.tenant() == origin.tenant.as_str()).then(|| Text::new(aor.user()))
 }
 
 /// `call.attempted`.

@@ -3,7 +3,7 @@
 use super::{Out, load_config, now, open_store, runtime};
 use crate::args::{BackupArgs, Cli, RestoreArgs};
 use crate::config::Loaded;
-use crate::errors::{BACKUP_BAD, FILE_EXISTS, Failure, TARGET_NOT_EMPTY};
+use crate::errors::{FILE_EXISTS, Failure, TARGET_NOT_EMPTY};
 use crate::history::{JOURNAL_DIR, layout};
 use indicatif::ProgressBar;
 use signalbox_base::{EdgeIdentity, JournalId, Text};
@@ -122,15 +122,7 @@ fn extras(loaded: &Loaded, scratch: &Path) -> Result<Vec<Extra>, Failure> {
     {
         let copy = scratch.join("database");
         let _ = std::fs::remove_file(&copy);
-        let target = copy
-            .to_str()
-            .ok_or_else(|| Failure::new(BACKUP_BAD, "the archive's path is not UTF-8"))?
-            .to_owned();
-        runtime()?.block_on(async {
-            let store = open_store(loaded).await?;
-            store.execute("VACUUM INTO $1", vec![signalbox_store::Value::text(&target)]).await?;
-            Ok::<_, Failure>(())
-        })?;
+        runtime()?.block_on(async { Ok::<_, Failure>(open_store(loaded).await?.copy_to(&copy).await?) })?;
         let name = database.strip_prefix(dir).unwrap_or(&database).to_string_lossy().into_owned();
         extras.push(Extra { name, path: copy });
     }

@@ -39,7 +39,7 @@ pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
                 duration(moment.since(since)),
                 c.side,
                 c.egress_peer.unwrap_or_default(),
-                c.codecs,
+                listed(&c.codecs),
             ]);
         }
         for c in ended {
@@ -54,7 +54,7 @@ pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
                 duration(moment.since(since)),
                 c.side,
                 c.egress_peer.unwrap_or_default(),
-                c.codecs,
+                listed(&c.codecs),
             ]);
         }
         if table.is_empty() {
@@ -64,4 +64,9 @@ pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
         }
         reader.footnote(&out)
     })
+}
+
+/// A list kept as JSON in a column, as people read it.
+fn listed(json: &str) -> String {
+    serde_json::from_str::<Vec<String>>(json).map_or_else(|_| json.to_owned(), |list| list.join(" "))
 }
