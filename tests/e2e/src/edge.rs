@@ -88,9 +88,23 @@ impl Edge {
         edge
     }
 
-    /// Makes the edge listen somewhere else; before its configuration is written again.
+    /// Makes the edge listen somewhere else; its configuration is written anew after that.
     pub fn listen_on(&mut self, address: SocketAddr) {
         self.sip = address;
+    }
+
+    /// Makes the edge keep its state somewhere else; its configuration is written anew after that.
+    pub fn keep_in(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
+    }
+
+    /// Runs it where it should not get far: what it said by its end.
+    ///
+    /// # Panics
+    /// It goes on running.
+    pub fn start_in_vain(&mut self) -> Said {
+        self.launch();
+        self.wait_end()
     }
 
     /// Writes the configuration: the edge's own part and the story's.
@@ -236,18 +250,16 @@ impl Edge {
     ///
     /// # Panics
     /// They never come.
-    #[must_use]
     pub fn await_events(&self, pattern: &str, at_least: usize) -> Vec<Value> {
         wait::until(&format!("{at_least} of {pattern}"), || {
             Some(self.events(pattern)).filter(|e| e.len() >= at_least)
         })
     }
 
-    /// Waits until the rows of a verb are so many.
+    /// Waits until the rows of a verb are so many, and returns them.
     ///
     /// # Panics
     /// They never are.
-    #[must_use]
     pub fn await_rows(&self, words: &[&str], count: usize) -> Vec<Value> {
         wait::until(&format!("{count} rows of {words:?}"), || {
             Some(self.rows(words)).filter(|r| r.len() == count)

@@ -23,7 +23,21 @@ impl Kamailio {
     /// Starts one and waits until it answers. `edge` is the only address that it takes requests from.
     #[must_use]
     pub fn start(world: &World, name: &str, address: SocketAddr, edge: IpAddr) -> Self {
-        let config = world.file(&format!("{name}.cfg"), &configuration(world, name, address, edge));
+        Self::with_service(world, name, address, edge, address)
+    }
+
+    /// The same; calls to the user `service` go to an address of its own (a voicemail, say), past this Kamailio once
+    /// they are answered.
+    #[must_use]
+    pub fn with_service(
+        world: &World,
+        name: &str,
+        address: SocketAddr,
+        edge: IpAddr,
+        service: SocketAddr,
+    ) -> Self {
+        let text = configuration(world, name, address, edge).replace("@SERVICE@", &service.to_string());
+        let config = world.file(&format!("{name}.cfg"), &text);
         let mut pbx = Self { name: name.into(), address, config, process: None, dir: world.dir().to_owned() };
         pbx.start_again();
         pbx

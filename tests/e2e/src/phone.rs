@@ -81,14 +81,18 @@ impl Phone {
         format!("sip:{}@{}", self.account.user, self.local)
     }
 
-    /// Registers, with the account's password when asked for it; the final answer.
+    /// Registers, with the account's password when asked for it, and again when told to come back later, as phones do
+    /// (a machine that is busy with other tests may keep a disk waiting); the final answer.
     pub fn register(&mut self, expires: u32) -> Message {
-        let contact = format!("<{}>;expires={expires}", self.contact());
-        self.register_contact(&contact, expires)
+        wait::until("a place for a registration", || {
+            let answer = self.register_once(expires);
+            (answer.status() != Some(503) || answer.header("Retry-After").is_none()).then_some(answer)
+        })
     }
 
-    /// Registers a Contact of the story's choice.
-    pub fn register_contact(&mut self, contact: &str, expires: u32) -> Message {
+    /// Registers without patience.
+    pub fn register_once(&mut self, expires: u32) -> Message {
+        let contact = format!("<{}>;expires={expires}", self.contact());
         let Account { user, domain, .. } = self.account.clone();
         let aor = format!("sip:{user}@{domain}");
         let call_id = self.register_id.clone();

@@ -54,6 +54,8 @@ impl Sipp {
         command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(format!("{name}.csv"));
         // A run that hangs fails by itself, and says so.
         command.args(["-timeout", "90s", "-timeout_error", "-recv_timeout", "40000"]);
+        // Pings and probes are answered beside the scenario.
+        command.arg("-aa");
         Self { name: name.to_owned(), dir: world.dir().to_owned(), command }
     }
 
@@ -78,6 +80,13 @@ impl Sipp {
         std::fs::write(&file, format!("SEQUENTIAL\n{}\n", lines.join("\n")))
             .expect("the story's directory is writable");
         self.command.arg("-inf").arg(file);
+        self
+    }
+
+    /// How long a call is up.
+    #[must_use]
+    pub fn talk(mut self, milliseconds: u32) -> Self {
+        self.command.args(["-d", &milliseconds.to_string()]);
         self
     }
 
@@ -113,12 +122,21 @@ impl Running {
     /// # Panics
     /// It wrote no statistics: it could not run at all.
     #[must_use]
-    pub fn finish(mut self) -> Counted {
+    pub fn finish(self) -> Counted {
+        self.finish_and_tell().0
+    }
+
+    /// The same, with what it complained about.
+    ///
+    /// # Panics
+    /// It wrote no statistics: it could not run at all.
+    #[must_use]
+    pub fn finish_and_tell(mut self) -> (Counted, String) {
         let status = self.process.wait("SIPp to end");
         let Some(counted) = self.so_far() else {
             panic!("SIPp {} did not run ({status}):\n{}{}", self.name, self.process.stderr(), self.errors())
         };
-        counted
+        (counted, self.errors())
     }
 
     /// Ends it, whatever it is doing.
@@ -144,9 +162,7 @@ impl Running {
         })
     }
 
-    /// What it complained about.
-    #[must_use]
-    pub fn errors(&self) -> String {
+    fn errors(&self) -> String {
         std::fs::read_to_string(self.dir.join(format!("{}.sipp.err", self.name))).unwrap_or_default()
     }
 }

@@ -78,3 +78,11 @@ pub fn until_within<T>(span: Duration, what: &str, mut look: impl FnMut() -> Opt
 pub fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, || holds().then_some(()));
 }
+
+/// Lets time pass: for a kill at a random moment, which waits for nothing.
+pub fn spend(span: Duration) {
+    let deadline = Deadline::within(span);
+    while deadline.left().is_some() {
+        pause();
+    }
+}

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Lines of each log that a failed story prints; the whole is in its directory.
+/// Lines of each program's standard error that a failed story prints; everything is in its directory.
 const LOG_LINES_SHOWN: usize = 30;
 
 /// A story's place. Make it first, so that it goes last.
@@ -112,7 +112,7 @@ impl Drop for World {
 }
 
 fn is_log(path: &Path) -> bool {
-    path.extension().is_some_and(|x| x == "err" || x == "out")
+    path.extension().is_some_and(|x| x == "err")
 }
 
 /// A loopback network that this process has not used; the process id keeps test processes apart.

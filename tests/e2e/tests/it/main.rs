@@ -2,4 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bad_input;
+mod commands;
+mod failover;
+mod given;
+mod kills;
+mod nat;
+mod operations;
 mod peers;
+mod readme;
+mod registrations;
+mod starting;
+mod tenants;

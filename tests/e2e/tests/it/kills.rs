@@ -1,0 +1,123 @@
+//! kill -9 of the edge under load, at random moments, again and again: what was said on the wire stays true.
+
+use signalbox_e2e::edge::Edge;
+use signalbox_e2e::load::{self, Load, Seen};
+use signalbox_e2e::postgres::Database;
+use signalbox_e2e::{World, contract, wait};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Kills of one run; `SIGNALBOX_EFFORT` multiplies them.
+const ROUNDS: u32 = 20;
+/// A kill comes within this of the edge being ready.
+const LIFE_MS: u64 = 1500;
+
+#[test]
+fn given_sqlite_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
+    let world = World::new("kills-sqlite");
+    killed_again_and_again(&world, "sqlite:signalbox.db");
+}
+
+#[test]
+fn given_postgres_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
+    let world = World::new("kills-postgres");
+    let database = Database::create();
+    killed_again_and_again(&world, &database.url());
+}
+
+fn killed_again_and_again(world: &World, store: &str) {
+    let tenant = format!(
+        "[[tenant]]\nname = \"load\"\ndomains = [\"{}\"]\nbackends = [{{ name = \"pbx\", address = \"udp:{}\" }}]\n",
+        load::DOMAIN,
+        load::pbx_address(world)
+    );
+    let mut edge = Edge::with_store(world, store, &tenant);
+    edge.start();
+    let load = Load::start(world, edge.sip());
+    wait::until_true("the first call", || !load.seen().answered.is_empty());
+
+    let mut random = Random::seeded();
+    let rounds = ROUNDS * effort();
+    for round in 1..=rounds {
+        let calls_before = load.seen().tried.len();
+        random.moment();
+        edge.kill();
+        if round == rounds {
+            load.kill_mortals();
+            wait::until_true("the mortal calls to die", || !load.seen().died.is_empty());
+        }
+        edge.start();
+        wait::until_true("calls to go on", || load.seen().tried.len() > calls_before);
+    }
+    load.finish();
+    everything_said_is_true(&edge, &load);
+}
+
+/// Waits until both sides are quiet, then compares what was seen on the wire with events and tables.
+fn everything_said_is_true(edge: &Edge, load: &Load) {
+    // Recovered calls whose ends keep silent take their time: a probe, and as long as a transaction may last.
+    wait::until_within(Duration::from_secs(120), "both sides to be quiet", || {
+        let seen = load.seen();
+        let up = edge.rows(&["status"])[0]["calls"].as_u64();
+        (seen.phones_up.is_empty() && seen.pbx_up.is_empty() && up == Some(0)).then_some(())
+    });
+    let seen = load.seen();
+    assert!(seen.answered.len() > 100 && seen.registered.len() > 50, "there was a load: {seen:?}");
+
+    let records = records(edge);
+    for call_id in &seen.answered {
+        let cdrs = records.get(call_id).map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(cdrs.len(), 1, "an answered call has exactly one record: {call_id} {cdrs:#?}");
+        assert!(cdrs[0]["answered_at"].is_number(), "{:#}", cdrs[0]);
+    }
+    assert!(records.values().all(|cdrs| cdrs.len() == 1), "no call has two records");
+    for call_id in &seen.died {
+        assert_eq!(records[call_id][0]["completeness"], "estimated", "{:#}", records[call_id][0]);
+    }
+    every_registered_phone_is_there(edge, &seen);
+    contract::check(&edge.events(""));
+}
+
+type Records = BTreeMap<String, Vec<serde_json::Value>>;
+
+fn records(edge: &Edge) -> Records {
+    let mut records = Records::new();
+    for cdr in edge.rows(&["cdr", "--last", "1000000"]) {
+        records.entry(cdr["ingress_call_id"].as_str().unwrap().to_owned()).or_default().push(cdr);
+    }
+    records
+}
+
+fn every_registered_phone_is_there(edge: &Edge, seen: &Seen) {
+    let rows = edge.rows(&["locations"]);
+    let there: BTreeSet<&str> = rows.iter().filter_map(|r| r["username"].as_str()).collect();
+    let lost: Vec<_> = seen.registered.iter().filter(|user| !there.contains(user.as_str())).collect();
+    assert!(lost.is_empty(), "told 200 and not stored: {lost:?}");
+}
+
+fn effort() -> u32 {
+    std::env::var("SIGNALBOX_EFFORT").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Moments of kills; the seed is printed, `SIGNALBOX_SEED` sets it.
+struct Random(u64);
+
+impl Random {
+    fn seeded() -> Self {
+        let from_clock = || u64::try_from(wait::wall_micros() & 0xffff_ffff).unwrap_or(1);
+        let seed = std::env::var("SIGNALBOX_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(from_clock);
+        eprintln!("SIGNALBOX_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// Waits until a random moment.
+    fn moment(&mut self) {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        wait::spend(Duration::from_millis(self.0 % LIFE_MS));
+    }
+}
