@@ -289,8 +289,13 @@ impl Turn<'_> {
         branch: Option<Branch>,
     ) {
         let len = (bytes.end - bytes.start) as usize;
-        // A registered phone has proven its address, whatever was counted of it before.
+        // The budget is for answers to strangers. A registered phone has proven its address, whatever was counted of it
+        // before; what a record explains was earned by whoever it goes to; and requests go only to those whom a binding, a
+        // dialog or the configuration names: a phone that has unregistered still gets the BYE of its call.
+        let is_answer = self.out.bytes(&bytes).starts_with(b"SIP/2.0 ");
         if flow.transport == Transport::Udp
+            && is_answer
+            && matches!(release, Release::Now(_))
             && !self.net.sources.may_send(flow.remote, len)
             && !self.state.registrations().knows_flow(&flow)
         {

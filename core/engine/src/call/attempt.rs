@@ -5,6 +5,7 @@ use super::identity;
 use super::leg::{Leg, LegEvent, Peer};
 use super::message::{self, Relayed};
 use super::raw::Raw;
+use crate::backend;
 use crate::classes::Sent;
 use crate::facts::call as facts;
 use crate::state::calls::{Branch, PendingRequest};
@@ -161,6 +162,14 @@ impl Attempt {
     /// Whether its answer is still awaited.
     pub(crate) fn is_open(&self) -> bool {
         self.progress != Progress::Done && !self.unwanted
+    }
+
+    /// What it showed of its backend: that it answers, or that it does not (DESIGN.md §5, passive failures count).
+    pub(crate) fn judge(&self, core: &Core, turn: &mut Turn<'_>, answered: bool) {
+        let Peer::Backend { name } = &self.branch.leg.peer else { return };
+        if let Some(peer) = turn.directory.find(turn.settings, core.tenant.as_str(), name) {
+            backend::on_traffic(turn, peer, answered);
+        }
     }
 
     /// Nobody wants its answer: CANCEL now, or once a provisional response came (RFC 3261 §9.1).

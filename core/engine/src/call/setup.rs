@@ -114,9 +114,13 @@ impl Setup {
                 self.progressed(core, turn, at, response);
                 self.into_state(true)
             }
-            LegEvent::Answered => self.answered(core, turn, at, response),
+            LegEvent::Answered => {
+                attempt.judge(core, turn, true);
+                self.answered(core, turn, at, response)
+            }
             LegEvent::Challenged | LegEvent::Failed(_) => {
                 attempt.progress = Progress::Done;
+                attempt.judge(core, turn, !matches!(response.status(), Some(408 | 503)));
                 if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
                     attempt.ack_failure(turn, response);
                 }
@@ -146,6 +150,7 @@ impl Setup {
         if !was_open {
             return self.into_state(ringing);
         }
+        attempt.judge(core, turn, false);
         self.best.offer_silence(if why == Over::Timeout { 408 } else { 503 });
         self.failed(ringing, core, turn, true)
     }
@@ -178,6 +183,7 @@ impl Setup {
         let silent = self.attempts.iter().position(|attempt| passed(attempt.silent_until, now));
         match silent {
             Some(at) if !ringing => {
+                self.attempts[at].judge(core, turn, false);
                 self.attempts[at].cancel(core, turn, None);
                 self.best.offer_silence(408);
                 self.failed(ringing, core, turn, true)

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// REGISTERs under way at most; more get 503.
 const PENDING_MAX: usize = 100_000;
+/// Bytes of an AoR's user: tables and the journal's subjects have room for it.
+const USER_BYTES_MAX: usize = 255;
 /// A challenge and the request that answers it go to the same backend within this time.
 const CHALLENGE_WITHIN: Duration = Duration::from_secs(60);
 /// Challenges remembered at most.
@@ -310,6 +312,9 @@ fn aor_of(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Res
     let user = uri.decoded_user().ok_or(Stop::Reject(404, "Not Found"))?;
     let user = std::str::from_utf8(&user).ok().filter(|u| !u.is_empty() && !u.chars().any(char::is_control));
     let user = user.ok_or(Stop::Reject(400, "Bad User In To"))?;
+    if user.len() > USER_BYTES_MAX {
+        return Err(Stop::Reject(400, "User In To Too Long"));
+    }
     let domain = match turn.directory.domain(turn.settings, uri.host) {
         Some((tenant, domain)) if tenant.name == origin.tenant => domain,
         None if turn.directory.is_own_host(uri.host) => &origin.domain,

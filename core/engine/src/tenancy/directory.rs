@@ -191,7 +191,8 @@ impl Directory {
         for (peer, Peer { backend, .. }) in Self::peers(settings) {
             // Where phones are served too, the bare address of a PBX says nothing: phones may sit on its machine or behind
             // the same NAT, and must not be trusted as it is. There only its address and port, or `source`, count.
-            let with_phones = settings.listeners.iter().any(|l| l.network == backend.network && l.serves.endpoints);
+            let with_phones =
+                settings.listeners.iter().any(|l| l.network == backend.network && l.serves.endpoints);
             let own = backend
                 .address
                 .literal
