@@ -29,12 +29,8 @@ impl Line {
             (method, Some(local)) => {
                 let found = self.find(request.call_id(), local, request.from_tag().unwrap_or_default());
                 match found.filter(|id| self.legs[id].dialog.is_some()) {
-                    // A NOTIFY or the like may belong to a dialog of the owner's own.
-                    None if !matches!(
-                        method,
-                        Method::Invite | Method::Bye | Method::Info | Method::Update
-                    ) =>
-                    {
+                    // A subscription's dialog is the owner's.
+                    None if method == Method::Notify => {
                         self.told.push(Told::Request { tx, request, source });
                     }
                     None => self.answer(now, tx, &request, 481, &[], out),
@@ -112,7 +108,7 @@ impl Line {
             headers.iter().fold(response, |r, (name, value)| r.header(*name, value)).finish();
         };
         self.ua.respond(now, answering, write, out);
-        self.drop_leg(id);
+        self.drop_leg(now, id);
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.failed = Some((now, status));
         }
@@ -176,7 +172,7 @@ impl Line {
             Method::Bye => {
                 self.answer(now, tx, request, 200, &[], out);
                 self.end(now, id, EndedBy::Peer);
-                self.drop_leg(id);
+                self.drop_leg(now, id);
             }
             Method::Invite if leg.modifying || leg.state != State::Up => {
                 self.answer(now, tx, request, 491, &[], out);

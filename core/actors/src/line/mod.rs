@@ -124,6 +124,8 @@ impl Line {
     pub(crate) fn handle(&mut self, now: Mono, bytes: &[u8], from: SocketAddr, out: &mut Vec<Datagram>) {
         match self.ua.hear(now, bytes, from, out) {
             Heard::Absorbed => {}
+            // A 400 echoes what somebody else has broken in our name.
+            Heard::Malformed(_) if bytes.starts_with(b"SIP/2.0 400 ") => {}
             Heard::Malformed(why) => self.violations.note_text(now, "not a SIP message (RFC 3261 §7)", &why),
             Heard::Request { message, tx } => {
                 self.violations.check(now, &message, bytes.len(), self.ua.local);
@@ -191,13 +193,13 @@ impl Line {
     /// The answer to a request of ours that is no INVITE.
     fn on_final(&mut self, now: Mono, user: Use, status: u16, response: Option<&Message<&[u8]>>) {
         match user {
-            Use::Bye(leg) => self.drop_leg(leg),
+            Use::Bye(leg) => self.drop_leg(now, leg),
             Use::InDialog(leg, method) => {
                 self.told.push(Told::InDialogAnswered { leg, method, status });
                 // RFC 3261 §12.2.1.2: the peer has no such dialog.
                 if matches!(status, 408 | 481) && self.legs.get(&leg).is_some_and(Leg::is_up) {
                     self.end(now, leg, EndedBy::Timeout);
-                    self.drop_leg(leg);
+                    self.drop_leg(now, leg);
                 }
             }
             Use::Owner(number, method) => {
@@ -256,8 +258,12 @@ impl Line {
         id
     }
 
-    fn drop_leg(&mut self, id: LegId) {
+    fn drop_leg(&mut self, now: Mono, id: LegId) {
         let Some(leg) = self.legs.remove(&id) else { return };
+        // A 2xx that still waits for its ACK is repeated no more: the BYE has overtaken it.
+        if let Some(tx) = leg.server_tx {
+            self.ua.acked(tx, now);
+        }
         if let Some(legs) = self.by_call_id.get_mut(&leg.call_id) {
             legs.retain(|other| *other != id);
             if legs.is_empty() {
@@ -271,7 +277,7 @@ impl Line {
         if !self.legs.contains_key(&id) {
             return;
         }
-        self.drop_leg(id);
+        self.drop_leg(now, id);
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.failed = Some((now, status));
         }

@@ -219,7 +219,7 @@ impl Line {
                 self.end(now, id, by);
                 let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
                 if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
-                    self.drop_leg(id);
+                    self.drop_leg(now, id);
                 }
             }
             Some(State::Leaving) | None => {}
@@ -407,7 +407,7 @@ impl Line {
         }
         let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
         if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
-            self.drop_leg(id);
+            self.drop_leg(now, id);
         }
     }
 }

@@ -80,7 +80,11 @@ impl Oracle {
             return;
         }
         let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else {
-            return self.fault(at, NONSENSE, first_line(bytes));
+            // A 400 echoes what was broken (RFC 3261 §8.2.6.2 leaves no choice).
+            if !bytes.starts_with(b"SIP/2.0 400 ") {
+                self.fault(at, NONSENSE, first_line(bytes));
+            }
+            return;
         };
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);

@@ -90,7 +90,8 @@ fn promise_3_given_both_ends_died_while_the_edge_was_down_then_the_call_is_close
         });
         let cdr = closed.expect("the call is closed");
         assert_eq!(cdr.completeness, signalbox_schemas::words::Completeness::Estimated);
-        assert!((28_000..60_000).contains(&cdr.billable_ms), "{} ms", cdr.billable_ms);
+        // The edge knows only when it last heard of the call; it never bills more than that.
+        assert!(cdr.billable_ms <= 31_000, "{} ms", cdr.billable_ms);
         town.assert_good();
     }
 }
