@@ -296,8 +296,9 @@ impl Turn<'_> {
         if flow.transport == Transport::Udp
             && is_answer
             && matches!(release, Release::Now(_))
-            && !self.net.sources.may_send(flow.remote, len)
+            && self.net.sources.counts(flow.remote)
             && !self.state.registrations().knows_flow(&flow)
+            && !self.net.sources.may_send(flow.remote, len)
         {
             return;
         }

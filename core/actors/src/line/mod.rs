@@ -124,8 +124,8 @@ impl Line {
     pub(crate) fn handle(&mut self, now: Mono, bytes: &[u8], from: SocketAddr, out: &mut Vec<Datagram>) {
         match self.ua.hear(now, bytes, from, out) {
             Heard::Absorbed => {}
-            // A 400 echoes what somebody else has broken in our name.
-            Heard::Malformed(_) if bytes.starts_with(b"SIP/2.0 400 ") => {}
+            // A refusal echoes what somebody else has broken in our name.
+            Heard::Malformed(_) if bytes.starts_with(b"SIP/2.0 4") || bytes.starts_with(b"SIP/2.0 505 ") => {}
             Heard::Malformed(why) => self.violations.note_text(now, "not a SIP message (RFC 3261 §7)", &why),
             Heard::Request { message, tx } => {
                 self.violations.check(now, &message, bytes.len(), self.ua.local);

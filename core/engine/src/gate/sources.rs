@@ -72,6 +72,12 @@ impl Sources {
         }
     }
 
+    /// Whether a budget is kept for this source.
+    #[must_use]
+    pub fn counts(&self, source: SocketAddr) -> bool {
+        !self.each.is_empty() && self.each.contains_key(&source)
+    }
+
     /// Whether the source is counted among those that share one budget: it then gets no reply at all.
     #[must_use]
     pub fn is_crowded_out(&self, source: SocketAddr) -> bool {

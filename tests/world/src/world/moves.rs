@@ -187,6 +187,9 @@ impl World {
     pub(super) fn start_edge(&mut self, edge: usize) {
         let (now, mut effects) = (self.now, Vec::new());
         self.oracle.edge_restarts();
+        if self.traces {
+            eprintln!("{:>9.3} edge {edge} starts", now.mono.0 as f64 / 1e9);
+        }
         self.edges[edge].start(now, &mut self.oracle, &mut effects);
         self.perform(edge, effects);
         self.wake(Node::Edge(edge));

@@ -121,6 +121,11 @@ impl Ending {
         request: &Message<&[u8]>,
     ) -> State {
         self.resend = None;
+        // The BYE overtook it: the 2xx need not be said again.
+        if let (End::Caller, Some(tx)) = (from, core.caller_tx) {
+            let now = turn.now.mono;
+            turn.net.transactions_mut().acked(tx, now);
+        }
         if let Some(dialog) = &mut self.dialog
             && from == End::Caller
             && dialog.ack.is_none()
