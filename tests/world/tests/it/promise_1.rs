@@ -8,7 +8,7 @@ use signalbox_world::{Crash, CrashPoint, Seeded, Weather, seeds};
 fn promise_1_given_rough_weather_when_phones_live_then_nothing_leaves_before_its_record() {
     for seed in seeds(6) {
         let _seeded = Seeded::new("promise_1_given_rough", seed);
-        let mut town = Town::new(seed, Weather::ROUGH, &[ACME, GLOBEX]);
+        let mut town = Town::varied(seed, Weather::ROUGH, &[ACME, GLOBEX]);
         town.register_all();
         town.live(60, SECOND);
         town.assert_good();
@@ -45,7 +45,7 @@ fn promise_1_given_a_power_cut_amid_any_commit_then_nothing_that_a_phone_was_tol
         let _seeded = Seeded::new("promise_1_given_a_power_cut", seed);
         let mut commit = 1;
         loop {
-            let mut town = Town::new(seed * 1000 + commit, Weather::FINE, &[ACME]);
+            let mut town = Town::varied(seed * 1000 + commit, Weather::FINE, &[ACME]);
             let before = town.world.edge(town.edge).commits();
             town.world.edge_mut(town.edge).crash_at(CrashPoint::AmidCommit(before + commit), Crash::Power);
             town.short_day();

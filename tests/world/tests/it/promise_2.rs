@@ -7,7 +7,7 @@ use signalbox_world::{Crash, Seeded, Snapshot, Weather, seeds};
 fn promise_2_replay_equals_live_at_any_moment_and_through_any_snapshot() {
     for seed in seeds(4) {
         let _seeded = Seeded::new("promise_2", seed);
-        let mut town = Town::new(seed, Weather::ROUGH, &[ACME, GLOBEX]);
+        let mut town = Town::varied(seed, Weather::ROUGH, &[ACME, GLOBEX]);
         town.register_all();
         for round in 0..6 {
             // The snapshot is taken a few entries at a time while life goes on.

@@ -15,7 +15,7 @@ fn promise_3_kill_at_random_points() {
     for seed in seeds(10) {
         let _seeded = Seeded::new("promise_3_kill", seed);
         let weather = if seed % 2 == 0 { Weather::ROUGH } else { Weather::FINE };
-        let mut town = Town::new(seed, weather, &[ACME, GLOBEX]);
+        let mut town = Town::varied(seed, weather, &[ACME, GLOBEX]);
         town.register_all();
         for _ in 0..2 {
             let down = 50 + town.world.random().below(6_000);
@@ -51,7 +51,7 @@ fn promise_3_kill_between_every_commit_and_its_send() {
         for commit in 1.. {
             let mut reached = false;
             for point in [CrashPoint::BetweenCommitAndSend, CrashPoint::AmidSending] {
-                let mut town = Town::new(seed * 1000 + commit, Weather::FINE, &[ACME]);
+                let mut town = Town::varied(seed * 1000 + commit, Weather::FINE, &[ACME]);
                 let before = town.world.edge(town.edge).commits();
                 town.world.edge_mut(town.edge).crash_at(point(before + commit), Crash::Process);
                 town.short_day();

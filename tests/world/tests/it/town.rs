@@ -1,7 +1,7 @@
 //! The usual cast of the stories: an edge, tenants with PBXs, phones that register and call.
 
 use signalbox_actors::{Answer, CallPlan, PbxProfile, PhoneProfile};
-use signalbox_engine::settings::CallsFrom;
+use signalbox_engine::settings::{CallsFrom, ContactMode, Hide};
 use signalbox_world::oracle::Fault;
 use signalbox_world::{
     BackendPlan, EdgeId, PbxId, PhoneId, TenantPlan, Weather, World, edge_settings, hosted,
@@ -64,6 +64,21 @@ pub(crate) fn extension(n: u8) -> String {
 impl Town {
     /// Builds it; nobody has registered yet.
     pub(crate) fn new(seed: u64, weather: Weather, households: &[Household]) -> Self {
+        Self::with(seed, weather, households, |_| {})
+    }
+
+    /// The same with backends configured one way or another, as the seed says: contacts as tokens or by Path,
+    /// identifiers passed on or hidden.
+    pub(crate) fn varied(seed: u64, weather: Weather, households: &[Household]) -> Self {
+        Self::with(seed, weather, households, |plan| {
+            for (backend, bits) in plan.backends.iter_mut().zip([seed, seed >> 1]) {
+                backend.contact = if bits & 1 == 0 { ContactMode::Token } else { ContactMode::Path };
+                backend.hide = if bits & 2 == 0 { Hide::Off } else { Hide::Full };
+            }
+        })
+    }
+
+    fn with(seed: u64, weather: Weather, households: &[Household], change: impl Fn(&mut TenantPlan)) -> Self {
         let mut world = World::new(seed, weather);
         let (mut pbxs, mut phones) = (Vec::new(), Vec::new());
         for household in households {
@@ -72,7 +87,8 @@ impl Town {
                 phones.push(world.add_phone(household.tenant, household.phone_profile(n), None));
             }
         }
-        let tenants: Vec<_> = households.iter().map(Household::plan).collect();
+        let mut tenants: Vec<_> = households.iter().map(Household::plan).collect();
+        tenants.iter_mut().for_each(change);
         let edge = world.add_edge(edge_settings("edge-1", hosted(OUTSIDE), hosted(INSIDE), &tenants));
         let mut town = Self { world, edge, pbxs, phones };
         // The first probes find the PBXs.

@@ -121,17 +121,22 @@ impl Ending {
         request: &Message<&[u8]>,
     ) -> State {
         self.resend = None;
-        // The BYE overtook it: the 2xx need not be said again.
-        if let (End::Caller, Some(tx)) = (from, core.caller_tx) {
-            let now = turn.now.mono;
-            turn.net.transactions_mut().acked(tx, now);
-        }
-        if let Some(dialog) = &mut self.dialog
-            && from == End::Caller
-            && dialog.ack.is_none()
-            && dialog.cseqs.0 == request.cseq().number
-        {
-            dialog.ack = relay::forward_ack(turn, &dialog.callee, dialog.cseqs.1, request);
+        let cseq = request.cseq().number;
+        match &mut self.dialog {
+            // The BYE overtook the ACK of an INVITE inside the dialog, whose 2xx need not be said again.
+            Some(dialog) if from == End::Callee || dialog.cseqs.0 != cseq => {
+                let onward = if from == End::Caller { dialog.callee.clone() } else { core.caller.clone() };
+                relay::on_ack(core, turn, from, &onward, request);
+            }
+            dialog => {
+                if let Some(tx) = core.caller_tx {
+                    let now = turn.now.mono;
+                    turn.net.transactions_mut().acked(tx, now);
+                }
+                if let Some(dialog) = dialog.as_mut().filter(|dialog| dialog.ack.is_none()) {
+                    dialog.ack = relay::forward_ack(turn, &dialog.callee, dialog.cseqs.1, request);
+                }
+            }
         }
         self.settle(core, turn)
     }
