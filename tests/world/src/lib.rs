@@ -9,6 +9,9 @@
 //!                       └──── Disk (crashes) ───────────┘
 //! ```
 //!
+//! A story that fails prints its seed: `SIGNALBOX_SEED=7 cargo test -p signalbox-world --test it <story>` runs it again, and
+//! `SIGNALBOX_TRACE=1` prints every datagram that arrives. `SIGNALBOX_EFFORT=10` tries ten times as many seeds.
+//!
 //! [`World`] moves time; [`EdgeHost`] keeps the driver's side of the engine's contract; the [`oracle`] knows what must
 //! never happen.
 

@@ -151,3 +151,65 @@ fn first_line(bytes: &[u8]) -> String {
         .unwrap_or_default();
     String::from_utf8_lossy(&line[..line.len().min(120)]).into_owned() + &call_id
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_base::ListenerId;
+
+    fn flow() -> Flow {
+        let address = |text: &str| text.parse().expect("an address");
+        Flow::udp(ListenerId(0), address("192.0.2.1:5060"), address("198.51.100.10:5060"))
+    }
+
+    fn request(method: &str, to_tag: &str) -> Vec<u8> {
+        format!(
+            "{method} sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:a@b>{to_tag}\r\nCall-ID: x\r\nCSeq: 1 {method}\r\nUser-Agent: phone{MARK}acme\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn rules(oracle: &Oracle) -> Vec<&'static str> {
+        oracle.faults().iter().map(|fault| fault.rule).collect()
+    }
+
+    #[test]
+    fn a_message_before_its_record_is_seen() {
+        let mut oracle = Oracle::default();
+        let invite = request("INVITE", "");
+        oracle.edge_sends(Mono(0), Release::After(EventSeq(5)), &flow(), &invite, EventSeq(5));
+        assert!(oracle.faults().is_empty());
+        oracle.edge_sends(Mono(0), Release::After(EventSeq(6)), &flow(), &invite, EventSeq(5));
+        assert_eq!(rules(&oracle), [UNDURABLE]);
+    }
+
+    #[test]
+    fn a_class_a_message_may_leave_at_once_only_as_a_repetition() {
+        let mut oracle = Oracle::default();
+        let bye = request("BYE", ";tag=2");
+        let again = Release::Now(ClassB::Retransmission);
+        oracle.edge_sends(Mono(0), Release::After(EventSeq(1)), &flow(), &bye, EventSeq(1));
+        oracle.edge_sends(Mono(0), again, &flow(), &bye, EventSeq(1));
+        assert!(oracle.faults().is_empty());
+        oracle.edge_sends(
+            Mono(0),
+            Release::Now(ClassB::InDialog),
+            &flow(),
+            &request("BYE", ";tag=3"),
+            EventSeq(1),
+        );
+        assert_eq!(rules(&oracle), [MISCLASSED]);
+        oracle.edge_sends(Mono(0), again, &flow(), &request("INFO", ";tag=3"), EventSeq(1));
+        assert_eq!(rules(&oracle), [MISCLASSED, MISCLASSED], "a repetition of nothing");
+    }
+
+    #[test]
+    fn a_message_of_one_tenant_at_another_is_seen() {
+        let mut oracle = Oracle::default();
+        oracle.actor_gets(Mono(0), Some("acme"), flow().remote, &request("INVITE", ""));
+        assert!(oracle.faults().is_empty());
+        oracle.actor_gets(Mono(0), Some("globex"), flow().remote, &request("INVITE", ""));
+        assert_eq!((rules(&oracle), oracle.marked), (vec![CROSSED], 2));
+    }
+}

@@ -1,7 +1,7 @@
 //! How the world moves: events in order of time, datagrams through boxes, actors and edges woken when something is due.
 
 use super::{Node, World};
-use crate::edge::{EdgeHost, Effect};
+use crate::edge::Effect;
 use signalbox_actors::{Datagram, PbxState};
 use signalbox_base::Mono;
 use std::net::SocketAddr;
