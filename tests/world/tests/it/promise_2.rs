@@ -5,7 +5,7 @@ use signalbox_world::{Crash, Seeded, Snapshot, Weather, seeds};
 
 #[test]
 fn promise_2_replay_equals_live_at_any_moment_and_through_any_snapshot() {
-    for seed in seeds(4) {
+    for seed in seeds(8) {
         let _seeded = Seeded::new("promise_2", seed);
         let mut town = Town::varied(seed, Weather::ROUGH, &[ACME, GLOBEX]);
         town.register_all();

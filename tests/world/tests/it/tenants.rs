@@ -82,6 +82,7 @@ impl Block {
 
     fn assert_good(&mut self) {
         self.world.run_until(SECOND * 300, World::is_at_rest);
+        self.world.run_until_durable(self.edge);
         let faults = self.world.judge();
         assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), listed(&faults));
     }

@@ -201,6 +201,9 @@ impl Town {
             }
         }
         self.world.run(SECOND * 2);
+        for edge in self.world.edge_ids() {
+            self.world.run_until_durable(edge);
+        }
     }
 
     /// Rests, and finds nothing wrong.
