@@ -15,7 +15,7 @@ use signalbox_journal::{Cursors, Layout, Mark, Reader, Start, Watermark, Writer}
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 
 /// A running edge; cloned freely. It runs until [`EdgeHandle::stop`], or until it fails.
 #[derive(Clone)]
@@ -98,7 +98,12 @@ pub(crate) struct Inner {
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) journal: JournalAccess,
     pub(crate) admin: Option<SocketAddr>,
+    /// One permit for each request of the admin socket that is not answered yet.
+    pub(crate) answering: Semaphore,
 }
+
+/// Requests of the admin socket worked on at a time.
+pub(crate) const ANSWERING_MAX: u32 = 64;
 
 impl EdgeHandle {
     pub(crate) fn new(inner: Inner) -> Self {
@@ -308,6 +313,17 @@ impl EdgeHandle {
             // The supervisor says how it ended before it goes; a panic of its own is the only other way.
             _ => End::Failed(Arc::new(Fatal::Panic("supervisor"))),
         }
+    }
+
+    /// Waits until every request of the admin socket is answered: whoever asked the edge to stop hears how that went.
+    pub async fn wait_answered(&self) {
+        // The semaphore is never closed.
+        let _ = self.0.answering.acquire_many(ANSWERING_MAX).await;
+    }
+
+    /// A request of the admin socket is being worked on, until the permit is dropped.
+    pub(crate) async fn answering(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.answering.acquire().await.ok()
     }
 
     /// Waits until the edge fails; never returns after an orderly stop.

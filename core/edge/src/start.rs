@@ -5,7 +5,7 @@ use crate::commit::{Batch, Committer, Handover, Progress};
 use crate::config::{EdgeConfig, Hooks, InForce};
 use crate::entropy::Randomness;
 use crate::error::StartError;
-use crate::handle::{EdgeHandle, Inner, JournalAccess};
+use crate::handle::{ANSWERING_MAX, EdgeHandle, Inner, JournalAccess};
 use crate::keep::{self, Files, Keeping};
 use crate::metrics::Metrics;
 use crate::recover;
@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Starts edges.
 pub struct Edge;
@@ -94,6 +94,7 @@ impl Edge {
             listeners,
             journal,
             admin: admin.http_address(),
+            answering: Semaphore::new(ANSWERING_MAX as usize),
         });
         admin.serve(&handle, runtime);
         Ok(handle)

@@ -145,6 +145,12 @@ impl Engine {
         self.rooms.calls.active()
     }
 
+    /// Calls that have ended while somebody still waits for the answer to their last request: a drain waits for these too.
+    #[must_use]
+    pub fn calls_unanswered(&self) -> u64 {
+        self.rooms.calls.unanswered()
+    }
+
     /// Blocks listening to addresses, from a list of the operator's or of the security plane.
     pub fn blocks_mut(&mut self) -> &mut Blocks {
         &mut self.rooms.blocks

@@ -1,11 +1,11 @@
 //! What a data directory remembers: the edge's name and the cluster's key.
 
 use crate::config::{Effective, Keys, model};
-use crate::errors::{DATA_DIR, Failure};
+use crate::errors::{Code, DATA_DIR, DISK_FULL, Failure, NO_RIGHT};
 use signalbox_base::{JournalId, Secret};
 use signalbox_io::OsEntropy;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -20,11 +20,20 @@ const KEY_LEN: usize = 32;
 /// The directory or a file in it cannot be made or read.
 pub fn prepare(effective: &Effective, entropy: &mut OsEntropy) -> Result<Keys, Failure> {
     let dir = &effective.file.edge.data_dir;
-    let failed = |e: std::io::Error| Failure::new(DATA_DIR, format!("{}: {e}", dir.display()));
+    let failed = |e: std::io::Error| Failure::new(code(&e), format!("{}: {e}", dir.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     let edge_name = edge_name(&effective.file, dir).map_err(failed)?;
     let cluster_key = cluster_key(&effective.file, dir, entropy)?;
     Ok(Keys { edge_name, journal: JournalId(0), cluster_key })
+}
+
+/// Which advice helps.
+fn code(e: &std::io::Error) -> Code {
+    match e.kind() {
+        ErrorKind::PermissionDenied => NO_RIGHT,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DISK_FULL,
+        _ => DATA_DIR,
+    }
 }
 
 /// The edge's name as a reader knows it: configured, remembered, or the host's.
@@ -60,11 +69,12 @@ fn cluster_key(file: &model::File, dir: &Path, entropy: &mut OsEntropy) -> Resul
         Ok(bytes) if bytes.trim_ascii().len() >= KEY_LEN => Ok(Secret::new(bytes.trim_ascii().to_vec())),
         Ok(_) => Err(failed(format!("shorter than {KEY_LEN} bytes"))
             .fix("write 32 random bytes or more, for example with `openssl rand -hex 32`")),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+        Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => {
             let mut bytes = [0u8; KEY_LEN];
             entropy.fill(&mut bytes);
             let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            write_private(&path, text.as_bytes()).map_err(|e| failed(e.to_string()))?;
+            write_private(&path, text.as_bytes())
+                .map_err(|e| Failure::new(code(&e), format!("cluster key {}: {e}", path.display())))?;
             Ok(Secret::new(text.into_bytes()))
         }
         Err(e) => Err(failed(e.to_string())),

@@ -23,10 +23,11 @@ impl LevelHandle {
     }
 }
 
-/// Only our own crates at the level; what others have to say matters from `warn` on.
+/// Only our own crates at the level; what others have to say matters from `warn` on. The engine tells steps only of who
+/// is watched (`log level debug --aor …`), so whatever it tells is wanted at any level.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!(
-        "warn,signalbox={level},signalbox_edge={level},signalbox_engine={level},signalbox_store={level},signalbox_projections={level},signalbox_bus={level},sip={level}"
+        "warn,signalbox::engine=debug,signalbox={level},signalbox_edge={level},signalbox_engine={level},signalbox_store={level},signalbox_projections={level},signalbox_bus={level},sip={level}"
     ))
 }
 

@@ -42,10 +42,16 @@ impl Running {
     /// The edge failed on its way.
     pub async fn stop(self, deadline: Duration, actor: &str) -> Result<signalbox_edge::End, Failure> {
         let report = self.edge.stop(deadline, Text::new(actor)).await;
+        self.finish().await;
+        report.map(signalbox_edge::End::Stopped).map_err(|fatal| fatal_failure(&fatal))
+    }
+
+    /// After the edge's end: lets the projections catch up, for a moment, and whoever asked for the end hear of it.
+    pub async fn finish(self) {
         self.stop_projections.send_replace(true);
         // A database that does not answer must not keep the process: the journal has everything.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.projections).await;
-        report.map(signalbox_edge::End::Stopped).map_err(|fatal| fatal_failure(&fatal))
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.edge.wait_answered()).await;
     }
 }
 

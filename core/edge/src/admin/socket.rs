@@ -88,6 +88,8 @@ async fn converse(stream: UnixStream, edge: &EdgeHandle) -> io::Result<()> {
             return Ok(());
         }
         let whole = line.ends_with(b"\n") || read < LINE_MAX;
+        // Held until the answer is written: a process that ends waits for that.
+        let _answering = edge.answering().await;
         let answer = if whole {
             match serde_json::from_slice::<Request>(&line) {
                 Ok(request) => answer(request, edge, &actor).await,

@@ -302,7 +302,7 @@ impl Core {
         outbox.replies.clear();
         self.note_ages();
         self.hand_over_if_due();
-        if !self.drained.is_empty() && self.calls() == 0 {
+        if !self.drained.is_empty() && self.calls() == 0 && self.parts.engine.calls_unanswered() == 0 {
             for asker in self.drained.drain(..) {
                 let _ = asker.send(());
             }

@@ -324,6 +324,13 @@ impl Calls {
             as u64
     }
 
+    /// Calls whose record is written but whose last request (a BYE, mostly) has no answer yet.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        let waits = |call: &Call| matches!(call.state, State::Ending(_)) && !call.core.relays.is_empty();
+        self.calls.values().filter(|call| waits(call)).count() as u64
+    }
+
     /// After a restart: redo what was promised, probe what goes on (DESIGN.md §6 "Redo after a crash"). `died` is the wall
     /// time of the last record before it.
     pub fn resume(&mut self, turn: &mut Turn<'_>, died: Wall) {

@@ -35,7 +35,10 @@ pub async fn until_the_end(running: Running, drain: Duration) -> Result<(), Fail
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         let actor = tokio::select! {
-            end = running.edge.wait_end() => return ended(&end),
+            end = running.edge.wait_end() => {
+                running.finish().await;
+                return ended(&end);
+            }
             _ = terminate.recv() => "signal TERM",
             _ = interrupt.recv() => "signal INT",
             _ = hangup.recv() => {

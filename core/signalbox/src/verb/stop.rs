@@ -14,7 +14,10 @@ pub fn run(cli: &Cli, args: &StopArgs) -> Result<(), Failure> {
     if out.json {
         return out.object(&answer);
     }
-    let said =
-        answer.get("message").and_then(|m| m.as_str()).map_or_else(|| answer.to_string(), str::to_owned);
-    out.line(&said)
+    let number = |key: &str| answer.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let calls = match number("calls_left") {
+        0 => "every call had ended".to_owned(),
+        left => format!("{left} call(s) go on without the edge and are recovered by the next start"),
+    };
+    out.line(&format!("stopped: {calls}; events up to {} are on disk", number("last_sequence")))
 }
