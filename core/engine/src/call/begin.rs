@@ -186,7 +186,6 @@ fn chosen(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> (Option<Plan>, Optio
         domain: &origin.domain,
         user: user.as_deref(),
         source: if origin.is_backend() { Source::Backend } else { Source::Endpoint },
-        now: turn.now.wall,
     };
     let route = select(turn.state.registrations(), &query, |binding| turn.net.is_reachable(binding.key));
     let line = (!turn.watch.is_idle()).then(|| explain(&query, &route));

@@ -3,7 +3,6 @@
 use crate::state::binding::{Aor, Binding};
 use crate::state::indexes::Registrations;
 use crate::state::keys::{AorName, BindingKey};
-use signalbox_base::Wall;
 use signalbox_schemas::words::RouteBasis;
 use smallvec::SmallVec;
 
@@ -18,8 +17,6 @@ pub struct Query<'a> {
     pub user: Option<&'a [u8]>,
     /// What kind of peer asks.
     pub source: Source,
-    /// The moment, for expiry.
-    pub now: Wall,
 }
 
 /// What kind of peer asks.
@@ -70,7 +67,8 @@ impl Nobody {
 /// Chooses. `reachable` says whether a binding's flow still leads to its phone.
 ///
 /// A token names exactly one binding and forks to nobody else; `user@domain` forks to all bindings of the AoR. Either is
-/// looked up within the query's tenant only.
+/// looked up within the query's tenant only. A binding that is stored counts, whatever its expiry says: it is removed when
+/// its time is over, and that is later than what was granted when a restart may have lost its refresh (DESIGN.md §6).
 #[must_use]
 pub fn select<'s>(
     registrations: &'s Registrations,
@@ -86,8 +84,7 @@ pub fn select<'s>(
     let (basis, found) = by_token(registrations, query, user)
         .map(|found| (RouteBasis::Token, found))
         .unwrap_or_else(|| (RouteBasis::Binding, by_address(registrations, query, user)));
-    let mut contacts: SmallVec<[(&Aor, &Binding); 2]> =
-        found.into_iter().filter(|(_, binding)| binding.expires_at > query.now).collect();
+    let mut contacts = found;
     if contacts.is_empty() {
         return Route::Nobody(Nobody::NotFound);
     }
@@ -117,11 +114,9 @@ fn by_address<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signalbox_base::{EventSeq, Flow, ListenerId, Text};
+    use signalbox_base::{EventSeq, Flow, ListenerId, Text, Wall};
 
-    const NOW: Wall = Wall::from_secs(1_000);
-
-    fn binding(key: u128, expires: i64, q: u16) -> Binding {
+    fn binding(key: u128, q: u16) -> Binding {
         let addr = "192.0.2.1:5060".parse().unwrap();
         Binding {
             key: BindingKey(key),
@@ -133,12 +128,12 @@ mod tests {
             q: Some(q),
             call_id: Text::new("x"),
             cseq: 1,
-            expires_at: Wall::from_secs(expires),
+            expires_at: Wall::from_secs(1_000),
             granted_secs: 60,
             behind_nat: true,
             user_agent: None,
             methods: None,
-            added_at: NOW,
+            added_at: Wall::from_secs(940),
             seq: EventSeq(1),
         }
     }
@@ -147,11 +142,8 @@ mod tests {
         let mut all = Registrations::default();
         let backend = Text::new("pbx");
         for (aor, bindings) in [
-            (
-                "acme/401@a.example",
-                vec![binding(1, 2_000, 500), binding(2, 2_000, 900), binding(3, 999, 1000)],
-            ),
-            ("bolt/401@b.example", vec![binding(9, 2_000, 1000)]),
+            ("acme/401@a.example", vec![binding(1, 500), binding(2, 900)]),
+            ("bolt/401@b.example", vec![binding(9, 1000)]),
         ] {
             for one in bindings {
                 all.put(&Text::new(aor), &backend, &backend, one);
@@ -168,7 +160,7 @@ mod tests {
     }
 
     fn query<'a>(tenant: &'a str, domain: &'a str, user: &'a [u8]) -> Query<'a> {
-        Query { tenant, domain, user: Some(user), source: Source::Backend, now: NOW }
+        Query { tenant, domain, user: Some(user), source: Source::Backend }
     }
 
     #[test]
@@ -178,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn given_two_live_contacts_when_the_user_is_called_then_both_ring_and_the_expired_one_does_not() {
+    fn given_two_contacts_when_the_user_is_called_then_both_ring_the_preferred_one_first() {
         let all = world();
         assert_eq!(keys(&select(&all, &query("acme", "a.example", b"401"), |_| true)), [2, 1]);
     }

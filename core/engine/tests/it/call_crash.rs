@@ -2,7 +2,7 @@
 //! record.
 
 use crate::call_support::{
-    Dialog, PBX, PHONE, established, phone_calls, respond, said, sdp, the_cdr, with_phone,
+    Dialog, PBX, PHONE, established, pbx_calls, phone_calls, respond, said, sdp, the_cdr, with_phone,
 };
 use crate::support::{Sent, World, addr, inside, response};
 use signalbox_sip::HeaderName;
@@ -207,12 +207,7 @@ fn given_a_winner_on_disk_when_the_process_dies_before_the_losers_cancel_leaves_
     let (mut world, first) = with_phone();
     let mut second = crate::support::Phone::new("401", "acme.test", crate::call_support::SECOND);
     crate::support::register(&mut world, &mut second, PBX, 3600);
-    let invites = crate::call_support::pbx_calls(
-        &mut world,
-        "sip:401@acme.test",
-        "x8",
-        &[PHONE, crate::call_support::SECOND],
-    );
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "x8", &[PHONE, crate::call_support::SECOND]);
     world.deliver(second.flow, response(&invites[1], 180, ""));
     world.deliver(first.flow, respond(&invites[0], 200, "<sip:401@192.168.0.9>", ""));
     world.take();
@@ -220,4 +215,20 @@ fn given_a_winner_on_disk_when_the_process_dies_before_the_losers_cancel_leaves_
     let cancel =
         starts(&world.take_to(addr(crate::call_support::SECOND)), "CANCEL").expect("the loser is cancelled");
     assert_eq!(cancel.header(HeaderName::Via), invites[1].header(HeaderName::Via));
+}
+
+#[test]
+fn given_a_refresh_lost_in_a_crash_when_the_phone_is_called_past_its_expiry_then_it_rings_until_the_extension_ends()
+ {
+    let (world, _) = with_phone();
+    let mut world = world.crash_and_restart(Duration::from_secs(3_590));
+    world.advance(Duration::from_secs(60));
+    world.take();
+    let at_phone = pbx_calls(&mut world, "sip:401@acme.test", "x9", &[PHONE]).remove(0);
+    assert_eq!(at_phone.uri(), "sip:401@198.51.100.7:5062");
+    world.advance(Duration::from_secs(3_600));
+    world.take();
+    let late = crate::call_support::invite(&inside(PBX), "sip:402@acme.test", "sip:401@acme.test", "x10", "");
+    world.deliver(inside(PBX), late);
+    assert_eq!(said(&mut world, addr(PBX)), ["100", "404"], "extended once only");
 }
