@@ -209,7 +209,9 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
             if !listener.serves.backends {
                 return None;
             }
-            let peers = turn.directory.peers_of_address(listener.network, flow.remote.ip());
+            // Its address and port, which alone count where phones are served too; or its address, from any port.
+            let mut peers = turn.directory.peers_at(listener.network, flow.remote);
+            peers.extend(turn.directory.peers_of_address(listener.network, flow.remote.ip()));
             peers
                 .iter()
                 .filter_map(|peer| turn.directory.peer(turn.settings, *peer))

@@ -1,7 +1,9 @@
 //! Requests outside calls: by location, by failover, and through stateless dialogs.
 
 use crate::support::*;
-use signalbox_engine::Command;
+use signalbox_base::Flow;
+use signalbox_engine::settings::Serves;
+use signalbox_engine::{Command, Settings};
 use signalbox_sip::HeaderName;
 use std::time::Duration;
 
@@ -99,19 +101,49 @@ fn given_the_first_backend_silent_then_the_next_gets_the_request() {
     assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
 }
 
+/// The same edge with one network for everyone, as the default configuration has it.
+fn on_one_network(mut settings: Settings) -> Settings {
+    settings.networks.truncate(1);
+    settings.listeners.truncate(1);
+    settings.listeners[0].serves = Serves::ALL;
+    settings.tenants.iter_mut().flat_map(|t| &mut t.backends).for_each(|b| b.network = 0);
+    settings
+}
+
 #[test]
 fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() {
-    let (mut world, phone, _) = world_with_phone();
+    for restart in [false, true] {
+        subscription(acme(), inside, restart);
+    }
+}
+
+#[test]
+fn given_one_network_for_phones_and_backends_then_notifies_pass_both_ways_too() {
+    for restart in [false, true] {
+        subscription(on_one_network(acme()), outside, restart);
+    }
+}
+
+/// A phone subscribes; each side speaks inside the dialog, others do not. `from` is where backends' messages arrive.
+fn subscription(settings: Settings, from: fn(&str) -> Flow, restart: bool) {
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:40000");
+    phone.contact = "<sip:401@192.168.1.20;ob>".to_owned();
+    let text = phone.register(3600);
+    world.deliver(phone.flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(from(PBX), granted(&at_pbx, 3600));
+    assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
     let text = request("SUBSCRIBE", "sip:402@acme.test", "sip:401@acme.test", phone.flow.remote, "blf")
         .replace("<sip:me@192.0.2.7:40000>", "<sip:401@192.168.1.20;ob>")
         .replace("Content-Length", "Event: dialog\r\nExpires: 600\r\nContent-Length");
     world.deliver(phone.flow, text);
     let at_pbx = world.one_to(addr(PBX));
-    let contact = at_pbx.header(HeaderName::Contact).unwrap();
+    let contact = at_pbx.header(HeaderName::Contact).expect("a Contact");
     assert!(contact.starts_with("<sip:d_") && !at_pbx.text().contains("192.168.1.20"), "{contact}");
     let towards_phone = contact.trim_matches(['<', '>']).to_owned();
     world.deliver(
-        inside(PBX),
+        from(PBX),
         response(
             &at_pbx,
             200,
@@ -119,16 +151,19 @@ fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() 
         ),
     );
     let answer = world.one_to(phone.flow.remote);
-    let towards_pbx = answer.header(HeaderName::Contact).unwrap().trim_matches(['<', '>']).to_owned();
+    let towards_pbx =
+        answer.header(HeaderName::Contact).expect("a Contact").trim_matches(['<', '>']).to_owned();
     assert!(!answer.text().contains("10.0.1.1"), "{}", answer.text());
 
-    let mut world = world.crash_and_restart(Duration::from_secs(5));
-    world.take();
+    if restart {
+        world = world.crash_and_restart(Duration::from_secs(5));
+        world.take();
+    }
     let notify = |id: &str| {
         request("NOTIFY", &towards_phone, "sip:402@acme.test", addr(PBX), id)
             .replace("To: <", "To: <sip:401@acme.test>;tag=p;x=<")
     };
-    world.deliver(inside(PBX), notify("n1"));
+    world.deliver(from(PBX), notify("n1"));
     let at_phone = world.one_to(phone.flow.remote);
     assert_eq!(at_phone.uri(), "sip:401@192.168.1.20;ob");
     world.deliver(phone.flow, response(&at_phone, 200, ""));
@@ -138,12 +173,12 @@ fn given_a_subscription_then_its_notifies_pass_both_ways_even_after_a_restart() 
     world.deliver(phone.flow, refresh);
     let again = world.one_to(addr(PBX));
     assert_eq!(again.uri(), "sip:402@10.0.1.1:5060");
-    assert_eq!(again.header(HeaderName::Route).unwrap(), "<sip:10.0.1.1;lr>");
+    assert_eq!(again.header(HeaderName::Route).expect("a Route"), "<sip:10.0.1.1;lr>");
 
     let stranger = "10.0.7.7:5060";
-    world.deliver(inside(stranger), notify("n2"));
+    world.deliver(from(stranger), notify("n2"));
     assert_eq!(world.one_to(addr(stranger)).status(), Some(403));
     let forged = request("NOTIFY", &towards_phone.replace("d_", "d_A"), "sip:402@acme.test", addr(PBX), "n3");
-    world.deliver(inside(PBX), forged);
+    world.deliver(from(PBX), forged);
     assert_eq!(world.one_to(addr(PBX)).status(), Some(481));
 }
