@@ -155,8 +155,7 @@ impl Registrar {
         reason: &str,
         by: RejectedBy,
     ) {
-        let registered =
-            turn.state.registrations().over_flow(&pending.flow).any(|(aor, _)| aor.name == pending.name);
+        let registered = turn.state.registrations().of_aor_over_flow(&pending.name, &pending.flow).is_some();
         let (opened, told) = &mut self.rejected;
         if turn.now.mono.since(*opened) >= turn.settings.noise.window {
             (*opened, *told) = (turn.now.mono, 0);

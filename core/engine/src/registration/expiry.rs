@@ -10,14 +10,26 @@ use signalbox_base::{Flow, Mono, Wall};
 use signalbox_sip::{HeaderName, Method, RequestBuilder};
 use std::time::Duration;
 
+/// Flows remembered beyond twice the number of bindings before those that lead nowhere are dropped.
+const HEARD_SLACK: usize = 1024;
+
 impl Registrar {
     /// Something came over a flow: whoever is registered over it is alive.
     pub(crate) fn seen(&mut self, turn: &Turn<'_>, flow: &Flow) {
-        for (_, binding) in turn.state.registrations().over_flow(flow) {
-            if let Some(live) = self.live.get_mut(&binding.key) {
-                live.seen = turn.now.wall;
-            }
+        let registrations = turn.state.registrations();
+        if !registrations.knows_flow(flow) {
+            return;
         }
+        self.heard.insert((flow.transport, flow.remote), turn.now.wall);
+        if self.heard.len() > 2 * self.live.len() + HEARD_SLACK {
+            self.heard.retain(|(transport, remote), _| registrations.knows_address(*transport, *remote));
+        }
+    }
+
+    /// When a binding was last heard: by its own REGISTER, or by anything else over its flow.
+    fn last_heard(&self, turn: &Turn<'_>, key: BindingKey, own: Wall) -> Wall {
+        let flow = turn.state.registrations().binding(key).map(|(_, b)| (b.flow.transport, b.flow.remote));
+        flow.and_then(|flow| self.heard.get(&flow).copied()).map_or(own, |heard| heard.max(own))
     }
 
     /// Timers of a binding just stored or refreshed.
@@ -77,7 +89,8 @@ impl Registrar {
             }
             return;
         }
-        if let Some(fact) = facts::expired(turn, key, live.seen) {
+        let seen = self.last_heard(turn, key, live.seen);
+        if let Some(fact) = facts::expired(turn, key, seen) {
             turn.record(fact);
         }
         self.forget(turn, key);

@@ -10,7 +10,7 @@ use crate::state::{AorName, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::turn::{About, Turn};
 use foldhash::HashMap;
-use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Wall};
+use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Transport, Wall};
 use signalbox_schemas::words::{RemovalReason, RequestRule};
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
 use signalbox_sip::{HeaderName, Message, Method, Uri};
@@ -38,6 +38,8 @@ pub struct Registrar {
     challenged: HashMap<ServerKey, (PeerRef, Mono)>,
     sweeping: bool,
     pub(super) live: HashMap<BindingKey, Live>,
+    /// When a flow with bindings was last heard: one entry a flow, whatever number of phones is behind it.
+    pub(super) heard: HashMap<(Transport, SocketAddr), Wall>,
     /// Rejections recorded in the running window, and when it began.
     pub(super) rejected: (Mono, usize),
 }

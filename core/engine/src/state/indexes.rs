@@ -55,10 +55,25 @@ impl Registrations {
             .filter(move |(_, b)| b.flow.remote == remote && b.flow.conn == conn)
     }
 
+    /// A binding of this AoR (`tenant/user@domain`) that is reached over this flow.
+    #[must_use]
+    pub fn of_aor_over_flow(&self, name: &str, flow: &Flow) -> Option<&Binding> {
+        let same = |b: &&Box<Binding>| {
+            b.flow.transport == flow.transport && b.flow.remote == flow.remote && b.flow.conn == flow.conn
+        };
+        self.aor(name)?.bindings.iter().find(same).map(|b| &**b)
+    }
+
     /// Whether any binding is reached over this flow.
     #[must_use]
     pub fn knows_flow(&self, flow: &Flow) -> bool {
         self.over_flow(flow).next().is_some()
+    }
+
+    /// Whether any binding is reached at this address.
+    #[must_use]
+    pub fn knows_address(&self, transport: Transport, remote: SocketAddr) -> bool {
+        self.by_flow.contains_key(&(transport, remote))
     }
 
     /// Bindings in all.
@@ -193,9 +208,10 @@ impl Registrations {
     }
 
     fn link_flow(&mut self, place: u32, flow: &Flow) {
+        // Sorted: thousands of AoRs may share one flow, behind one gateway.
         let places = self.by_flow.entry((flow.transport, flow.remote)).or_default();
-        if !places.contains(&place) {
-            places.push(place);
+        if let Err(at) = places.binary_search(&place) {
+            places.insert(at, place);
         }
     }
 
@@ -208,7 +224,9 @@ impl Registrations {
         }
         let key = (flow.transport, flow.remote);
         if let Some(places) = self.by_flow.get_mut(&key) {
-            places.retain(|p| *p != place);
+            if let Ok(at) = places.binary_search(&place) {
+                places.remove(at);
+            }
             if places.is_empty() {
                 self.by_flow.remove(&key);
             }

@@ -213,13 +213,31 @@ impl Look<'_> {
         if domain.is_none() && !anonymous && !self.directory.is_own_host(from.host) {
             return None;
         }
-        let mut matching = self.registrations.over_flow(self.flow).filter(|(aor, _)| {
-            aor.tenant() == tenant.as_str()
-                && (anonymous || aor.user().as_bytes() == &*user)
-                && domain.is_none_or(|(owner, name)| owner.name == *tenant && **name == *aor.domain())
-        });
-        let (aor, binding) = matching.next()?;
-        matching.all(|(other, _)| other.name == aor.name).then_some(binding.key)
+        if anonymous {
+            return self.only_one_over_flow(tenant);
+        }
+        let user = std::str::from_utf8(&user).ok()?;
+        let registered = |domain: &Text| {
+            let name = format!("{tenant}/{user}@{domain}");
+            self.registrations.of_aor_over_flow(&name, self.flow).map(|binding| binding.key)
+        };
+        match domain {
+            Some((owner, domain)) => (owner.name == *tenant).then(|| registered(domain)).flatten(),
+            None => {
+                let mut found =
+                    self.settings.tenant(tenant)?.domains.iter().filter_map(|d| registered(&d.name));
+                let first = found.next()?;
+                found.next().is_none().then_some(first)
+            }
+        }
+    }
+
+    /// The binding over this flow, when all that are there belong to one AoR of the tenant.
+    fn only_one_over_flow(&self, tenant: &TenantId) -> Option<BindingKey> {
+        let mut own =
+            self.registrations.over_flow(self.flow).filter(|(aor, _)| aor.tenant() == tenant.as_str());
+        let (aor, binding) = own.next()?;
+        own.all(|(other, _)| other.name == aor.name).then_some(binding.key)
     }
 }
 
