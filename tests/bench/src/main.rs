@@ -20,19 +20,31 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     only: Vec<String>,
+    /// Offered loads instead of the usual ones.
+    rates: Option<Vec<u64>>,
+    /// Only this subject.
+    subject: Option<String>,
     seconds: u64,
     out: PathBuf,
 }
 
-const HELP: &str = "signalbox-bench [--only micro,journal,reflector,register,call,dialog,memory,limit] [--seconds N] [--out FILE]";
+const HELP: &str = "signalbox-bench [--only micro,journal,reflector,register,call,dialog,memory,limit] [--rates N,N] [--subject signalbox|kamailio] [--seconds N] [--out FILE]";
 
 fn plan() -> Result<Plan> {
-    let mut plan = Plan { only: Vec::new(), seconds: 6, out: PathBuf::from("target/bench/report.json") };
+    let mut plan = Plan {
+        only: Vec::new(),
+        rates: None,
+        subject: None,
+        seconds: 6,
+        out: PathBuf::from("target/bench/report.json"),
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| anyhow::anyhow!("{arg} needs a value; {HELP}"));
         match arg.as_str() {
             "--only" => plan.only = value()?.split(',').map(str::to_owned).collect(),
+            "--rates" => plan.rates = Some(value()?.split(',').map(str::parse).collect::<Result<_, _>>()?),
+            "--subject" => plan.subject = Some(value()?),
             "--seconds" => plan.seconds = value()?.parse()?,
             "--out" => plan.out = value()?.into(),
             _ => anyhow::bail!("{HELP}"),

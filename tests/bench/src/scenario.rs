@@ -6,32 +6,35 @@ use crate::subject::{Kind, Subject};
 use crate::{Plan, cpu};
 use anyhow::Result;
 
-const KINDS: [Kind; 2] = [Kind::Signalbox, Kind::Kamailio];
+fn kinds(plan: &Plan) -> Vec<Kind> {
+    let wanted = |kind: &Kind| plan.subject.as_deref().is_none_or(|name| name == kind.name());
+    [Kind::Signalbox, Kind::Kamailio].into_iter().filter(wanted).collect()
+}
 
 /// Runs what is wanted.
 pub(crate) fn run(report: &mut Report, plan: &Plan, wants: &dyn Fn(&str) -> bool) -> Result<()> {
     if wants("register") {
-        for rate in [500, 2_000, 10_000] {
+        for rate in plan.rates.clone().unwrap_or_else(|| vec![500, 2_000, 10_000]) {
             each(report, plan, "register", Work::Register, rate)?;
         }
     }
     if wants("call") {
-        for rate in [200, 1_000, 3_000] {
+        for rate in plan.rates.clone().unwrap_or_else(|| vec![200, 1_000, 3_000]) {
             each(report, plan, "call", Work::Call, rate)?;
         }
     }
     if wants("dialog") {
-        for kind in KINDS {
+        for kind in kinds(plan) {
             inside(report, plan, kind)?;
         }
     }
     if wants("memory") {
-        for kind in KINDS {
+        for kind in kinds(plan) {
             memory(report, kind)?;
         }
     }
     if wants("limit") {
-        for kind in KINDS {
+        for kind in kinds(plan) {
             highest(report, kind, "register", Work::Register, 4_000)?;
             highest(report, kind, "call", Work::Call, 1_000)?;
         }
@@ -48,7 +51,7 @@ fn ready(kind: Kind) -> Result<(Load, Subject)> {
 }
 
 fn each(report: &mut Report, plan: &Plan, part: &str, work: Work, rate: u64) -> Result<()> {
-    for kind in KINDS {
+    for kind in kinds(plan) {
         let (mut load, subject) = ready(kind)?;
         measured(report, part, &mut load, &subject, work, rate, plan.seconds)?;
     }
