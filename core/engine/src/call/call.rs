@@ -4,7 +4,7 @@ use super::LegRef;
 use super::attempt::{Attempt, Progress};
 use super::cdr::{Clock, Moment};
 use super::identity;
-use super::leg::{End, Leg};
+use super::leg::{End, Leg, Peer};
 use super::message;
 use super::offer::Agreement;
 use super::raw::Raw;
@@ -115,8 +115,9 @@ impl Call {
             State::Ending(state) => state.dialog.iter().map(|dialog| dialog.winner).collect(),
             State::Challenged(_) | State::Gone => SmallVec::new(),
         };
-        let caller = LegRef { uid, end: End::Caller, attempt: 0 };
-        let callees = callees.into_iter().map(|attempt| LegRef { uid, end: End::Callee, attempt });
+        let caller = LegRef { uid, end: End::Caller, attempt: 0, named: false };
+        let callees =
+            callees.into_iter().map(|attempt| LegRef { uid, end: End::Callee, attempt, named: false });
         std::iter::once(caller).chain(callees).collect()
     }
 
@@ -330,17 +331,32 @@ pub(crate) fn next_hop(leg: &Leg) -> Flow {
     flow
 }
 
-/// Whether a request over `flow` may belong to this leg: the peer's own address, or one of the tenant's peers; never a
-/// backend of another tenant.
-pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Flow) -> bool {
-    if flow.remote == leg.flow.remote {
+/// Whether a message over `flow` may belong to this leg. `named` says that it bears the leg's token, which only its peer knows.
+///
+/// A backend's leg takes messages of any backend of its tenant. A phone's takes them from its own address, or over a flow
+/// that its AoR is registered over; who bears the token may have moved to an address that nobody is registered from
+/// yet. Call-ID and tags alone open nothing: too many on the way have seen them (DESIGN.md §5: Call-ID, tags *and* peer).
+pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Flow, named: bool) -> bool {
+    let network = |flow: &Flow| turn.settings.listener(flow.listener).map(|listener| listener.network);
+    let Some(here) = network(flow) else { return false };
+    // The same address in another network is somebody else.
+    let home = network(&leg.flow) == Some(here);
+    if home && flow.remote == leg.flow.remote {
         return true;
     }
-    let Some(listener) = turn.settings.listener(flow.listener) else { return false };
-    let mut peers = turn.directory.peers_at(listener.network, flow.remote);
-    peers.extend(turn.directory.peers_of_address(listener.network, flow.remote.ip()));
-    let ours = peers.iter().any(|peer| {
-        turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.tenant.name == *tenant)
-    });
-    if leg.peer.is_endpoint() { peers.is_empty() || ours } else { ours }
+    let mut peers = turn.directory.peers_at(here, flow.remote);
+    peers.extend(turn.directory.peers_of_address(here, flow.remote.ip()));
+    let Peer::Endpoint { name } = &leg.peer else {
+        return peers.iter().any(|peer| {
+            turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.tenant.name == *tenant)
+        });
+    };
+    let over = turn.state.registrations().over_flow(flow);
+    let mut registered =
+        over.filter(|(_, binding)| network(&binding.flow) == Some(here)).map(|(aor, _)| aor).peekable();
+    if registered.peek().is_some() {
+        return registered.any(|aor| aor.tenant() == tenant.as_str() && *aor.address() == **name);
+    }
+    let moved = named && peers.is_empty();
+    moved || home && flow.remote.ip() == leg.flow.remote.ip()
 }

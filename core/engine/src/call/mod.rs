@@ -59,6 +59,8 @@ struct LegRef {
     end: End,
     /// The attempt, for the called end.
     attempt: u32,
+    /// Whether the message bears the leg's token.
+    named: bool,
 }
 
 impl Calls {
@@ -115,7 +117,7 @@ impl Calls {
         let by_user = tx.and_then(|tx| turn.net.transactions().user(tx).copied());
         let found = match by_user {
             Some(User::CallLeg { call, leg: owner::CALLER, .. }) => {
-                Some(LegRef { uid: call, end: End::Caller, attempt: 0 })
+                Some(LegRef { uid: call, end: End::Caller, attempt: 0, named: false })
             }
             _ => self.find(turn, &flow, request).or_else(|| self.find_refused(turn, &flow, request)),
         };
@@ -202,7 +204,8 @@ impl Calls {
                 .state
                 .callee()
                 .filter(|leg| *leg.call_id == *response.call_id() && *leg.local_tag == *from);
-            let Some(callee) = callee.cloned().filter(|leg| may_speak(turn, &call.core.tenant, leg, &flow))
+            let Some(callee) =
+                callee.cloned().filter(|leg| may_speak(turn, &call.core.tenant, leg, &flow, false))
             else {
                 continue;
             };
@@ -420,7 +423,7 @@ impl Calls {
         let Ok(Uri::Sip(uri)) = Uri::parse(request.request_uri()?) else { return None };
         let (uid, attempt) = *self.tokens.get(&token_of_user(uri.user?)?)?;
         let end = if attempt == 0 { End::Caller } else { End::Callee };
-        Some(LegRef { uid, end, attempt })
+        Some(LegRef { uid, end, attempt, named: true })
     }
 
     /// The call whose final failure of before a restart this ACK acknowledges: it bears the INVITE's Request-URI, and our tag.
@@ -429,7 +432,7 @@ impl Calls {
         self.with_call_id(request.call_id())
             .filter(|(_, call)| matches!(&call.state, State::Ending(ending) if ending.resend.is_some()))
             .filter(|(_, call)| *call.core.caller.remote_tag == *from)
-            .map(|(uid, _)| LegRef { uid, end: End::Caller, attempt: 0 })
+            .map(|(uid, _)| LegRef { uid, end: End::Caller, attempt: 0, named: false })
             .find(|at| self.admits(turn, *at, flow))
     }
 
@@ -447,7 +450,8 @@ impl Calls {
 
     fn admits(&self, turn: &Turn<'_>, at: LegRef, flow: &Flow) -> bool {
         let Some(call) = self.calls.get(&at.uid) else { return false };
-        call.leg(at.end, at.attempt).is_some_and(|leg: &Leg| may_speak(turn, &call.core.tenant, leg, flow))
+        call.leg(at.end, at.attempt)
+            .is_some_and(|leg: &Leg| may_speak(turn, &call.core.tenant, leg, flow, at.named))
     }
 
     /// The call that waits for this caller's credentials.

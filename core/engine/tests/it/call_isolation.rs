@@ -1,7 +1,7 @@
 //! One tenant's peers never reach another's legs, whatever they know of them; and a loop is no spiral.
 
 use crate::call_support::{Dialog, PBX, PHONE, established, invite, said, with_phone, with_phone_under};
-use crate::support::{addr, backend, domain, inside, outside, settings, tenant};
+use crate::support::{Phone, addr, backend, domain, inside, outside, register, settings, tenant};
 use signalbox_engine::Settings;
 
 const FOREIGN: &str = "10.0.2.1:5060";
@@ -58,6 +58,72 @@ fn given_a_phone_behind_a_new_address_when_it_speaks_in_its_dialog_then_it_is_fo
     assert_eq!(said(&mut world, addr(PBX)), ["INFO"]);
     world.deliver(inside(PBX), call.pbx.request("INFO", ""));
     assert_eq!(said(&mut world, moved.remote), ["INFO"], "requests follow it");
+}
+
+/// The same request from another address.
+fn from_elsewhere(dialog: &Dialog, remote: &str) -> Dialog {
+    Dialog { flow: outside(remote), cseq: dialog.cseq + 10, ..dialog.clone() }
+}
+
+#[test]
+fn given_a_dialogs_true_identifiers_when_a_stranger_hangs_up_then_it_is_481_with_and_without_a_guessed_token()
+{
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "i7");
+    for (stranger, target) in [
+        ("192.0.2.66:5060", "sip:402@acme.test"),
+        ("192.0.2.67:5060", "sip:203.0.113.1"),
+        ("192.0.2.68:5060", "sip:c0000000000001@203.0.113.1:5060"),
+        // A backend's address is no phone's, and the phone's own is not in the backends' network.
+        (PBX, "sip:402@acme.test"),
+    ] {
+        let mut stolen = from_elsewhere(&call.phone, stranger);
+        stolen.target = target.to_owned();
+        for method in ["INFO", "BYE"] {
+            world.deliver(stolen.flow, stolen.request(method, ""));
+            assert_eq!(said(&mut world, addr(stranger)), ["481"], "{method} {target}");
+        }
+    }
+    let mut inner = Dialog { flow: inside(PHONE), ..call.phone.clone() };
+    inner.target = "sip:402@acme.test".to_owned();
+    world.deliver(inner.flow, inner.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["481"]);
+    assert_eq!(world.take_to(addr(PBX)).len(), 0);
+    assert_eq!(world.engine.calls_active(), 1);
+    world.deliver(inside(PBX), call.pbx.request("INFO", ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["INFO"], "nor did the call move to any of them");
+}
+
+#[test]
+fn given_a_legs_token_when_another_tenants_phone_or_another_users_uses_it_then_it_is_481() {
+    let (mut world, phone) = with_phone_under(two_tenants());
+    let call = established(&mut world, &phone, "i8");
+    for (user, domain, pbx, remote) in [
+        ("401", "bolt.test", FOREIGN, "192.0.2.70:5060"),
+        ("409", "acme.test", PBX, "192.0.2.71:5060"),
+        // Behind the same NAT.
+        ("408", "acme.test", PBX, "198.51.100.7:7000"),
+    ] {
+        let mut other = Phone::new(user, domain, remote);
+        register(&mut world, &mut other, pbx, 3600);
+        world.deliver(other.flow, from_elsewhere(&call.phone, remote).request("BYE", ""));
+        assert_eq!(said(&mut world, addr(remote)), ["481"], "{user}@{domain}");
+    }
+    assert_eq!(world.take_to(addr(PBX)).len(), 0);
+    assert_eq!(world.engine.calls_active(), 1);
+}
+
+#[test]
+fn given_a_phone_that_registered_from_elsewhere_when_it_speaks_in_its_dialog_then_it_keeps_it_even_without_our_contact()
+ {
+    let (mut world, phone) = with_phone();
+    let call = established(&mut world, &phone, "i9");
+    let mut again = Phone::new("401", "acme.test", "192.0.2.72:5060");
+    register(&mut world, &mut again, PBX, 3600);
+    let mut moved = from_elsewhere(&call.phone, "192.0.2.72:5060");
+    moved.target = "sip:402@acme.test".to_owned();
+    world.deliver(again.flow, moved.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["BYE"]);
 }
 
 #[test]
