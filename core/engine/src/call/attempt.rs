@@ -34,6 +34,8 @@ pub(crate) struct Attempt {
     /// Its transaction, until that is over.
     pub(crate) tx: Option<ClientTx>,
     pub(crate) progress: Progress,
+    /// 101 to 199 was heard: whatever it says later, it is there.
+    pub(crate) rang: bool,
     /// Nobody wants its answer any more: it is cancelled as soon as it may be.
     pub(crate) unwanted: bool,
     /// Another target is tried when nothing is heard by then.
@@ -112,6 +114,7 @@ impl Attempt {
             branch,
             tx: None,
             progress: Progress::Calling,
+            rang: false,
             unwanted: false,
             silent_until: None,
             route: Some(Box::new((event, why))),
@@ -140,6 +143,7 @@ impl Attempt {
             branch: branch.clone(),
             tx,
             progress: Progress::Proceeding,
+            rang: false,
             unwanted: true,
             silent_until: None,
             route: None,

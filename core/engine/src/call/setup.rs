@@ -111,6 +111,9 @@ impl Setup {
             }
             LegEvent::Progress => {
                 attempt.progress = Progress::Proceeding;
+                if !std::mem::replace(&mut attempt.rang, true) {
+                    attempt.judge(core, turn, true);
+                }
                 self.progressed(core, turn, at, response);
                 self.into_state(true)
             }
@@ -120,7 +123,12 @@ impl Setup {
             }
             LegEvent::Challenged | LegEvent::Failed(_) => {
                 attempt.progress = Progress::Done;
-                attempt.judge(core, turn, !matches!(response.status(), Some(408 | 503)));
+                match response.status() {
+                    // It may be the callee's silence, or the end of a long ringing: nothing is said of the backend.
+                    Some(408) => {}
+                    Some(503) if attempt.rang => {}
+                    status => attempt.judge(core, turn, status != Some(503)),
+                }
                 if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
                     attempt.ack_failure(turn, response);
                 }

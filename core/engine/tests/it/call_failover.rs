@@ -1,7 +1,7 @@
 //! Backends that do not answer: another takes the call, unless the caller hears one ringing already.
 
 use crate::call_support::{PBX, PHONE, phone_calls, respond, said, sdp, the_cdr, with_phone_under};
-use crate::support::{World, addr, backend, domain, inside, response, settings, tenant};
+use crate::support::{Phone, World, addr, backend, domain, inside, response, settings, tenant};
 use signalbox_base::Text;
 use signalbox_engine::{Command, Input, Pressure, SendError, Settings};
 use std::time::Duration;
@@ -122,4 +122,60 @@ fn given_a_limit_of_one_call_when_a_second_is_made_then_it_is_refused_and_counte
     assert_eq!(world.records("call.attempted").len(), 1);
     world.advance(Duration::from_secs(11));
     assert_eq!(world.records("security.request_rejected")[0].json()["rule"], "limit");
+}
+
+/// One backend that is probed and up, and a phone.
+fn probed() -> (World, Phone) {
+    let mut only = backend("pbx-1", PBX, 1, None);
+    only.probe.interval = Some(Duration::from_secs(3_600));
+    only.probe.down_after = 3;
+    let (mut world, phone) =
+        with_phone_under(settings(vec![tenant("acme", vec![domain("acme.test", &[])], vec![only])]));
+    world.advance(Duration::from_secs(1));
+    for sent in world.take_to(addr(PBX)).iter().filter(|sent| sent.text().starts_with("OPTIONS")) {
+        world.deliver(inside(PBX), response(sent, 200, ""));
+    }
+    world.take();
+    (world, phone)
+}
+
+fn states(world: &World) -> Vec<String> {
+    let changes = world.records("backend.state_changed");
+    changes.iter().map(|record| record.json()["to"].as_str().expect("a word").to_owned()).collect()
+}
+
+#[test]
+fn given_calls_that_nobody_picks_up_when_they_end_with_408_or_503_then_the_backend_stays_up() {
+    let (mut world, phone) = probed();
+    let before = states(&world);
+    for (number, statuses) in
+        [&[180, 408][..], &[183, 503], &[408], &[100, 408], &[180, 503], &[408], &[408]].iter().enumerate()
+    {
+        let at_pbx = phone_calls(&mut world, &phone, &format!("h{number}"));
+        for status in *statuses {
+            world.deliver(inside(PBX), response(&at_pbx, *status, ""));
+        }
+        world.take();
+    }
+    assert_eq!(states(&world), before);
+    phone_calls(&mut world, &phone, "h-last");
+}
+
+#[test]
+fn given_a_backend_that_refuses_with_503_at_once_when_it_happens_thrice_then_it_is_down_unless_one_call_rang_between()
+ {
+    for (rings, expected) in [(false, true), (true, false)] {
+        let (mut world, phone) = probed();
+        for number in 0..3 {
+            if rings && number == 2 {
+                let at_pbx = phone_calls(&mut world, &phone, "r-rings");
+                world.deliver(inside(PBX), response(&at_pbx, 180, ""));
+                world.take();
+            }
+            let at_pbx = phone_calls(&mut world, &phone, &format!("r{number}"));
+            world.deliver(inside(PBX), response(&at_pbx, 503, ""));
+            world.take();
+        }
+        assert_eq!(states(&world).last().is_some_and(|state| state == "down"), expected, "{rings}");
+    }
 }
