@@ -98,6 +98,37 @@ impl Drop for Load {
     }
 }
 
+/// Somebody who answers every call by itself and waits for the other side to hang up: the load's PBX, alone.
+#[derive(Debug)]
+pub struct Voicemail {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Voicemail {
+    /// Starts it on an address.
+    #[must_use]
+    pub fn start(address: SocketAddr) -> Self {
+        let shared = Arc::new(Shared::default());
+        let pbx = pbx::Pbx::new(address, Arc::clone(&shared));
+        Self { shared, thread: Some(std::thread::spawn(move || pbx.run())) }
+    }
+
+    /// Calls that are up.
+    #[must_use]
+    pub fn up(&self) -> usize {
+        self.shared.seen().pbx_up.len()
+    }
+}
+
+impl Drop for Voicemail {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // If it panicked, it has said why already.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 /// Where the load's PBX is, for the edge's configuration.
 #[must_use]
 pub fn pbx_address(world: &World) -> SocketAddr {

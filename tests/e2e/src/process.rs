@@ -42,7 +42,7 @@ impl Process {
             .stderr(open(&err))
             .spawn()
             .unwrap_or_else(|e| panic!("{:?} does not start: {e}", command.get_program()));
-        let undo = Some(janitor::at_end(&format!("kill -KILL -- -{}", child.id())));
+        let undo = Some(janitor::at_end(&format!("kill -s KILL -- -{}", child.id())));
         Self { child, out, err, ended: None, undo }
     }
 

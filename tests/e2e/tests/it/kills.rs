@@ -62,6 +62,14 @@ fn everything_said_is_true(edge: &Edge, load: &Load) {
         (seen.phones_up.is_empty() && seen.pbx_up.is_empty() && up == Some(0)).then_some(())
     });
     let seen = load.seen();
+    eprintln!(
+        "calls {}, answered {}, refused {:?}, died at both ends {}, phones {}",
+        seen.tried.len(),
+        seen.answered.len(),
+        seen.refused,
+        seen.died.len(),
+        seen.registered.len()
+    );
     assert!(seen.answered.len() > 100 && seen.registered.len() > 50, "there was a load: {seen:?}");
 
     let records = records(edge);

@@ -45,10 +45,15 @@ fn given_a_broken_file_when_reloaded_then_it_is_refused_with_its_place_and_the_o
     assert_eq!(said.code, 1, "{said:?}");
     let shown = format!("{}{}", said.stdout, said.stderr);
     assert!(shown.contains("signalbox.toml:") && shown.contains("backends[0].address"), "{shown}");
-    let rejected = edge.await_events("config.rejected", 1);
-    assert!(!rejected[0]["data"]["errors"].as_array().unwrap().is_empty(), "{:#}", rejected[0]);
     let mut phone = phone(&world, &edge, "401", 5060);
     assert_eq!(phone.register(600).status(), Some(200), "the old one is in force");
+
+    // By a signal there is nobody to tell, so the log and the event do.
+    edge.process().signal(Signal::SIGHUP);
+    wait::until_true("the refusal in the log", || edge.process().stderr().contains("backends[0].address"));
+    edge.write_config(&acme(pbx.address()));
+    let rejected = edge.await_events("config.rejected", 1);
+    assert!(!rejected[0]["data"]["errors"].as_array().unwrap().is_empty(), "{:#}", rejected[0]);
     assert_eq!(edge.events("config.applied").len(), 1);
 }
 

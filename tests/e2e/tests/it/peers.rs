@@ -5,7 +5,9 @@ use signalbox_e2e::kamailio::Kamailio;
 use signalbox_e2e::netns::Home;
 use signalbox_e2e::phone::granted;
 use signalbox_e2e::postgres::Database;
-use signalbox_e2e::{Phone, World};
+use signalbox_e2e::{Phone, Process, World, wait};
+use std::path::PathBuf;
+use std::process::Command;
 
 #[test]
 fn given_a_kamailio_when_phones_register_then_they_reach_each_other() {
@@ -68,4 +70,28 @@ fn given_a_server_then_every_story_has_an_empty_database() {
     assert_ne!(one.url(), other.url());
     let _ = one.query("CREATE TABLE t (n int)");
     assert_eq!(other.query("SELECT count(*) FROM information_schema.tables WHERE table_name = 't'"), ["0"]);
+}
+
+/// Tells a copy of this test that it is the one to be killed, and where to say what it started.
+const VICTIM: &str = "SIGNALBOX_E2E_VICTIM";
+
+#[test]
+fn given_a_test_process_when_it_is_killed_then_what_it_started_is_gone() {
+    if let Some(file) = std::env::var_os(VICTIM).map(PathBuf::from) {
+        let started = Process::start(file.parent().unwrap(), "victim", Command::new("sleep").arg("1000"));
+        std::fs::write(&file, started.pid().to_string()).unwrap();
+        wait::until_within(10 * wait::LONG, "the end", || None::<()>);
+    }
+    let world = World::new("janitor");
+    let file = world.path("pid");
+    let mut copy = Command::new(std::env::current_exe().unwrap());
+    copy.args(["--exact", "peers::given_a_test_process_when_it_is_killed_then_what_it_started_is_gone"]);
+    let mut copy = Process::start(world.dir(), "copy", copy.env(VICTIM, &file));
+    let started = wait::until("the copy to start something", || {
+        std::fs::read_to_string(&file).ok().filter(|text| !text.is_empty())
+    });
+    let its_process = PathBuf::from("/proc").join(started);
+    assert!(its_process.exists());
+    copy.kill();
+    wait::until_true("the janitor", || !its_process.exists());
 }

@@ -51,14 +51,15 @@ fn two_tenants(world: &World) -> Two {
 #[test]
 fn given_401_three_times_when_diallers_call_401_then_each_call_reaches_its_own_phone() {
     let world = World::new("tenants");
-    let Two { edge, acme_dialler, globex_dialler, .. } = two_tenants(&world);
+    let two = two_tenants(&world);
+    let (edge, acme_dialler, globex_dialler) = (&two.edge, two.acme_dialler, two.globex_dialler);
     let phones = [
         ("acme.test", world.at(30, 5060)),
         ("globex.test", world.at(31, 5060)),
         ("b.globex.test", world.at(31, 5061)),
     ];
     for (domain, address) in phones {
-        sipp_registers(&world, &edge, domain, "401", address);
+        sipp_registers(&world, edge, domain, "401", address);
     }
     let rows = edge.await_rows(&["locations", "401"], 3);
     assert_eq!(rows.iter().filter(|r| r["tenant"] == "globex").count(), 2);
