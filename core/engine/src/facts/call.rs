@@ -1,6 +1,7 @@
 //! Facts of calls: what the calls' room decided, as events.
 
 use super::Fact;
+use super::uri::public;
 use crate::call::cdr::{Clock, Moment, Outcome, stage};
 use crate::call::leg::{End, Leg};
 use crate::call::offer;
@@ -47,7 +48,7 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     invite: &Message<B>,
 ) -> CallAttempted {
     let (from, to) = (uri_of(invite.from().ok()), uri_of(invite.to().ok()));
-    let ruri = invite.request_uri().map(Text::lossy).unwrap_or_default();
+    let ruri = invite.request_uri().map(public).unwrap_or_default();
     let (caller, callee) = (user_of(&from), user_of(&ruri));
     let callee = if callee.is_empty() { user_of(&to) } else { callee };
     // A call to a contact token is a call to whom the token stands for: subscribers and records get the extension.
@@ -107,11 +108,12 @@ pub(crate) fn attempted(
 pub(crate) fn routed(
     turn: &Turn<'_>,
     about: &About,
-    target: RouteTarget,
+    mut target: RouteTarget,
     why: RouteWhy,
     branch: &Branch,
     invite: &PendingRequest,
 ) -> Fact {
+    target.contact = target.contact.map(|contact| public(contact.as_bytes()));
     let data = CallRouted {
         edge: turn.edge(),
         flow: Some((&branch.leg.flow).into()),
@@ -290,7 +292,7 @@ pub(crate) fn ingress_name(turn: &Turn<'_>, origin: &Origin) -> Text {
 }
 
 fn uri_of(address: Option<NameAddr<'_>>) -> Text {
-    address.map(|address| Text::lossy(address.uri)).unwrap_or_default()
+    address.map(|address| public(address.uri)).unwrap_or_default()
 }
 
 /// The number or user of a URI, unescaped; the whole URI when it has none.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod edge;
 pub mod registration;
 pub mod security;
+mod uri;
 
 use crate::state::Private;
 use signalbox_base::{CallUid, EventSeq, TenantId, Text, Wall};

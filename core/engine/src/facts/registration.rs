@@ -1,8 +1,9 @@
 //! What became of bindings.
 
 use super::Fact;
+use super::uri::{public, public_values};
 use crate::registration::Pending;
-use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private};
+use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms};
 use crate::turn::Turn;
 use signalbox_base::{Text, Wall};
 use signalbox_schemas::registration::{
@@ -34,14 +35,21 @@ pub(crate) struct Stored<'a> {
 
 impl Stored<'_> {
     fn private(&self) -> Private {
-        Private::Binding(Box::new(BindingPrivate {
+        let private = Box::new(BindingPrivate {
             key: self.key,
             flow: self.pending.flow,
             backend: self.pending.at.name.clone(),
             home: self.home.clone(),
             granted_secs: self.granted_secs,
             behind_nat: self.behind_nat,
-        }))
+        });
+        // What an event may not show is still what the phone is called by.
+        let (contact, path) = (public(self.contact.as_bytes()), self.path.as_ref().map(public_values));
+        if contact == self.contact && path == self.path {
+            return Private::Binding(private);
+        }
+        let forms = TrueForms { contact: self.contact.clone(), path: self.path.clone() };
+        Private::BindingWith(private, Box::new(forms))
     }
 
     fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>) -> Fact {
@@ -62,9 +70,9 @@ pub(crate) fn added(turn: &Turn<'_>, stored: &Stored<'_>) -> Fact {
         binding: Text::from(stored.key.to_string()),
         domain: Text::new(address.rsplit_once('@').map_or("", |(_, domain)| domain)),
         backend: Some(pending.at.name.clone()),
-        contact: stored.contact.clone(),
+        contact: public(stored.contact.as_bytes()),
         received: Some(TransportAddress::remote(&pending.flow)),
-        path: stored.path.clone(),
+        path: stored.path.as_ref().map(public_values),
         instance_id: stored.instance.clone(),
         reg_id: stored.reg_id,
         q: stored.q.map(QValue::from_thousandths),
@@ -91,13 +99,13 @@ pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &B
         flow: Some(pending.flow.into()),
         aor: Text::new(aor.address()),
         binding: Text::from(stored.key.to_string()),
-        contact: stored.contact.clone(),
+        contact: public(stored.contact.as_bytes()),
         expires_at: stored.expires_at.into(),
         cseq: stored.cseq,
         received: moved.then(|| TransportAddress::remote(&pending.flow)),
         received_before: moved.then(|| TransportAddress::remote(&old.flow)),
         backend: (aor.backend != pending.at.name).then(|| pending.at.name.clone()),
-        path: changed(&stored.path, &old.path),
+        path: changed(&stored.path, &old.path).as_ref().map(public_values),
         q: q.map(QValue::from_thousandths),
         methods: if same_methods { Vec::new() } else { list },
         user_agent: changed(&stored.user_agent, &old.user_agent),
@@ -120,7 +128,7 @@ pub(crate) fn removed(
         flow: Some(by.map_or(binding.flow, |p| p.flow).into()),
         aor: Text::new(aor.address()),
         binding: Text::from(key.to_string()),
-        contact: binding.contact.clone(),
+        contact: public(binding.contact.as_bytes()),
         reason,
         call_id: by.map(|p| Text::lossy(p.request.call_id())),
         cseq: by.map(|p| p.request.cseq().number),
@@ -136,7 +144,7 @@ pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> O
         flow: Some(binding.flow.into()),
         aor: Text::new(aor.address()),
         binding: Text::from(key.to_string()),
-        contact: binding.contact.clone(),
+        contact: public(binding.contact.as_bytes()),
         expired_at: turn.now.wall.into(),
         last_seen_at: last_seen_at.into(),
     };
@@ -157,7 +165,7 @@ pub(crate) fn rejected(
         edge: turn.edge(),
         flow: Some(pending.flow.into()),
         aor: Text::new(pending.address()),
-        contact: contact.map(|c| Text::lossy(c.uri)),
+        contact: contact.map(|c| public(c.uri)),
         status,
         reason: Text::new(reason),
         by,

@@ -17,7 +17,7 @@ pub use backends::{BackendRecord, BackendRecords, Wish, backend_key};
 pub use binding::{Aor, Binding};
 pub use indexes::Registrations;
 pub use keys::{AorName, BindingKey};
-pub use private::{BindingPrivate, Private, PrivateError};
+pub use private::{BindingPrivate, Private, PrivateError, TrueForms};
 
 use crate::facts::Fact;
 use calls::Calls;

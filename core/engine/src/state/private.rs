@@ -18,6 +18,17 @@ pub enum Private {
     Binding(Box<BindingPrivate>),
     /// Of the calls' events.
     Call(Box<CallPrivate>),
+    /// Of registration.added and registration.refreshed when the event does not show all of what the phone wrote.
+    BindingWith(Box<BindingPrivate>, Box<TrueForms>),
+}
+
+/// What a phone wrote, passwords in URIs included: requests to it must bear it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrueForms {
+    /// The Contact URI.
+    pub contact: Text,
+    /// Path values.
+    pub path: Option<Text>,
 }
 
 /// How a binding is reached, in full.

@@ -16,6 +16,7 @@ mod call_support;
 mod fold;
 mod gate;
 mod hostile;
+mod privacy;
 mod registration;
 mod standalone;
 mod tenancy;

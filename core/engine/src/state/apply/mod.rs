@@ -60,7 +60,7 @@ fn apply_call(state: &mut State, seq: EventSeq, fact: &Fact) {
     let Some(uid) = fact.correlation else { return };
     let private = match &fact.private {
         Private::Call(private) => Some(&**private),
-        Private::None | Private::Binding(_) => None,
+        Private::None | Private::Binding(_) | Private::BindingWith(..) => None,
     };
     let tenant = fact.tenant.as_ref().map_or("", |t| t.as_str());
     let at = call::At { id: EventId { journal: state.journal, seq }, wall: fact.wall, uid };

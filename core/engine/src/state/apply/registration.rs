@@ -9,11 +9,15 @@ use signalbox_schemas::values::TransportAddress;
 pub(super) fn added(state: &mut State, seq: EventSeq, fact: &Fact, data: &RegistrationAdded) {
     let Ok(key) = data.binding.parse::<BindingKey>() else { return };
     let private = private_of(fact, key, data);
+    let (contact, path) = match &fact.private {
+        Private::BindingWith(_, forms) => (forms.contact.clone(), forms.path.clone()),
+        _ => (data.contact.clone(), data.path.clone()),
+    };
     let binding = Binding {
         key,
-        contact: data.contact.clone(),
+        contact,
         flow: private.flow,
-        path: data.path.clone(),
+        path,
         instance: data.instance_id.clone(),
         reg_id: data.reg_id,
         q: data.q.map(|q| q.thousandths()),
@@ -48,7 +52,11 @@ pub(super) fn refreshed(state: &mut State, seq: EventSeq, fact: &Fact, data: &Re
         binding.call_id = call_id.clone();
     }
     let (mut backend, mut home) = (aor_backend, aor_home);
-    if let Private::Binding(private) = &fact.private {
+    if let Private::BindingWith(_, forms) = &fact.private {
+        binding.contact = forms.contact.clone();
+        binding.path = forms.path.clone().or(binding.path);
+    }
+    if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
         binding.flow = private.flow;
         binding.granted_secs = private.granted_secs;
         binding.behind_nat = private.behind_nat;
@@ -65,7 +73,7 @@ pub(super) fn gone(state: &mut State, seq: EventSeq, binding: &str) {
 
 /// Without a private part (an imported history) the public part says enough to reach the phone.
 fn private_of(fact: &Fact, key: BindingKey, data: &RegistrationAdded) -> BindingPrivate {
-    if let Private::Binding(private) = &fact.private {
+    if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
         return (**private).clone();
     }
     let backend = data.backend.clone().unwrap_or_default();
