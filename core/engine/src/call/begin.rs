@@ -14,8 +14,9 @@ use super::setup::{Setup, record_attempt};
 use super::state::Challenged;
 use crate::backend::{Candidate, candidates};
 use crate::facts::call as facts;
-use crate::routing::{Nobody, Query, Route, Source, explain, select};
+use crate::routing::{Nobody, Query, Route, Source, explain, path_of, select};
 use crate::settings::Hide;
+use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::{About, Turn};
 use signalbox_base::{CallUid, Mono, Text};
@@ -169,7 +170,7 @@ struct Plan {
 
 fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
     let ruri = request.request_uri().unwrap_or_default();
-    let (known, line) = chosen(turn, origin, ruri);
+    let (known, line) = chosen(turn, origin, ruri, path_of(request));
     if let Some(line) = line {
         let about = About { source: Some(origin.flow.remote), ..About::default() };
         turn.note(about, || line);
@@ -179,12 +180,19 @@ fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: O
 
 /// The choice: contacts or nobody; none when the pool of backends has the word. Beside it, the choice in words, for whoever
 /// watches.
-fn chosen(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> (Option<Plan>, Option<String>) {
+fn chosen(
+    turn: &Turn<'_>,
+    origin: &Origin,
+    ruri: &[u8],
+    path: Option<BindingKey>,
+) -> (Option<Plan>, Option<String>) {
     let user = Uri::parse(ruri).ok().as_ref().and_then(user_of);
     let query = Query {
         tenant: origin.tenant.as_str(),
         domain: &origin.domain,
         user: user.as_deref(),
+        uri: ruri,
+        path,
         source: if origin.is_backend() { Source::Backend } else { Source::Endpoint },
     };
     let route = select(turn.state.registrations(), &query, |binding| turn.net.is_reachable(binding.key));

@@ -5,6 +5,7 @@ use super::uri::public;
 use crate::call::cdr::{Clock, Moment, Outcome, stage};
 use crate::call::leg::{End, Leg};
 use crate::call::offer;
+use crate::routing::path_of;
 use crate::state::calls::{Answer, Branch, CallPrivate, PendingRequest};
 use crate::state::{BindingKey, Private};
 use crate::tenancy::{Origin, OriginKind};
@@ -52,7 +53,7 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     let (caller, callee) = (user_of(&from), user_of(&ruri));
     let callee = if callee.is_empty() { user_of(&to) } else { callee };
     // A call to a contact token is a call to whom the token stands for: subscribers and records get the extension.
-    let callee = called_by_token(turn, origin, &callee).unwrap_or(callee);
+    let callee = called_by_token(turn, origin, &callee, path_of(invite)).unwrap_or(callee);
     let (side, direction, ingress_kind) = match origin.kind {
         OriginKind::Endpoint { .. } => (Side::AccessIn, Direction::Outbound, PeerKind::Endpoint),
         OriginKind::Backend { .. } => (Side::AccessOut, Direction::Inbound, PeerKind::Backend),
@@ -87,8 +88,9 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     }
 }
 
-fn called_by_token(turn: &Turn<'_>, origin: &Origin, user: &str) -> Option<Text> {
-    let aor = turn.state.registrations().aor_of(BindingKey::from_user(user.as_bytes())?)?;
+fn called_by_token(turn: &Turn<'_>, origin: &Origin, user: &str, path: Option<BindingKey>) -> Option<Text> {
+    let key = BindingKey::from_user(user.as_bytes()).or(path.filter(|_| origin.is_backend()))?;
+    let aor = turn.state.registrations().aor_of(key)?;
     (aor.tenant() == origin.tenant.as_str()).then(|| Text::new(aor.user()))
 }
 

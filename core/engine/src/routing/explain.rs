@@ -30,8 +30,14 @@ mod tests {
 
     #[test]
     fn given_nobody_when_explained_then_the_reason_is_named() {
-        let query =
-            Query { tenant: "acme", domain: "a.example", user: Some(b"401"), source: Source::Backend };
+        let query = Query {
+            tenant: "acme",
+            domain: "a.example",
+            user: Some(b"401"),
+            uri: b"sip:401@a.example",
+            path: None,
+            source: Source::Backend,
+        };
         let line = explain(&query, &Route::Nobody(Nobody::NotFound));
         assert_eq!(line, "a backend of acme calls 401@a.example: 404, this tenant has no such user or token");
     }

@@ -1,5 +1,6 @@
 //! The choice itself. An endpoint's call goes to its tenant's backends, a backend's call to a binding of its own tenant.
 
+use super::path::by_path;
 use crate::state::binding::{Aor, Binding};
 use crate::state::indexes::Registrations;
 use crate::state::keys::{AorName, BindingKey};
@@ -15,6 +16,10 @@ pub struct Query<'a> {
     pub domain: &'a str,
     /// User part of the Request-URI, unescaped; `None` when it has none.
     pub user: Option<&'a [u8]>,
+    /// The Request-URI.
+    pub uri: &'a [u8],
+    /// The token in the first Route: our Path, from a backend that keeps the phones' own Contacts.
+    pub path: Option<BindingKey>,
     /// What kind of peer asks.
     pub source: Source,
 }
@@ -66,7 +71,7 @@ impl Nobody {
 
 /// Chooses. `reachable` says whether a binding's flow still leads to its phone.
 ///
-/// A token names exactly one binding and forks to nobody else; `user@domain` forks to all bindings of the AoR. Either is
+/// A token, in the Request-URI or in our Path, names exactly one binding and forks to nobody else; `user@domain` forks to all bindings of the AoR. Either is
 /// looked up within the query's tenant only. A binding that is stored counts, whatever its expiry says: it is removed when
 /// its time is over, and that is later than what was granted when a restart may have lost its refresh (DESIGN.md §6).
 #[must_use]
@@ -78,12 +83,16 @@ pub fn select<'s>(
     if query.source == Source::Endpoint {
         return Route::Backends;
     }
-    let Some(user) = query.user.filter(|user| !user.is_empty()) else {
-        return Route::Nobody(Nobody::NotFound);
+    let user = query.user.filter(|user| !user.is_empty());
+    let named = user.and_then(|user| by_token(registrations, query, user)).or_else(|| {
+        let found = by_path(registrations, query.tenant, query.path?, query.uri)?;
+        Some(Found::from_iter([found]))
+    });
+    let (basis, found) = match (named, user) {
+        (Some(found), _) => (RouteBasis::Token, found),
+        (None, Some(user)) => (RouteBasis::Binding, by_address(registrations, query, user)),
+        (None, None) => return Route::Nobody(Nobody::NotFound),
     };
-    let (basis, found) = by_token(registrations, query, user)
-        .map(|found| (RouteBasis::Token, found))
-        .unwrap_or_else(|| (RouteBasis::Binding, by_address(registrations, query, user)));
     let mut contacts = found;
     if contacts.is_empty() {
         return Route::Nobody(Nobody::NotFound);
@@ -160,7 +169,7 @@ mod tests {
     }
 
     fn query<'a>(tenant: &'a str, domain: &'a str, user: &'a [u8]) -> Query<'a> {
-        Query { tenant, domain, user: Some(user), source: Source::Backend }
+        Query { tenant, domain, user: Some(user), uri: b"", path: None, source: Source::Backend }
     }
 
     #[test]
@@ -180,6 +189,19 @@ mod tests {
         let all = world();
         let token = BindingKey(1).to_string();
         assert_eq!(keys(&select(&all, &query("acme", "a.example", token.as_bytes()), |_| true)), [1]);
+    }
+
+    #[test]
+    fn given_a_path_when_the_contact_is_called_then_the_binding_it_names_rings_and_no_other_tenants() {
+        let all = world();
+        let uri = b"sip:401@10.0.0.7";
+        let by = |path, user| {
+            let ask = Query { uri, path: Some(BindingKey(path)), user, ..query("acme", "a.example", b"") };
+            keys(&select(&all, &ask, |_| true))
+        };
+        assert_eq!(by(1, Some(b"401".as_slice())), [1]);
+        assert_eq!(by(2, None), [2], "a Contact without a user");
+        assert_eq!(by(9, Some(b"402".as_slice())), Vec::<u128>::new());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From a request and its flow to an [`Origin`], or the reason why there is none.
 
 use super::directory::{Directory, PeerRef};
+use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
-use crate::state::{BindingKey, Registrations};
+use crate::state::{Aor, BindingKey, Registrations};
 use signalbox_base::{Flow, TenantId, Text};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Message, Uri};
@@ -72,8 +73,10 @@ pub fn resolve<B: AsRef<[u8]>>(
     let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
     let look = Look { settings, directory, registrations, listener, flow };
     let ruri = request.request_uri().and_then(sip_uri);
+    let token =
+        || ruri.as_ref().and_then(|uri| BindingKey::from_user(uri.user?)).or_else(|| path_of(request));
     if listener.serves.backends
-        && let Some(found) = look.backend(ruri.as_ref())
+        && let Some(found) = look.backend(ruri.as_ref(), token())
     {
         return found;
     }
@@ -93,11 +96,16 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// `None` when the source is no backend at all.
-    fn backend(&self, ruri: Option<&SipUri<'_>>) -> Option<Result<Origin, Refusal>> {
-        let peer = self.peer(ruri)?;
+    fn backend(
+        &self,
+        ruri: Option<&SipUri<'_>>,
+        token: Option<BindingKey>,
+    ) -> Option<Result<Origin, Refusal>> {
+        let token = token.and_then(|key| self.registrations.aor_of(key));
+        let peer = self.peer(ruri, token)?;
         let Ok(peer) = peer else { return Some(Err(Refusal::UnknownPeer)) };
         let found = self.directory.peer(self.settings, peer)?;
-        let domain = self.domain_of(found.tenant, found.backend.domain.as_ref(), ruri);
+        let domain = self.domain_of(found.tenant, found.backend.domain.as_ref(), ruri, token);
         Some(domain.map(|domain| Origin {
             kind: OriginKind::Backend { name: found.backend.name.clone(), peer },
             tenant: found.tenant.name.clone(),
@@ -107,15 +115,15 @@ impl Look<'_> {
         }))
     }
 
-    /// The backend: of the token's tenant, else by address and port, else by address. An address that backends of several
-    /// tenants share says nothing without one of these.
-    fn peer(&self, ruri: Option<&SipUri<'_>>) -> Option<Result<PeerRef, ()>> {
+    /// The backend: of the token's tenant (in the Request-URI, or in our Path), else by address and port, else by address.
+    /// An address that backends of several tenants share says nothing without one of these.
+    fn peer(&self, ruri: Option<&SipUri<'_>>, token: Option<&Aor>) -> Option<Result<PeerRef, ()>> {
         let network = self.listener.network;
         let mut refs = self.directory.peers_at(network, self.flow.remote);
         if refs.is_empty() {
             return None;
         }
-        if let Some(tenant) = ruri.and_then(|uri| self.tenant_of_token(uri)) {
+        if let Some(tenant) = token.map(Aor::tenant) {
             let of_tenant = |peer: &&PeerRef| self.tenant_name(**peer) == Some(tenant);
             let all = self.directory.peers_of_address(network, self.flow.remote.ip());
             // A token of a tenant that has nothing at this address is none of its backends' business.
@@ -133,11 +141,6 @@ impl Look<'_> {
         Some(if one_tenant { Ok(first) } else { Err(()) })
     }
 
-    fn tenant_of_token(&self, uri: &SipUri<'_>) -> Option<&str> {
-        let key = BindingKey::from_user(uri.user?)?;
-        self.registrations.aor_of(key).map(|aor| aor.tenant())
-    }
-
     fn tenant_name(&self, peer: PeerRef) -> Option<&str> {
         self.directory.peer(self.settings, peer).map(|p| p.tenant.name.as_str())
     }
@@ -148,18 +151,16 @@ impl Look<'_> {
         tenant: &TenantSettings,
         of_backend: Option<&Text>,
         ruri: Option<&SipUri<'_>>,
+        token: Option<&Aor>,
     ) -> Result<Text, Refusal> {
-        if let Some(uri) = ruri {
-            let by_token =
-                uri.user.and_then(BindingKey::from_user).and_then(|key| self.registrations.aor_of(key));
-            if let Some(aor) = by_token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
-                return Ok(Text::new(aor.domain()));
-            }
-            if let Some((owner, domain)) = self.directory.domain(self.settings, uri.host)
-                && owner.name == tenant.name
-            {
-                return Ok(domain.clone());
-            }
+        if let Some(aor) = token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
+            return Ok(Text::new(aor.domain()));
+        }
+        if let Some(uri) = ruri
+            && let Some((owner, domain)) = self.directory.domain(self.settings, uri.host)
+            && owner.name == tenant.name
+        {
+            return Ok(domain.clone());
         }
         match (of_backend, &*tenant.domains) {
             (Some(domain), _) => Ok(domain.clone()),

@@ -1,7 +1,13 @@
 //! A user with two phones: both ring, one answers.
 
-use crate::call_support::{Dialog, PBX, PHONE, SECOND, pbx_calls, respond, said, sdp, the_cdr, with_phone};
-use crate::support::{Phone, World, addr, inside, register, response};
+use crate::call_support::{
+    Dialog, PBX, PHONE, SECOND, invite, pbx_calls, respond, said, sdp, the_cdr, with_phone,
+};
+use crate::support::{
+    Phone, World, acme, addr, backend, domain, granted, inside, register, response, settings, tenant,
+};
+use signalbox_engine::settings::ContactMode;
+use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 fn with_two_phones() -> (World, Phone, Phone) {
@@ -60,6 +66,57 @@ fn given_a_token_when_it_is_called_then_only_its_phone_rings() {
     let token = register(&mut world, &mut second, PBX, 3600);
     pbx_calls(&mut world, &format!("sip:{token}@10.0.0.5:5060"), "p2", &[SECOND]);
     assert_eq!(world.take_to(addr(PHONE)).len(), 0);
+}
+
+/// The Path that a backend is told of a phone; the phone registers at the backend of this address.
+fn path_of(world: &mut World, phone: &mut Phone, pbx: &str) -> String {
+    let text = phone.register(3600);
+    world.deliver(phone.flow, text);
+    let at_pbx = world.one_to(addr(pbx));
+    world.deliver(inside(pbx), granted(&at_pbx, 3600));
+    world.take_to(phone.flow.remote);
+    at_pbx.header(HeaderName::Path).expect("a Path")
+}
+
+#[test]
+fn given_path_mode_when_a_contact_is_called_by_its_route_then_exactly_it_rings_rfc3327_5_3() {
+    let mut settings = acme();
+    settings.tenants[0].backends[0].contact = ContactMode::Path;
+    let mut world = World::new(settings);
+    let (mut first, mut second) =
+        (Phone::new("401", "acme.test", PHONE), Phone::new("401", "acme.test", SECOND));
+    first.contact = "<sip:line1@192.168.1.20:5060;ob>".to_owned();
+    second.contact = "<sip:192.168.1.21:5060>".to_owned();
+    let paths = [path_of(&mut world, &mut first, PBX), path_of(&mut world, &mut second, PBX)];
+    for (number, (phone, path)) in [&first, &second].into_iter().zip(paths).enumerate() {
+        let uri = phone.contact.trim_matches(['<', '>']);
+        let call = invite(&inside(PBX), "sip:402@acme.test", uri, &format!("path{number}"), "")
+            .replace("Max-Forwards", &format!("Route: {path}\r\nMax-Forwards"));
+        world.deliver(inside(PBX), call);
+        assert_eq!(said(&mut world, addr(PBX)), ["100"]);
+        let at_phone = world.one_to(phone.flow.remote);
+        assert_eq!((at_phone.uri().as_str(), at_phone.header(HeaderName::Route)), (uri, None));
+        let attempted = world.records("call.attempted").pop().expect("a record").json();
+        assert_eq!(attempted["callee"], "401", "subscribers see the extension");
+    }
+    assert_eq!(world.take_to(addr(PHONE)).len() + world.take_to(addr(SECOND)).len(), 0);
+}
+
+#[test]
+fn given_path_mode_when_tenants_share_a_backends_address_then_the_path_says_whose_call_it_is() {
+    let of = |name: &str, host: &str| {
+        let mut shared = backend("pbx-1", PBX, 1, None);
+        shared.contact = ContactMode::Path;
+        tenant(name, vec![domain(host, &[])], vec![shared])
+    };
+    let mut world = World::new(settings(vec![of("acme", "acme.test"), of("bolt", "bolt.test")]));
+    let mut phone = Phone::new("401", "bolt.test", SECOND);
+    let path = path_of(&mut world, &mut phone, PBX);
+    let call = invite(&inside(PBX), "sip:402@10.0.1.1", "sip:401@198.51.100.8:5064", "path-shared", "")
+        .replace("Max-Forwards", &format!("Route: {path}\r\nMax-Forwards"));
+    world.deliver(inside(PBX), call);
+    assert_eq!(said(&mut world, addr(SECOND)), ["INVITE"]);
+    assert_eq!(world.records("call.attempted")[0].tenant, "bolt");
 }
 
 #[test]
