@@ -70,7 +70,7 @@ pub(crate) fn on_invite(
     let refuse = |turn: &mut Turn<'_>, status, retry_after| {
         relay::refuse(turn, tx, Method::Invite, &origin.flow, request, status, retry_after);
     };
-    if identity::is_loop(turn.settings, request) {
+    if identity::is_loop(turn.settings, origin, request) {
         return refuse(turn, 482, None);
     }
     if let Some(uid) = calls.repeated(origin, request) {
@@ -91,7 +91,7 @@ pub(crate) fn on_invite(
     }
     let plan = plan(turn, origin, request, None);
     let mut core = new_core(turn, origin, tx, request, &plan);
-    let setup = new_setup(turn, &mut core, request, plan.targets, plan.fork);
+    let setup = new_setup(turn, &mut core, origin, request, plan.targets, plan.fork);
     if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
         record_attempt(&mut core, turn, &setup.invite);
     }
@@ -136,7 +136,7 @@ fn retry(
         core.caller.local_tag = Raw::default();
         core.caller_tx = Some(tx);
         own(turn, core, tx);
-        let mut setup = new_setup(turn, core, request, plan.targets, plan.fork);
+        let mut setup = new_setup(turn, core, origin, request, plan.targets, plan.fork);
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
         run(setup, core, turn, plan.nobody)
@@ -340,6 +340,7 @@ fn new_core(
 fn new_setup(
     turn: &Turn<'_>,
     core: &mut Core,
+    origin: &Origin,
     request: &Message<&[u8]>,
     targets: VecDeque<Target>,
     fork: bool,
@@ -347,7 +348,7 @@ fn new_setup(
     Setup {
         invite: message::pending(request, &core.caller.flow),
         request: Box::new(request.to_owned()),
-        cookie: identity::loop_cookie(turn.settings, request),
+        cookie: identity::loop_cookie(turn.settings, origin, request),
         offer: Description::of(request),
         attempts: Vec::new(),
         dialogs: Vec::new(),

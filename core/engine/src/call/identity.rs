@@ -3,6 +3,7 @@
 use super::raw::Raw;
 use crate::contract::Entropy;
 use crate::settings::Settings;
+use crate::tenancy::{Origin, OriginKind};
 use signalbox_base::{CallUid, Flow, ShortToken};
 use signalbox_sip::Message;
 use signalbox_sip::header::{HeaderName, ListValues, Via};
@@ -45,9 +46,10 @@ pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Opti
     Raw::from(text)
 }
 
-/// What a request looked like when it came: a loop brings the same back, a spiral brings another Request-URI
-/// (RFC 3261 §16.3 step 4, §16.6 step 8; RFC 5393).
-pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>) -> u64 {
+/// Everything that a request's way was chosen by: a loop brings the same back from the same side, a spiral brings another
+/// Request-URI, or comes from another side. A backend that is a proxy sends a phone's call back unchanged, and then
+/// it is for a phone (RFC 3261 §16.3 step 4, §16.6 step 8; RFC 5393 §4.2.1).
+pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, message: &Message<B>) -> u64 {
     // Keyed, so that nobody outside can make a Via that looks like a loop of someone else's call.
     let key = settings.cluster_key.expose();
     let mut hasher = foldhash::quality::FixedState::with_seed(seed_of(key)).build_hasher();
@@ -55,6 +57,15 @@ pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, message: &Message
         hasher.write_usize(bytes.len());
         hasher.write(bytes);
     };
+    let side: &[u8] = match &origin.kind {
+        // Whoever it is, a phone's call goes to its tenant's backends.
+        OriginKind::Endpoint { .. } => b"",
+        OriginKind::Backend { name, .. } => name.as_bytes(),
+    };
+    field(&[u8::from(origin.is_backend())]);
+    field(side);
+    field(origin.tenant.as_str().as_bytes());
+    field(origin.domain.as_bytes());
     field(message.request_uri().unwrap_or_default());
     field(message.call_id());
     field(message.from_tag().unwrap_or_default());
@@ -65,7 +76,7 @@ pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, message: &Message
 }
 
 /// Whether one of the request's Vias carries our cookie of this very request.
-pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>) -> bool {
+pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, message: &Message<B>) -> bool {
     let mut carried = message
         .all(HeaderName::Via)
         .flat_map(|header| ListValues::new(header.value))
@@ -74,7 +85,7 @@ pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>)
         .peekable();
     // The cookie costs a hash; most requests carry no Via of ours.
     carried.peek().is_some() && {
-        let own = loop_cookie(settings, message);
+        let own = loop_cookie(settings, origin, message);
         carried.any(|token| token.0 == own)
     }
 }

@@ -1,8 +1,9 @@
 //! One tenant's peers never reach another's legs, whatever they know of them; and a loop is no spiral.
 
 use crate::call_support::{Dialog, PBX, PHONE, established, invite, said, with_phone, with_phone_under};
-use crate::support::{Phone, addr, backend, domain, inside, outside, register, settings, tenant};
+use crate::support::{Phone, Sent, addr, backend, domain, inside, outside, register, settings, tenant};
 use signalbox_engine::Settings;
+use signalbox_sip::HeaderName;
 
 const FOREIGN: &str = "10.0.2.1:5060";
 
@@ -126,21 +127,41 @@ fn given_a_phone_that_registered_from_elsewhere_when_it_speaks_in_its_dialog_the
     assert_eq!(said(&mut world, addr(PBX)), ["BYE"]);
 }
 
+/// What the edge sent, as a proxy at `via` sends it back, perhaps to another Request-URI.
+fn back(sent: &Sent, via: &str, branch: &str, uri: &str) -> String {
+    let lines = format!("Via: SIP/2.0/UDP {via};branch=z9hG4bK{branch}\r\nVia:");
+    sent.text().replacen("Via:", &lines, 1).replacen(&sent.uri(), uri, 1)
+}
+
 #[test]
-fn given_our_own_invite_back_unchanged_when_it_comes_then_it_is_a_loop_and_a_spiral_is_not() {
-    let (mut world, phone) = with_phone();
-    let at_pbx = crate::call_support::phone_calls(&mut world, &phone, "i5");
-    // A backend that is a proxy sends it back as it is: another Request-URI is a spiral, the same is a loop.
-    let back = |uri: &str, branch: &str| {
-        let text = at_pbx.text();
-        let via = format!("Via: SIP/2.0/UDP 10.0.1.1:5060;branch=z9hG4bK{branch}\r\nVia:");
-        text.replacen("Via:", &via, 1).replacen("sip:402@acme.test", uri, 1)
-    };
-    world.deliver(inside(PBX), back("sip:402@acme.test", "loop"));
-    assert_eq!(said(&mut world, addr(PBX)), ["482"]);
-    world.deliver(inside(PBX), back("sip:401@acme.test", "spiral"));
+fn given_a_backend_that_is_a_proxy_when_it_sends_a_phones_call_back_then_it_is_a_spiral_and_served() {
+    let (mut world, _) = with_phone();
+    let called = "sip:401@acme.test";
+    let mut other = Phone::new("402", "acme.test", "192.0.2.73:5060");
+    register(&mut world, &mut other, PBX, 3600);
+    world.deliver(other.flow, invite(&other.flow, "sip:402@acme.test", called, "i5", ""));
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(at_pbx.uri(), called);
+    // Neither Request-URI nor identifiers differ: where it comes from does (RFC 5393 §4.2.1).
+    world.deliver(inside(PBX), back(&at_pbx, PBX, "spiral", called));
     assert_eq!(said(&mut world, addr(PBX)), ["100"]);
-    assert_eq!(said(&mut world, addr(PHONE)), ["INVITE"]);
+    let at_phone = world.one_to(addr(PHONE));
+    assert_eq!(at_phone.uri(), "sip:401@198.51.100.7:5062");
+    assert_eq!(at_phone.message().all(HeaderName::Via).count(), 1);
+}
+
+#[test]
+fn given_a_phone_that_forwards_to_its_own_number_when_the_call_comes_round_then_it_is_a_loop() {
+    let (mut world, _) = with_phone();
+    let call = invite(&inside(PBX), "sip:402@acme.test", "sip:401@acme.test", "i10", "");
+    world.deliver(inside(PBX), call);
+    world.take_to(addr(PBX));
+    let at_phone = world.one_to(addr(PHONE));
+    // The backend has it back by another way, with the Request-URI that it called.
+    world.deliver(inside(PBX), back(&at_phone, PBX, "loop", "sip:401@acme.test"));
+    assert_eq!(said(&mut world, addr(PBX)), ["482"]);
+    world.deliver(inside(PBX), back(&at_phone, PBX, "spiral", "sip:499@acme.test"));
+    assert_eq!(said(&mut world, addr(PBX)), ["100", "404"], "another Request-URI is a spiral");
 }
 
 #[test]
