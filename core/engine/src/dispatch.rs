@@ -140,6 +140,13 @@ struct Fresh<'t, 'e, 'm> {
 
 impl Fresh<'_, '_, '_> {
     fn dispatch(mut self) {
+        let owned = self.rooms.calls.owns(self.turn, &self.flow, self.request);
+        if !owned
+            && is_for_nobody(self.turn, &self.flow, self.request)
+            && !standalone::opens_token(self.turn, self.request)
+        {
+            return self.refuse(Refusal::UnknownDomain);
+        }
         let hops = self.request.max_forwards();
         if hops.as_ref().is_some_and(Result::is_err) {
             return self.reject(400, "Bad Max-Forwards");
@@ -151,7 +158,7 @@ impl Fresh<'_, '_, '_> {
         if matches!(hops, Some(Ok(0))) {
             return self.reject(483, "Too Many Hops");
         }
-        if self.rooms.calls.owns(self.turn, &self.flow, self.request) {
+        if owned {
             if let Some(tx) = self.open(User::Nobody) {
                 self.rooms.calls.on_request(self.turn, self.flow, tx, self.request);
             }
@@ -243,21 +250,12 @@ impl Fresh<'_, '_, '_> {
     }
 
     fn refuse(&mut self, refusal: Refusal) {
-        let source = self.flow.remote.ip();
-        let method = self.method;
-        let about = About { source: Some(self.flow.remote), ..About::default() };
-        self.turn.note(about, || format!("{method} refused: {refusal:?}"));
+        refuse(self.turn, &self.flow, self.request, refusal);
         match refusal {
             // Whoever asks for a domain that is not here learns nothing.
-            Refusal::UnknownDomain => self.turn.reject(source, RequestRule::UnknownDomain, None),
-            Refusal::UnknownPeer => {
-                self.turn.reject(source, RequestRule::UnknownPeer, None);
-                self.reject(403, "Forbidden");
-            }
-            Refusal::NoDomain => {
-                self.turn.reject(source, RequestRule::UnknownDomain, None);
-                self.reject(403, "Domain Not Named");
-            }
+            Refusal::UnknownDomain => {}
+            Refusal::UnknownPeer => self.reject(403, "Forbidden"),
+            Refusal::NoDomain => self.reject(403, "Domain Not Named"),
         }
     }
 
@@ -350,8 +348,7 @@ pub(crate) fn to_tag(turn: &Turn<'_>, request: &Message<&[u8]>) -> String {
         via: branch,
         ..RequestFields::default()
     });
-    let text = format!("{key:?}");
-    text.bytes().filter(u8::is_ascii_hexdigit).skip(4).take(16).map(char::from).collect()
+    format!("{:016x}", (key.bits() >> 64) as u64)
 }
 
 fn ack(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, key: ServerKey, request: &Message<&[u8]>) {
@@ -372,6 +369,9 @@ fn cancel(
     request: &Message<&[u8]>,
 ) {
     let Some(target) = turn.net.table.find_server(invite) else {
+        if is_for_nobody(turn, &flow, request) {
+            return refuse(turn, &flow, request, Refusal::UnknownDomain);
+        }
         return reject(turn, flow, request, 481, "Call/Transaction Does Not Exist");
     };
     let Some(tx) = open(turn, flow, key, Method::Cancel, User::Nobody) else { return };
@@ -442,6 +442,25 @@ fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
         .listener(flow.listener)
         .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote));
     peer || turn.state.registrations().knows_flow(flow)
+}
+
+/// Whether a stranger asks for a domain that is not here: it gets silence, whatever else is wrong with its request.
+fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
+    !is_known(turn, flow)
+        && resolve(turn.settings, turn.directory, turn.state.registrations(), flow, request)
+            == Err(Refusal::UnknownDomain)
+}
+
+/// Counts a request of nobody's.
+fn refuse(turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>, refusal: Refusal) {
+    let method = request.method();
+    let about = About { source: Some(flow.remote), ..About::default() };
+    turn.note(about, || format!("{method} refused: {refusal:?}"));
+    let rule = match refusal {
+        Refusal::UnknownDomain | Refusal::NoDomain => RequestRule::UnknownDomain,
+        Refusal::UnknownPeer => RequestRule::UnknownPeer,
+    };
+    turn.reject(flow.remote.ip(), rule, None);
 }
 
 fn fields_of<'m>(request: &'m Message<&[u8]>, flow: &Flow) -> Result<RequestFields<'m>, ()> {

@@ -62,6 +62,16 @@ pub(crate) fn bears_token(request: &Message<&[u8]>) -> bool {
     request.request_uri().and_then(sip_uri).and_then(|uri| uri.user).is_some_and(token::is_token)
 }
 
+/// Whether that token is one of this cluster's.
+pub(crate) fn opens_token(turn: &Turn<'_>, request: &Message<&[u8]>) -> bool {
+    bears_token(request)
+        && request
+            .request_uri()
+            .and_then(sip_uri)
+            .and_then(|uri| uri.user)
+            .is_some_and(|user| token::open(&turn.settings.cluster_key, user).is_some())
+}
+
 impl Standalone {
     /// A request outside any dialog; no open relay is settled.
     pub(crate) fn on_request(

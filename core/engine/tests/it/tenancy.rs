@@ -126,6 +126,50 @@ fn given_an_unknown_domain_then_silence_and_an_event() {
 }
 
 #[test]
+fn given_an_unknown_domain_then_whatever_the_form_of_the_request_a_stranger_hears_nothing_and_is_counted() {
+    let (mut world, phones, _) = registered();
+    let token = format!("sip:d_{}@nowhere.test", "A".repeat(80));
+    let forms = |via: &str| {
+        let plain = |method: &str, uri: &str| {
+            request(method, uri, "sip:401@nowhere.test", addr(via), &format!("{method}{uri}"))
+        };
+        [
+            plain("BYE", "sip:402@nowhere.test")
+                .replace("To: <sip:402@nowhere.test>", "To: <sip:402@nowhere.test>;tag=t"),
+            plain("MESSAGE", "sip:402@nowhere.test").replace("Max-Forwards: 70", "Max-Forwards: 0"),
+            plain("INFO", "sip:402@nowhere.test").replace("Max-Forwards: 70", "Max-Forwards: x"),
+            plain("CANCEL", "sip:402@nowhere.test"),
+            plain("NOTIFY", &token),
+        ]
+    };
+    let stranger = "192.0.2.99:5060";
+    for text in forms(stranger) {
+        world.deliver(outside(stranger), &text);
+        assert!(world.take().is_empty(), "{text}");
+    }
+    world.advance(Duration::from_secs(11));
+    let told = world.records("security.request_rejected");
+    assert_eq!(told.len(), 1);
+    assert_eq!((&told[0].json()["rule"], &told[0].json()["count"]), (&"unknown_domain".into(), &5.into()));
+
+    // Whom the edge knows is told what is wrong.
+    for (flow, via) in [(inside(A1), A1), (phones[0].flow, "192.0.2.1:5060")] {
+        let heard: Vec<Option<u16>> = forms(via)
+            .into_iter()
+            .map(|text| {
+                world.deliver(flow, text);
+                world.one_to(flow.remote).status()
+            })
+            .collect();
+        assert_eq!(heard, [Some(481), Some(483), Some(400), Some(481), Some(481)], "{via}");
+    }
+    let bye = request("BYE", "sip:402@a.test", "sip:401@a.test", addr(stranger), "gone")
+        .replace("To: <sip:402@a.test>", "To: <sip:402@a.test>;tag=t");
+    world.deliver(outside(stranger), bye);
+    assert_eq!(world.one_to(addr(stranger)).status(), Some(481), "a dialog of ours that is over");
+}
+
+#[test]
 fn given_a_stranger_when_it_calls_then_no_backend_hears_of_it_unless_the_tenant_says_any() {
     for (calls_from, forwarded) in [(CallsFrom::Registered, false), (CallsFrom::Any, true)] {
         let mut settings = two_tenants();

@@ -151,6 +151,14 @@ pub struct KeyHasher {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerKey(u128);
 
+impl ServerKey {
+    /// Its bits; nothing follows from them without the seed.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
 impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServerKey({:032x})", self.0)
