@@ -91,11 +91,11 @@ impl Phones {
     fn go_on(&mut self) {
         let now = wait::now();
         if self.next_register <= now {
-            self.next_register = now + REGISTER_EVERY;
+            self.next_register = next(self.next_register, REGISTER_EVERY, now);
             self.register(unique("user"));
         }
         if self.next_call <= now {
-            self.next_call = now + CALL_EVERY;
+            self.next_call = next(self.next_call, CALL_EVERY, now);
             self.call();
         }
     }
@@ -268,6 +268,11 @@ impl Phones {
             }
         }
     }
+}
+
+/// Keeps the pace, but does not catch up on more than a moment that was lost.
+fn next(planned: Instant, every: Duration, now: Instant) -> Instant {
+    (planned + every).max(now - 4 * every)
 }
 
 fn in_dialog(invite: &str, answer: &Message, method: &str, cseq: u32, local: SocketAddr) -> String {
