@@ -115,7 +115,7 @@ impl Phones {
         self.placed += 1;
         let nth = self.placed / 10;
         let user = match self.placed % 10 {
-            0 if nth <= MORTALS_MAX && nth % 2 == 0 => format!("mortal{nth}"),
+            0 if nth <= MORTALS_MAX && nth.is_multiple_of(2) => format!("mortal{nth}"),
             0 if nth <= MORTALS_MAX => format!("silent{nth}"),
             _ => format!("bob{}", self.placed),
         };
