@@ -73,9 +73,12 @@ fn row(method: Method, sent: Sent) -> Row {
         (Method::Update | Method::Refer, Sent::InDialog) => held(InDialog),
         (Method::Update | Method::Refer, Sent::Response(200..=299)) => held(InDialog),
         (Method::Update, Sent::Request | Sent::Response(_)) => free(InDialog),
-        (Method::Prack, _) => free(InDialog),
+        // What goes on in a dialog follows what made or changed it: a record of the call that is not on disk yet may hold
+        // back a 2xx that this would overtake.
+        (Method::Prack, Sent::Request | Sent::InDialog) => held(InDialog),
+        (Method::Prack, Sent::Response(_)) => free(InDialog),
 
-        (Method::Options, Sent::InDialog) => free(InDialog),
+        (Method::Options, Sent::InDialog) => held(InDialog),
         (Method::Options, Sent::Request | Sent::Response(_)) => free(Keepalive),
 
         (
@@ -86,7 +89,7 @@ fn row(method: Method, sent: Sent) -> Row {
             | Method::Publish
             | Method::Other(_),
             Sent::InDialog,
-        ) => free(InDialog),
+        ) => held(InDialog),
         (
             Method::Refer
             | Method::Info
@@ -116,6 +119,7 @@ mod tests {
             (Method::Bye, Sent::InDialog),
             (Method::Bye, Sent::Response(200)),
             (Method::Update, Sent::InDialog),
+            (Method::Info, Sent::InDialog),
         ] {
             assert_eq!(release(method, sent, SEQ), Release::After(EventSeq(7)), "{method} {sent:?}");
         }

@@ -103,7 +103,8 @@ pub(crate) fn start(
     }
     core.number += 1;
     let number = core.number;
-    let record = if method == Method::Bye { core.last } else { None };
+    // Messages of one call leave in the order they were decided in: a 2xx may wait for this record (DESIGN.md §5).
+    let record = core.last.filter(|last| method == Method::Bye || !turn.net.is_durable(*last));
     let user = core.user(owner::RELAY, number);
     let new = Outgoing { method, sent: Sent::InDialog, flow: hop, branch: id, user, record };
     let Ok(client) = turn.request(new, |out| out.extend_from_slice(&bytes)) else {

@@ -147,6 +147,24 @@ fn given_hidden_legs_when_a_call_is_made_then_neither_side_sees_the_others_ident
 }
 
 #[test]
+fn given_an_answer_that_waits_for_the_disk_when_the_callee_goes_on_then_nothing_overtakes_its_200() {
+    for method in ["INFO", "UPDATE", "INVITE", "OPTIONS", "FOO"] {
+        let (mut world, phone) = with_phone();
+        let at_pbx = phone_calls(&mut world, &phone, "d8");
+        world.auto_commit = false;
+        world.deliver(
+            inside(PBX),
+            respond(&at_pbx, 200, "<sip:402@10.0.1.1>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+        );
+        let mut pbx = Dialog::called(inside(PBX), &at_pbx, "pbx");
+        world.deliver(inside(PBX), pbx.request(method, "Contact: <sip:402@10.0.1.1>\r\n"));
+        assert_eq!(said(&mut world, addr(PHONE)), Vec::<String>::new(), "{method}");
+        world.commit();
+        assert_eq!(said(&mut world, addr(PHONE)), ["200", method]);
+    }
+}
+
+#[test]
 fn given_a_request_that_was_overtaken_when_it_comes_then_it_is_500_rfc3261_12_2_2() {
     let (mut world, phone) = with_phone();
     let mut call = established(&mut world, &phone, "d6");
