@@ -6,10 +6,12 @@ use crate::backend::{self, Candidate};
 use crate::classes::Sent;
 use crate::net::{Timer, User};
 use crate::settings::ContactMode;
+use crate::standalone::sip_uri;
 use crate::state::BindingKey;
 use crate::turn::{About, Outgoing, Turn};
 use signalbox_base::{EventSeq, Text};
 use signalbox_sip::header::NameAddr;
+use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Forward, HeaderName, Message, Method, ResponseBuilder, ResponseHead};
 
 impl Registrar {
@@ -30,7 +32,8 @@ impl Registrar {
             record: None,
         };
         let via = format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()).to_string();
-        let started = turn.request(new, |out| write_request(pending, &via, &host, out));
+        let own = EdgeAsHost::of(turn, pending);
+        let started = turn.request(new, |out| write_request(pending, own, &via, &host, out));
         let Ok(client) = started else { return self.finish_unavailable(turn, number) };
         pending.client = Some(client);
         let attempt = pending.attempt;
@@ -213,11 +216,50 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &[Vec<
         .finish_with_body(response.value(HeaderName::ContentType).unwrap_or(b"text/plain"), response.body());
 }
 
-/// The REGISTER for the backend: our Via alone, and tokens for Contacts (or a Path with the first token).
-fn write_request(pending: &Pending, via: &str, host: &Text, out: &mut Vec<u8>) {
+/// Where a phone wrote the edge's own address for its domain. The registrar behind must see the domain: it stores the AoR
+/// that To names.
+#[derive(Clone, Copy, Debug)]
+struct EdgeAsHost {
+    ruri: bool,
+    from: bool,
+    to: bool,
+}
+
+impl EdgeAsHost {
+    fn of(turn: &Turn<'_>, pending: &Pending) -> Self {
+        let domain = pending.domain().as_bytes();
+        let stands = |uri: Option<SipUri<'_>>| {
+            uri.is_some_and(|uri| {
+                !uri.host.eq_ignore_ascii_case(domain)
+                    && turn.directory.stands_for_a_domain(turn.settings, &pending.tenant, uri.host)
+            })
+        };
+        let [ruri, from, to] = hosts(&pending.request).map(stands);
+        Self { ruri, from, to }
+    }
+
+    fn rewrite<'m>(self, forward: &mut Forward<'m>, request: &'m Message<Box<[u8]>>, domain: &str) {
+        for (stands, uri) in [self.ruri, self.from, self.to].into_iter().zip(hosts(request)) {
+            if let Some(uri) = uri.filter(|_| stands) {
+                forward.replace_part(uri.host_port, domain);
+            }
+        }
+    }
+}
+
+/// The URIs of Request-URI, From and To.
+fn hosts(request: &Message<Box<[u8]>>) -> [Option<SipUri<'_>>; 3] {
+    let [from, to] = [request.from(), request.to()].map(|address| sip_uri(address.ok()?.uri));
+    [request.request_uri().and_then(sip_uri), from, to]
+}
+
+/// The REGISTER for the backend: our Via alone, the domain for our own address, and tokens for Contacts (or a Path with the
+/// first token).
+fn write_request(pending: &Pending, own: EdgeAsHost, via: &str, host: &Text, out: &mut Vec<u8>) {
     let request = &pending.request;
     let transport = pending.at.flow.transport;
     let mut forward = Forward::new(request);
+    own.rewrite(&mut forward, request, pending.domain());
     forward.remove(HeaderName::Via);
     forward.insert_first(HeaderName::Via, via);
     forward.remove(HeaderName::Route);

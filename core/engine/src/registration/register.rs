@@ -75,6 +75,11 @@ impl Pending {
     pub(crate) fn address(&self) -> &str {
         self.name.split_once('/').map_or(&self.name, |(_, address)| address)
     }
+
+    /// The domain of its AoR.
+    pub(super) fn domain(&self) -> &str {
+        self.name.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
 }
 
 /// Why a REGISTER goes no further.

@@ -24,13 +24,9 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn to_backend(candidate: &Candidate) -> Self {
-        Self {
-            flow: candidate.flow,
-            uri: None,
-            routes: Vec::new(),
-            side: Side::Backend(candidate.name.clone()),
-        }
+    /// `uri` is the Request-URI where it is not as it came.
+    pub(super) fn to_backend(candidate: &Candidate, uri: Option<Text>) -> Self {
+        Self { flow: candidate.flow, uri, routes: Vec::new(), side: Side::Backend(candidate.name.clone()) }
     }
 
     pub(super) fn to_binding(turn: &Turn<'_>, key: BindingKey) -> Option<Self> {
@@ -130,7 +126,7 @@ impl Standalone {
             return self.give_up(turn, number);
         }
         let next = pending.next.remove(0);
-        pending.way = Way::to_backend(&next);
+        pending.way = Way::to_backend(&next, pending.way.uri.take());
         pending.peer = Some(next.peer);
         self.forward(turn, number);
     }

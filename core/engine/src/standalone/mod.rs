@@ -92,7 +92,12 @@ impl Standalone {
                     return refuse(turn, tx, request, &origin.flow, 503, "Service Unavailable");
                 }
                 let first = next.remove(0);
-                (Side::Phone(*binding), Way::to_backend(&first), Some(first.peer), next)
+                (
+                    Side::Phone(*binding),
+                    Way::to_backend(&first, in_its_domain(turn, &origin, request)),
+                    Some(first.peer),
+                    next,
+                )
             }
             OriginKind::Backend { name, .. } => match locate(turn, &origin, request) {
                 Ok(key) => {
@@ -208,6 +213,19 @@ impl Standalone {
             self.failed(turn, number);
         }
     }
+}
+
+/// The Request-URI with the domain that the request is in, when the sender wrote the edge's own address there: what a PBX
+/// looks up is a user of its domain. `None` leaves it as it came.
+fn in_its_domain(turn: &Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Option<Text> {
+    let ruri = request.request_uri()?;
+    let uri = sip_uri(ruri)?;
+    if !turn.directory.stands_for_a_domain(turn.settings, &origin.tenant, uri.host) {
+        return None;
+    }
+    let start = uri.host_port.as_ptr() as usize - ruri.as_ptr() as usize;
+    let behind = &ruri[start + uri.host_port.len()..];
+    Some(Text::lossy(&[&ruri[..start], origin.domain.as_bytes(), behind].concat()))
 }
 
 /// Who sends inside a dialog, if it may: a backend of the token's tenant towards a phone; towards a backend, who is

@@ -2,7 +2,7 @@
 
 use crate::settings::{BackendSettings, Settings, TenantSettings};
 use foldhash::HashMap;
-use signalbox_base::{Cidr, Text, canonical, canonical_ip};
+use signalbox_base::{Cidr, TenantId, Text, canonical, canonical_ip};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
@@ -141,6 +141,13 @@ impl Directory {
             Ok(ip) => self.own_addresses.contains(&canonical_ip(ip)),
             Err(_) => self.own.contains_key(text.to_ascii_lowercase().as_str()),
         }
+    }
+
+    /// Whether a host is the edge's own and no domain of this tenant: it then stands for the domain that the request is in.
+    #[must_use]
+    pub fn stands_for_a_domain(&self, settings: &Settings, tenant: &TenantId, host: &[u8]) -> bool {
+        let named = self.domain(settings, host);
+        named.is_none_or(|(owner, _)| owner.name != *tenant) && self.is_own_host(host)
     }
 
     /// Backends that this source may be, on a network: those of its address and port, else of its address (a prefix of

@@ -251,6 +251,25 @@ fn given_an_older_cseq_of_the_same_call_id_then_the_register_fails_rfc3261_10_3(
 }
 
 #[test]
+fn given_a_phone_that_knows_only_the_edge_s_address_then_the_backend_sees_its_domain_and_the_phone_what_it_wrote()
+ {
+    let mut settings = acme();
+    settings.listeners[0].domain = Some("acme.test".into());
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "203.0.113.1:5060", PHONE);
+    let text = phone.register(3600);
+    world.deliver(phone.flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(at_pbx.uri(), "sip:acme.test");
+    assert_eq!(at_pbx.header(HeaderName::To).as_deref(), Some("<sip:401@acme.test>"));
+    assert_eq!(at_pbx.header(HeaderName::From).as_deref(), Some("<sip:401@acme.test>;tag=p1"));
+    world.deliver(inside(PBX), granted(&at_pbx, 3600));
+    let answer = world.one_to(phone.flow.remote);
+    assert_eq!(answer.header(HeaderName::To).as_deref(), Some("<sip:401@203.0.113.1:5060>;tag=pbx"));
+    assert_eq!(world.told()[0].subject, "acme/401@acme.test");
+}
+
+#[test]
 fn given_a_query_then_it_passes_and_changes_nothing() {
     let mut world = World::new(acme());
     let mut phone = phone();

@@ -70,6 +70,29 @@ fn given_two_contacts_then_what_does_not_fork_goes_to_the_one_that_is_preferred(
 }
 
 #[test]
+fn given_a_phone_that_writes_the_edge_s_address_then_every_backend_tried_sees_the_domain() {
+    let mut settings = acme();
+    settings.tenants[0].backends.push(backend("pbx-2", "10.0.1.2:5060", 2, None));
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:40000");
+    register(&mut world, &mut phone, PBX, 3600);
+    for (method, uri, wanted) in [
+        ("MESSAGE", "sip:402@203.0.113.1", "sip:402@acme.test"),
+        ("SUBSCRIBE", "sip:402@203.0.113.1:5060;x=1", "sip:402@acme.test;x=1"),
+        ("PUBLISH", "sip:402@elsewhere.test", "sip:402@elsewhere.test"),
+    ] {
+        let text = request(method, uri, "sip:401@acme.test", phone.flow.remote, method);
+        world.deliver(phone.flow, text);
+        assert_eq!(world.take_to(addr(PBX))[0].uri(), wanted);
+        world.advance(Duration::from_millis(3100));
+        let second = world.one_to(addr("10.0.1.2:5060"));
+        assert_eq!(second.uri(), wanted);
+        world.deliver(inside("10.0.1.2:5060"), response(&second, 200, ""));
+        world.take();
+    }
+}
+
+#[test]
 fn given_a_repeated_request_then_it_is_absorbed_and_answered_again() {
     let (mut world, phone, token) = world_with_phone();
     let text = request("MESSAGE", &format!("sip:{token}@10.0.0.5"), "sip:x@acme.test", addr(PBX), "again");
