@@ -11,7 +11,7 @@ use crate::state::calls::{Branch, PendingRequest};
 use signalbox_base::Flow;
 use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
 use signalbox_sip::message::ForwardError;
-use signalbox_sip::{Forward, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead};
+use signalbox_sip::{Forward, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
 
 /// What a request looks like on the leg it goes out on.
 pub(crate) struct Relayed<'a> {
@@ -238,10 +238,20 @@ pub(crate) fn pending<B: AsRef<[u8]>>(request: &Message<B>, flow: &Flow) -> Pend
     }
 }
 
-/// The URI of the first Contact.
+/// The URI of the first Contact, where requests can be sent to it.
 pub(crate) fn contact_uri<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Raw> {
     let value = message.values(HeaderName::Contact).next()?;
-    NameAddr::parse(value).ok().map(|address| Raw::from(address.uri))
+    NameAddr::parse(value)
+        .ok()
+        .filter(|address| is_request_uri(address.uri))
+        .map(|address| Raw::from(address.uri))
+}
+
+/// Whether a request line can bear this URI: it reads, and has no space, control character or delimiter in it
+/// (RFC 3261 §25.1).
+pub(crate) fn is_request_uri(uri: &[u8]) -> bool {
+    let delimits = |byte: &u8| *byte <= b' ' || matches!(byte, 0x7F | b'<' | b'>' | b'"');
+    Uri::parse(uri).is_ok() && !uri.iter().any(delimits)
 }
 
 /// The route set: Record-Route as the server saw it, or reversed as the client did (RFC 3261 §12.1).

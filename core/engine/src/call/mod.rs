@@ -23,6 +23,7 @@ mod setup;
 mod state;
 mod timers;
 
+pub(crate) use message::is_request_uri;
 pub use timers::CallTimer;
 
 use crate::net::User;
@@ -90,7 +91,7 @@ impl Calls {
         }
         self.step(turn, at.uid, |state, core, turn| match state {
             State::Answered(state) => state.on_request(core, turn, at.end, (tx, flow), request),
-            State::Ending(state) => state.on_request(core, turn, at.end, (tx, flow), request),
+            State::Ending(state) => state.on_request(core, turn, (tx, flow), request),
             State::Inviting(mut state) => {
                 state.setup.on_request(core, turn, at.end, (tx, flow), request);
                 State::Inviting(state)

@@ -189,7 +189,8 @@ fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Me
     let done = Done {
         from,
         method,
-        // A BYE ends its sender's dialog whatever the other side makes of it (RFC 3261 §15.1.1); only a challenge is for it.
+        // A BYE ends its sender's early dialog whatever the other side makes of it (RFC 3261 §15.1.1); only a challenge is
+        // for it. In a call that was answered it has its answer long before.
         status: if method == Method::Bye && !matches!(status, 401 | 407) { 200 } else { status },
         server: relay.server,
         bytes,
@@ -293,6 +294,20 @@ pub(crate) fn refuse(
     // The transaction was opened for this request in this turn: nothing else can have answered it.
     let _ = turn.respond(tx, method, status, None, |out| {
         message::refusal(out, request, flow, status, &tag, retry_after);
+    });
+}
+
+/// Answers a BYE of a call whose end is recorded.
+pub(crate) fn accept_bye(
+    core: &Core,
+    turn: &mut Turn<'_>,
+    tx: ServerTx,
+    flow: &Flow,
+    request: &Message<&[u8]>,
+) {
+    // To has our tag already; the record is on disk before anybody may forget the call.
+    let _ = turn.respond(tx, Method::Bye, 200, core.last, |out| {
+        message::refusal(out, request, flow, 200, b"", None);
     });
 }
 

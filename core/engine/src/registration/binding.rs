@@ -1,6 +1,7 @@
 //! What a REGISTER asks for, and what an answer grants.
 
 use super::token::key_of;
+use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
 use signalbox_base::{Flow, Secret, Text};
 use signalbox_sip::header::{NameAddr, delta_seconds};
@@ -60,6 +61,10 @@ impl Wanted {
             let contact = NameAddr::parse(value).map_err(|_| BadContacts("Contact is not readable"))?;
             if !matches!(contact.parsed_uri(), Ok(Uri::Sip(_))) {
                 return Err(BadContacts("Contact is no SIP URI"));
+            }
+            // It will be the Request-URI of what the phone is sent.
+            if !is_request_uri(contact.uri) {
+                return Err(BadContacts("Contact is not readable"));
             }
             if each.len() == CONTACTS_MAX {
                 return Err(BadContacts("too many Contacts"));
@@ -208,6 +213,7 @@ mod tests {
         assert_eq!(read("Contact: *\r\nExpires: 0\r\n"), Ok(Wanted::RemoveAll));
         assert!(read("Contact: *\r\nExpires: 5\r\n").is_err());
         assert!(read("Contact: *\r\n").is_err());
+        assert!(read("Contact: <sip:4\u{1}1@h>\r\n").is_err());
         assert!(read("Contact: *, <sip:1@h>\r\nExpires: 0\r\n").is_err());
         assert_eq!(read(""), Ok(Wanted::Query));
     }

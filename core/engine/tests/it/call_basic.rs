@@ -193,3 +193,56 @@ fn given_both_ends_hang_up_at_once_then_both_are_told_200_and_there_is_one_recor
     assert_eq!(said(&mut world, addr(PHONE)), ["200"]);
     assert_eq!(the_cdr(&world)["released_by"], "caller");
 }
+
+#[test]
+fn given_a_far_end_that_is_silent_or_wants_credentials_when_one_hangs_up_then_it_hears_200_once_the_end_is_on_disk()
+ {
+    for far in [None, Some(401), Some(407), Some(500)] {
+        let (mut world, phone) = with_phone();
+        let mut call = established(&mut world, &phone, "c8");
+        world.auto_commit = false;
+        let bye = call.phone.request("BYE", "");
+        world.deliver(phone.flow, &bye);
+        assert_eq!(world.take().len(), 0, "not before call.ended");
+        world.auto_commit = true;
+        world.commit();
+        assert_eq!(said(&mut world, addr(PHONE)), ["200"]);
+        let onward = world.one_to(addr(PBX));
+        assert!(onward.text().starts_with("BYE "));
+        assert_eq!(world.engine.calls_unanswered(), 1);
+        world.deliver(phone.flow, &bye);
+        assert_eq!(said(&mut world, addr(PHONE)), ["200"], "the 200 was lost");
+        assert_eq!(world.take_to(addr(PBX)).len(), 0);
+        if let Some(status) = far {
+            world.deliver(inside(PBX), response(&onward, status, ""));
+        }
+        assert_eq!(said(&mut world, addr(PHONE)), Vec::<String>::new());
+        assert_eq!(the_cdr(&world)["released_by"], "caller");
+        world.advance(Duration::from_secs(200));
+        assert_eq!((world.engine.calls_active(), world.engine.calls_unanswered()), (0, 0));
+        assert_eq!(world.engine.counters().transactions, 0);
+    }
+}
+
+#[test]
+fn given_a_bye_that_was_overtaken_when_it_comes_then_it_is_500_and_the_call_goes_on_rfc3261_12_2_2() {
+    let (mut world, phone) = with_phone();
+    let mut call = established(&mut world, &phone, "c9");
+    let late = call.phone.request("BYE", "");
+    world.deliver(phone.flow, call.phone.request("INFO", ""));
+    world.take();
+    world.deliver(phone.flow, late);
+    assert_eq!(said(&mut world, addr(PHONE)), ["500"]);
+    assert_eq!(world.engine.calls_active(), 1);
+    assert!(world.records("call.ended").is_empty());
+}
+
+#[test]
+fn given_a_contact_that_is_no_uri_when_the_backend_answers_with_it_then_what_is_sent_to_it_still_reads() {
+    let (mut world, phone) = with_phone();
+    let at_pbx = phone_calls(&mut world, &phone, "c10");
+    world.deliver(inside(PBX), respond(&at_pbx, 200, "<@sip:x@10.0.1.1>", ""));
+    let mut caller = Dialog::calling(phone.flow, &world.one_to(addr(PHONE)));
+    world.deliver(phone.flow, caller.ack(1, ""));
+    assert_eq!(world.one_to(addr(PBX)).uri(), at_pbx.uri(), "where the INVITE went");
+}

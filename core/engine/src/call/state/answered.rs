@@ -5,7 +5,7 @@ use super::ending::{Ended, say_again};
 use crate::call::attempt::Attempt;
 use crate::call::call::{Core, State, owner};
 use crate::call::cdr::{Moment, Outcome, Reason};
-use crate::call::leg::{End, Leg};
+use crate::call::leg::{End, Leg, Order};
 use crate::call::offer::Description;
 use crate::call::raw::Raw;
 use crate::call::relay::{self, Done};
@@ -218,7 +218,8 @@ impl Answered {
         State::Answered(self)
     }
 
-    /// One end hangs up: the record first, then the BYE to the other end; its response goes back.
+    /// One end hangs up: the record first, then 200 to it and the BYE to the other end, whatever that makes of it
+    /// (RFC 3261 §15.1.2: who gets a BYE answers it at once).
     fn on_bye(
         mut self,
         core: &mut Core,
@@ -227,6 +228,11 @@ impl Answered {
         (tx, flow): (ServerTx, signalbox_base::Flow),
         request: &Message<&[u8]>,
     ) -> State {
+        let back = if from == End::Caller { &mut core.caller } else { &mut self.callee };
+        if back.note_cseq(request.cseq().number) == Order::Late {
+            relay::refuse(turn, tx, Method::Bye, &flow, request, 500, None);
+            return State::Answered(self);
+        }
         let by = match from {
             End::Caller => ReleasedBy::Caller,
             End::Callee => ReleasedBy::Callee,
@@ -239,6 +245,7 @@ impl Answered {
             [from == End::Callee, from == End::Caller],
             None,
         );
+        relay::accept_bye(core, turn, tx, &flow, request);
         let mut caller = core.caller.clone();
         relay::start(core, turn, (&mut caller, &mut self.callee), from, (tx, flow), request);
         core.caller = caller;
@@ -284,13 +291,8 @@ impl Answered {
 
     fn into_ending(self, core: &Core, turn: &Turn<'_>) -> State {
         let mut ending = Ending::of(self.attempts, turn);
-        ending.dialog = Some(Ended {
-            callee: self.callee,
-            winner: self.winner,
-            cseqs: self.cseqs,
-            ack: self.ack,
-            challenged: None,
-        });
+        ending.dialog =
+            Some(Ended { callee: self.callee, winner: self.winner, cseqs: self.cseqs, ack: self.ack });
         ending.settle(core, turn)
     }
 

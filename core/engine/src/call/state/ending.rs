@@ -33,8 +33,6 @@ pub(crate) struct Ended {
     /// CSeq of the INVITE on the caller's leg and on the other.
     pub(crate) cseqs: (u32, u32),
     pub(crate) ack: Option<Raw>,
-    /// This end's BYE was challenged: its next one is for the other side again.
-    pub(crate) challenged: Option<End>,
 }
 
 impl Ending {
@@ -75,39 +73,23 @@ impl Ending {
         self.settle(core, turn)
     }
 
-    /// A request inside the dialog that ended: BYE is met with 200, a challenged one goes on; others come too late.
+    /// A request inside the dialog that ended: BYE is met with 200, others come too late.
     pub(crate) fn on_request(
-        mut self,
+        self,
         core: &mut Core,
         turn: &mut Turn<'_>,
-        from: End,
         (tx, flow): (ServerTx, Flow),
         request: &Message<&[u8]>,
     ) -> State {
-        let method = request.method();
-        match &mut self.dialog {
-            Some(dialog) if method == Method::Bye && dialog.challenged == Some(from) => {
-                dialog.challenged = None;
-                let mut caller = core.caller.clone();
-                relay::start(core, turn, (&mut caller, &mut dialog.callee), from, (tx, flow), request);
-                core.caller = caller;
-            }
-            _ => {
-                let status = if method == Method::Bye { 200 } else { 481 };
-                relay::refuse(turn, tx, method, &flow, request, status, None);
-            }
+        match request.method() {
+            Method::Bye => relay::accept_bye(core, turn, tx, &flow, request),
+            method => relay::refuse(turn, tx, method, &flow, request, 481, None),
         }
         self.settle(core, turn)
     }
 
     /// A final response to a relayed request.
-    pub(crate) fn on_relayed(mut self, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
-        if let Some(dialog) = &mut self.dialog
-            && done.method == Method::Bye
-            && matches!(done.status, 401 | 407)
-        {
-            dialog.challenged = Some(done.from);
-        }
+    pub(crate) fn on_relayed(self, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
         done.send(turn, core.last);
         self.settle(core, turn)
     }
@@ -164,7 +146,11 @@ impl Ending {
     /// Gone once nothing is awaited.
     pub(crate) fn settle(mut self, core: &Core, turn: &Turn<'_>) -> State {
         self.attempts.retain(|attempt| attempt.tx.is_some());
-        let quiet = core.relays.iter().all(|relay| turn.net.transactions().user(relay.server).is_none());
+        // A BYE's sender has its answer long before the other end has heard of it.
+        let over = |relay: &relay::Relay| {
+            relay.method != Method::Bye && turn.net.transactions().user(relay.server).is_none()
+        };
+        let quiet = core.relays.iter().all(over);
         if self.attempts.is_empty()
             && quiet
             && core.own == 0
