@@ -213,7 +213,6 @@ impl Load {
         Ok(())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     fn hop(&mut self, id: u64, step: u8) {
         if let Some(at) = self.sent.remove(&(id, step)) {
             let _ = self.hop.record(u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX));

@@ -1,5 +1,7 @@
 //! Figures, printed as they come and written as JSON.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
