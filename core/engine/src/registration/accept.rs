@@ -1,10 +1,10 @@
 //! The backend's final word: what is stored, what is told, what the phone gets.
 
 use super::binding::{Wanted, is_behind_nat, text_of};
-use super::register::{Pending, Registrar, has_credentials, keys_of};
+use super::register::{Pending, Place, Registrar, has_credentials, keys_of};
 use crate::facts::registration as facts;
 use crate::facts::registration::Stored;
-use crate::state::{Binding, BindingKey};
+use crate::state::BindingKey;
 use crate::turn::Turn;
 use signalbox_base::{EventSeq, Text};
 use signalbox_schemas::words::{RejectedBy, RemovalReason};
@@ -83,9 +83,14 @@ impl Registrar {
         let wall = turn.now.wall;
         let known = turn.state.registrations().binding(key);
         let (uri, cseq) = (Text::lossy(contact.uri), pending.request.cseq().number);
-        if known.is_some_and(|(_, old)| is_out_of_order(old, pending)) {
-            // It crossed a later one of the same phone, which counts.
-            return None;
+        if let Some((_, old)) = known {
+            match Place::of(old, &pending.request) {
+                // It crossed a later one of the same phone, which counts.
+                Place::Before => return None,
+                // It came twice: what it asked for is stored, and may still be on its way to the disk.
+                Place::Same => return Some(old.seq),
+                Place::Behind => {}
+            }
         }
         let home = home_of(turn, pending, known.map(|(aor, _)| &aor.home));
         let nat = match contact.parsed_uri() {
@@ -167,10 +172,6 @@ impl Registrar {
         let fact = facts::rejected(turn, pending, status, reason, by);
         turn.record(fact);
     }
-}
-
-fn is_out_of_order(old: &Binding, pending: &Pending) -> bool {
-    old.call_id.as_bytes() == pending.request.call_id() && pending.request.cseq().number <= old.cseq
 }
 
 /// The home an AoR had, unless the one that accepted now is better or the home is no more.

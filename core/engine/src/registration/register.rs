@@ -6,15 +6,17 @@ use crate::contract::CommandReply;
 use crate::dispatch::{open, reject, reject_after};
 use crate::facts::{admin, registration as facts};
 use crate::net::{Timer, User};
-use crate::state::{AorName, BindingKey};
+use crate::state::{AorName, Binding, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::turn::{About, Turn};
 use foldhash::HashMap;
 use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Transport, Wall};
 use signalbox_schemas::words::{RemovalReason, RequestRule};
+use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
 use signalbox_sip::{HeaderName, Message, Method, Uri};
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -336,15 +338,46 @@ fn aor_of(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Res
     Ok(name)
 }
 
-/// With the Call-ID of a binding, CSeq must rise (RFC 3261 §10.3 step 7); else the whole request fails.
+/// With the Call-ID of a binding, CSeq must rise (RFC 3261 §10.3 step 7); else the whole request fails. The request that made
+/// the binding may come again: its answer was lost with a crash.
 fn in_order(turn: &Turn<'_>, wanted: &Wanted, request: &Message<&[u8]>) -> Result<(), Stop> {
     let Wanted::Each(each) = wanted else { return Ok(()) };
-    let cseq = request.cseq().number;
-    let stale = each
-        .iter()
-        .filter_map(|asked| turn.state.registrations().binding(asked.key))
-        .any(|(_, binding)| binding.call_id.as_bytes() == request.call_id() && cseq <= binding.cseq);
+    let stale = each.iter().zip(request.values(HeaderName::Contact)).any(|(asked, value)| {
+        let known = turn.state.registrations().binding(asked.key);
+        known.is_some_and(|(_, binding)| match Place::of(binding, request) {
+            Place::Behind => false,
+            Place::Same => {
+                let uri = NameAddr::parse(value).map(|contact| contact.uri).unwrap_or_default();
+                asked.expires == 0 || binding.contact.as_bytes() != uri
+            }
+            Place::Before => true,
+        })
+    });
     if stale { Err(Stop::Reject(500, "CSeq Out Of Order")) } else { Ok(()) }
+}
+
+/// Where a REGISTER stands to the one that a binding is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is an older one.
+    Before,
+    /// It is that one.
+    Same,
+    /// It is a newer one, or of another Call-ID.
+    Behind,
+}
+
+impl Place {
+    pub(super) fn of<B: AsRef<[u8]>>(binding: &Binding, request: &Message<B>) -> Self {
+        if binding.call_id.as_bytes() != request.call_id() {
+            return Self::Behind;
+        }
+        match request.cseq().number.cmp(&binding.cseq) {
+            Ordering::Less => Self::Before,
+            Ordering::Equal => Self::Same,
+            Ordering::Greater => Self::Behind,
+        }
+    }
 }
 
 fn within_limit(turn: &Turn<'_>, origin: &Origin, wanted: &Wanted) -> Result<(), Stop> {

@@ -270,6 +270,32 @@ fn given_a_phone_that_knows_only_the_edge_s_address_then_the_backend_sees_its_do
 }
 
 #[test]
+fn given_a_crash_that_loses_the_200_when_the_register_comes_again_then_it_is_answered_and_nothing_is_stored_twice()
+ {
+    let mut world = World::new(acme());
+    let mut phone = phone();
+    let text = phone.register(3600);
+    world.deliver(phone.flow, &text);
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(inside(PBX), granted(&at_pbx, 3600));
+    let mut world = world.crash_and_restart(Duration::from_secs(1));
+    world.take();
+    let before = world.journal.len();
+    world.deliver(phone.flow, &text);
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(inside(PBX), granted(&at_pbx, 3600));
+    assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
+    assert!(world.kinds(before).is_empty(), "{:?}", world.kinds(before));
+
+    // The same number for another request is out of order.
+    phone.cseq = 0;
+    let text = phone.register(0).replace("z9hG4bK", "z9hG4bKother");
+    world.deliver(phone.flow, text);
+    assert_eq!(world.one_to(phone.flow.remote).status(), Some(500));
+    world.assert_replay_equals_live();
+}
+
+#[test]
 fn given_a_query_then_it_passes_and_changes_nothing() {
     let mut world = World::new(acme());
     let mut phone = phone();
