@@ -48,6 +48,8 @@ pub(crate) struct Setup {
 pub(crate) struct Early {
     pub(crate) attempt: u32,
     pub(crate) caller_tag: Raw,
+    /// Highest CSeq that the caller has sent in it: forks count for themselves (RFC 3261 §12.1.2).
+    pub(crate) seen: u32,
     pub(crate) callee: Leg,
 }
 
@@ -236,7 +238,9 @@ impl Setup {
         };
         let mut caller = core.caller.clone();
         let tag = std::mem::replace(&mut caller.local_tag, early.caller_tag.clone());
+        let seen = std::mem::replace(&mut caller.seen, early.seen);
         relay::start(core, turn, (&mut caller, &mut early.callee), from, (tx, flow), request);
+        early.seen = std::mem::replace(&mut caller.seen, seen);
         caller.local_tag = tag;
         core.caller = caller;
     }
@@ -408,7 +412,8 @@ impl Setup {
             if core.hide { super::identity::new_identifier(turn.entropy) } else { Raw::from(tag) };
         if self.dialogs.len() < DIALOGS_MAX {
             let callee = attempt.answered_leg(response);
-            self.dialogs.push(Early { attempt: number, caller_tag: caller_tag.clone(), callee });
+            let seen = core.caller.seen;
+            self.dialogs.push(Early { attempt: number, caller_tag: caller_tag.clone(), seen, callee });
         }
         caller_tag
     }
@@ -431,6 +436,7 @@ impl Setup {
         {
             (callee.sent, callee.seen, callee.offset) =
                 (callee.sent.max(early.callee.sent), early.callee.seen, early.callee.offset);
+            core.caller.seen = early.seen;
         }
         core.caller.local_tag = caller_tag.clone();
         core.clock.answered = Some(Moment::seen(turn.now));

@@ -68,6 +68,34 @@ fn given_a_token_when_it_is_called_then_only_its_phone_rings() {
     assert_eq!(world.take_to(addr(PHONE)).len(), 0);
 }
 
+#[test]
+fn given_two_early_dialogs_when_each_counts_for_itself_then_no_request_of_one_is_late_for_the_other() {
+    let (mut world, first, second) = with_two_phones();
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "p5", &[PHONE, SECOND]);
+    let mut early = Vec::new();
+    for (number, phone) in [&first, &second].into_iter().enumerate() {
+        let lines = "Require: 100rel\r\nRSeq: 7\r\nContact: <sip:401@192.168.0.9>\r\n";
+        let ringing = response(&invites[number], 183, lines).replace(";tag=pbx", &format!(";tag=t{number}"));
+        world.deliver(phone.flow, ringing);
+        early.push(Dialog::calling(inside(PBX), &world.one_to(addr(PBX))));
+    }
+    let prack = |dialog: &mut Dialog| dialog.request("PRACK", "RAck: 7 1 INVITE\r\n");
+    world.deliver(inside(PBX), prack(&mut early[0]));
+    assert_eq!(said(&mut world, addr(PHONE)), ["PRACK"]);
+    world.deliver(inside(PBX), early[0].request("UPDATE", "Contact: <sip:402@10.0.1.1>\r\n"));
+    assert_eq!(said(&mut world, addr(PHONE)), ["UPDATE"]);
+    early[1].counter = 10;
+    world.deliver(inside(PBX), prack(&mut early[1]));
+    assert_eq!(said(&mut world, addr(PBX)), Vec::<String>::new(), "CSeq 2 is the next one there");
+    assert_eq!(said(&mut world, addr(SECOND)), ["PRACK"]);
+    let ok = respond(&invites[1], 200, "<sip:401@192.168.0.9>", "").replace(";tag=pbx", ";tag=t1");
+    world.deliver(second.flow, ok);
+    world.take();
+    world.deliver(inside(PBX), early[1].ack(1, ""));
+    world.deliver(inside(PBX), early[1].request("INFO", ""));
+    assert_eq!(said(&mut world, addr(SECOND)), ["ACK", "INFO"], "CSeq 3, as one dialog counts");
+}
+
 /// The Path that a backend is told of a phone; the phone registers at the backend of this address.
 fn path_of(world: &mut World, phone: &mut Phone, pbx: &str) -> String {
     let text = phone.register(3600);
