@@ -94,22 +94,29 @@ impl Standalone {
             turn.cancel_timer(timer);
         }
         let status = response.status().unwrap_or(0);
+        let (peer, heard) = (pending.peer, std::mem::replace(&mut pending.heard, true));
+        let another = !pending.next.is_empty();
+        if let Some(peer) = peer {
+            match status {
+                503 if another => return self.failed(turn, number, !heard),
+                503 if heard => {}
+                503 => backend::on_traffic(turn, peer, false),
+                // It may be the silence of whoever is behind the backend: nothing is said of the backend itself.
+                408 => {}
+                _ if heard => {}
+                _ => backend::on_traffic(turn, peer, true),
+            }
+        }
         if status < 200 {
             return;
-        }
-        if let Some(peer) = pending.peer {
-            if matches!(status, 408 | 503) && !pending.next.is_empty() {
-                return self.failed(turn, number);
-            }
-            backend::on_traffic(turn, peer, !matches!(status, 408 | 503));
         }
         if let Some(pending) = self.pending.remove(&number) {
             relay(turn, &pending, response);
         }
     }
 
-    /// The receiver asked now does not answer: the next backend, or the end.
-    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64) {
+    /// The receiver asked now does not answer: the next backend, or the end. `at_fault` says whether that tells of its health.
+    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64, at_fault: bool) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
         if let Some(timer) = pending.timer.take() {
             turn.cancel_timer(timer);
@@ -119,7 +126,8 @@ impl Standalone {
             turn.net.table.withdraw(client, &mut outputs);
             turn.net.outputs = outputs;
         }
-        if let Some(peer) = pending.peer {
+        pending.heard = false;
+        if let Some(peer) = pending.peer.filter(|_| at_fault) {
             backend::on_traffic(turn, peer, false);
         }
         if pending.next.is_empty() {

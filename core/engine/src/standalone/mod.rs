@@ -46,6 +46,8 @@ struct Pending {
     way: Way,
     /// The backend asked now, whose health the answer tells of.
     peer: Option<PeerRef>,
+    /// Whether it said anything yet.
+    heard: bool,
     /// Backends to try after this one.
     next: Candidates,
 }
@@ -175,6 +177,7 @@ impl Standalone {
             sender,
             way,
             peer,
+            heard: false,
             next,
         };
         self.pending.insert(number, pending);
@@ -183,9 +186,10 @@ impl Standalone {
 
     /// The transaction with the receiver is over.
     pub(crate) fn on_ended(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx, why: End) {
-        let current = self.pending.get(&number).is_some_and(|p| p.client == Some(tx));
-        if current && matches!(why, End::Timeout | End::Transport) {
-            self.failed(turn, number);
+        let Some(pending) = self.pending.get(&number).filter(|p| p.client == Some(tx)) else { return };
+        if matches!(why, End::Timeout | End::Transport) {
+            let at_fault = why == End::Transport || !pending.heard;
+            self.failed(turn, number, at_fault);
         }
     }
 
@@ -197,7 +201,7 @@ impl Standalone {
     /// Nothing was answered within `failover_after`.
     pub(crate) fn on_timer(&mut self, turn: &mut Turn<'_>, number: u64, attempt: u16) {
         if self.pending.get(&number).is_some_and(|p| p.attempt == attempt && p.client.is_some()) {
-            self.failed(turn, number);
+            self.failed(turn, number, true);
         }
     }
 
@@ -210,7 +214,7 @@ impl Standalone {
             .map(|(number, _)| *number)
             .collect();
         for number in waiting {
-            self.failed(turn, number);
+            self.failed(turn, number, true);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::support::*;
 use signalbox_base::Flow;
 use signalbox_engine::settings::Serves;
 use signalbox_engine::{Command, Settings};
+use signalbox_schemas::words::BackendState;
 use signalbox_sip::HeaderName;
 use std::time::Duration;
 
@@ -131,6 +132,37 @@ fn on_one_network(mut settings: Settings) -> Settings {
     settings.listeners[0].serves = Serves::ALL;
     settings.tenants.iter_mut().flat_map(|t| &mut t.backends).for_each(|b| b.network = 0);
     settings
+}
+
+/// The state of a backend after as many MESSAGEs as take it down, each answered with these statuses in turn.
+fn state_after(statuses: &[u16]) -> BackendState {
+    let mut settings = acme();
+    settings.tenants[0].backends[0].probe.interval = Some(Duration::from_secs(86_400));
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, PBX, 3600);
+    for n in 0..5 {
+        let text =
+            request("MESSAGE", "sip:402@acme.test", "sip:401@acme.test", phone.flow.remote, &format!("m{n}"));
+        world.deliver(phone.flow, text);
+        let Some(at_pbx) = world.take_to(addr(PBX)).into_iter().find(|s| s.text().starts_with("MESSAGE"))
+        else {
+            break;
+        };
+        for status in statuses {
+            world.deliver(inside(PBX), response(&at_pbx, *status, ""));
+        }
+        assert_eq!(world.one_to(phone.flow.remote).status(), statuses.last().copied());
+    }
+    world.engine.state().backends().get("acme/pbx-1").expect("it was seen up").state
+}
+
+#[test]
+fn given_what_a_backend_answers_then_only_its_own_503_speaks_against_it() {
+    assert_eq!(state_after(&[200]), BackendState::Up);
+    assert_eq!(state_after(&[408]), BackendState::Up, "somebody behind it was silent");
+    assert_eq!(state_after(&[100, 503]), BackendState::Up, "somebody behind it was not there");
+    assert_eq!(state_after(&[503]), BackendState::Down);
 }
 
 #[test]
