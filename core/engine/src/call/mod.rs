@@ -341,9 +341,12 @@ impl Calls {
         let known: Vec<_> = turn.state.calls().iter().map(|(uid, call)| (uid, call.clone())).collect();
         let share = u32::try_from(known.len()).unwrap_or(u32::MAX).max(1);
         let pace = turn.settings.timers.recovery_probe / share;
+        let mut repeats = recover::FAILURES_REPEATED_MAX;
         for (number, (uid, call)) in (1u32..).zip(&known) {
             let probe_at = turn.now.mono.plus(pace.saturating_mul(number));
-            let Some(mut recalled) = recover::recall(turn, *uid, call, died, probe_at) else { continue };
+            let Some(mut recalled) = recover::recall(turn, *uid, call, died, probe_at, &mut repeats) else {
+                continue;
+            };
             let caller = &call.caller;
             recalled.core.new_legs.push((caller.token, 0, caller.call_id.clone()));
             for branch in &call.branches {

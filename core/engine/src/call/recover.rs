@@ -20,21 +20,28 @@ use signalbox_schemas::words::{Completeness, ReleasedBy};
 use signalbox_sip::Method;
 use signalbox_sip::transaction::Timing;
 
+/// Failures of before a restart that are repeated until they are acknowledged, at most: most of them were, and nobody recorded
+/// it. The others are said once.
+pub(crate) const FAILURES_REPEATED_MAX: u32 = 512;
+
 /// Takes up one call. `died` is the wall time of the last record before the restart; `probe_at` is when this call's ends are
-/// asked. `None` for one that is over and done with.
+/// asked; `repeats` is how many failures may still be repeated. `None` for one that is over and done with.
 pub(crate) fn recall(
     turn: &mut Turn<'_>,
     uid: CallUid,
     known: &CallState,
     died: Wall,
     probe_at: Mono,
+    repeats: &mut u32,
 ) -> Option<Call> {
     let tenant: TenantId = known.tenant.parse().ok()?;
     let mut core = core_of(uid, tenant, known);
     let state = match known.stage {
         Stage::Inviting => unanswered(&mut core, turn, known),
         Stage::Answered => answered(&mut core, turn, known, died, probe_at)?,
-        Stage::Ended if turn.now.wall.since(known.touched) < REDO_WINDOW => ended(&mut core, turn, known)?,
+        Stage::Ended if turn.now.wall.since(known.touched) < REDO_WINDOW => {
+            ended(&mut core, turn, known, repeats)?
+        }
         Stage::Ended => return None,
     };
     Some(Call { core, state })
@@ -125,7 +132,7 @@ fn answered(
 }
 
 /// The last words once more: BYE to the end that may not have heard it, or the final failure and the CANCELs.
-fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState) -> Option<State> {
+fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, repeats: &mut u32) -> Option<State> {
     match &known.redo {
         Redo::Bye { caller, callee } => {
             let (tell_caller, tell_callee) = (*caller, *callee);
@@ -145,7 +152,16 @@ fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState) -> Option<Stat
             Some(over(attempts, turn, None))
         }
         Redo::Failure { bytes } => {
-            let resend = if bytes.is_empty() { None } else { say(turn, core, bytes, known.last()) };
+            // Whoever has not acknowledged it within 64·T1 has given up by its own timers (RFC 3261 §17.1.1.2).
+            let age = turn.now.wall.since(known.touched);
+            if age >= timing(turn).give_up() {
+                return None;
+            }
+            let mut resend = say(turn, core, bytes, known.last()).map(|resend| resend.aged(age));
+            match repeats.checked_sub(u32::from(resend.is_some())) {
+                Some(left) => *repeats = left,
+                None => resend = None,
+            }
             let attempts = cancel_all(core, turn, known, None);
             Some(over(attempts, turn, resend))
         }
@@ -169,11 +185,14 @@ fn say(turn: &mut Turn<'_>, core: &Core, bytes: &[u8], seq: EventSeq) -> Option<
     if bytes.is_empty() {
         return None;
     }
-    let timers = &turn.settings.timers;
-    let timing = Timing { t1: timers.t1, t2: timers.t2, t4: timers.t4, timer_c: None };
     let flow = core.caller.flow;
     turn.send_as(flow, Release::After(seq), |out| out.extend_from_slice(bytes));
-    Some(Resend::new(Raw::from(bytes), flow, &timing, turn.now.mono))
+    Some(Resend::new(Raw::from(bytes), flow, &timing(turn), turn.now.mono))
+}
+
+fn timing(turn: &Turn<'_>) -> Timing {
+    let timers = &turn.settings.timers;
+    Timing { t1: timers.t1, t2: timers.t2, t4: timers.t4, timer_c: None }
 }
 
 fn over(attempts: Vec<Attempt>, turn: &Turn<'_>, resend: Option<Resend>) -> State {

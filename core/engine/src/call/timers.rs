@@ -45,6 +45,12 @@ impl Resend {
         }
     }
 
+    /// It was said first so long ago: its time is over that much sooner.
+    pub(crate) fn aged(mut self, age: std::time::Duration) -> Self {
+        self.until = Mono(self.until.0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+        self
+    }
+
     /// When something is to be done.
     pub(crate) fn due(&self) -> Mono {
         self.next.min(self.until)

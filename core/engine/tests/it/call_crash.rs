@@ -232,3 +232,37 @@ fn given_a_refresh_lost_in_a_crash_when_the_phone_is_called_past_its_expiry_then
     world.deliver(inside(PBX), late);
     assert_eq!(said(&mut world, addr(PBX)), ["100", "404"], "extended once only");
 }
+
+/// So many calls that were busy and acknowledged; then the process dies, and the next one starts so much later.
+fn busy_then_restart(calls: usize, after: Duration) -> World {
+    let (mut world, phone) = with_phone();
+    for number in 0..calls {
+        let at_pbx = phone_calls(&mut world, &phone, &format!("b{number}"));
+        world.deliver(inside(PBX), response(&at_pbx, 486, ""));
+        assert_eq!(said(&mut world, addr(PHONE)), ["486"]);
+        world.take();
+    }
+    world.crash_and_restart(after)
+}
+
+#[test]
+fn given_a_failed_call_when_the_process_restarts_then_it_is_said_again_only_while_the_caller_can_be_waiting()
+{
+    let mut world = busy_then_restart(1, Duration::from_secs(33));
+    world.advance(Duration::from_secs(2));
+    assert!(!said(&mut world, addr(PHONE)).contains(&"486".to_owned()));
+    let mut world = busy_then_restart(1, Duration::from_secs(30));
+    world.advance(Duration::from_secs(40));
+    let again = said(&mut world, addr(PHONE)).iter().filter(|word| *word == "486").count();
+    assert_eq!(again, 3, "at once, after T1 and 2·T1; not beyond 64·T1 of the failure");
+    at_rest(&mut world);
+}
+
+#[test]
+fn given_many_failed_calls_when_the_process_restarts_then_each_is_said_and_a_bounded_number_repeated() {
+    let mut world = busy_then_restart(600, Duration::from_secs(1));
+    world.advance(Duration::from_millis(400));
+    assert_eq!(said(&mut world, addr(PHONE)).iter().filter(|word| *word == "486").count(), 600);
+    world.advance(Duration::from_millis(200));
+    assert_eq!(said(&mut world, addr(PHONE)).iter().filter(|word| *word == "486").count(), 512);
+}
