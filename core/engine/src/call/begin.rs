@@ -334,6 +334,7 @@ fn new_core(
         new_legs: Vec::new(),
         tokens: Default::default(),
         call_ids: Default::default(),
+        silent: Default::default(),
     }
 }
 

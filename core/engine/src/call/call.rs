@@ -102,6 +102,8 @@ pub(crate) struct Core {
     pub(crate) tokens: SmallVec<[ShortToken; 2]>,
     /// The same, of Call-IDs.
     pub(crate) call_ids: SmallVec<[Raw; 1]>,
+    /// The same, of peers that have not responded.
+    pub(crate) silent: SmallVec<[SocketAddr; 1]>,
 }
 
 impl Call {
@@ -218,16 +220,16 @@ impl State {
         }
     }
 
-    /// The INVITE to this peer that has had no response.
-    pub(crate) fn silent_at(&self, remote: SocketAddr) -> Option<ClientTx> {
-        let (Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup })) = self else {
-            return None;
+    /// INVITEs that have had no response, and to whom.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = (SocketAddr, ClientTx)> {
+        let attempts = match self {
+            Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup }) => &*setup.attempts,
+            _ => &[],
         };
-        setup
-            .attempts
+        attempts
             .iter()
-            .find(|attempt| attempt.progress == Progress::Calling && attempt.branch.leg.flow.remote == remote)
-            .and_then(|attempt| attempt.tx)
+            .filter(|attempt| attempt.progress == Progress::Calling)
+            .filter_map(|attempt| Some((attempt.branch.leg.flow.remote, attempt.tx?)))
     }
 }
 

@@ -39,7 +39,7 @@ use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
 use signalbox_sip::{Limits, Message, Method, Uri};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Calls in progress, live.
@@ -50,6 +50,8 @@ pub struct Calls {
     tokens: HashMap<ShortToken, (CallUid, u32)>,
     /// Calls by the Call-IDs of their legs, for peers that lose our Contact. Ordered, so that no choice of Call-IDs is slow.
     call_ids: BTreeMap<Raw, SmallVec<[CallUid; 1]>>,
+    /// Calls by the peers that have not responded to their INVITE, so that a peer's ICMP errors cost what they end.
+    silent: BTreeSet<(SocketAddr, CallUid)>,
     rates: BTreeMap<TenantId, Rate>,
 }
 
@@ -311,9 +313,11 @@ impl Calls {
 
     /// A peer cannot be reached: attempts to it that have no response yet have failed.
     pub fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
-        let mut silent: Vec<ClientTx> =
-            self.calls.values().filter_map(|call| call.state.silent_at(remote)).collect();
-        silent.sort_unstable();
+        let calls = self.silent.range((remote, CallUid(0))..=(remote, CallUid(u64::MAX)));
+        let silent: Vec<ClientTx> = calls
+            .filter_map(|(_, uid)| self.calls.get(uid))
+            .flat_map(|call| call.state.silent().filter(|(peer, _)| *peer == remote).map(|(_, tx)| tx))
+            .collect();
         let mut outputs = std::mem::take(&mut turn.net.outputs);
         for tx in silent {
             turn.net.transactions_mut().transport_error(tx, &mut outputs);
@@ -386,6 +390,13 @@ impl Calls {
                 calls.push(uid);
                 call.core.call_ids.push(call_id);
             }
+        }
+        let silent: SmallVec<[SocketAddr; 1]> = call.state.silent().map(|(peer, _)| peer).collect();
+        if silent != call.core.silent {
+            for peer in std::mem::replace(&mut call.core.silent, silent) {
+                self.silent.remove(&(peer, uid));
+            }
+            self.silent.extend(call.core.silent.iter().map(|peer| (*peer, uid)));
         }
         if !matches!(call.state, State::Gone) {
             let due = call.state.due();

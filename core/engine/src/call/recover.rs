@@ -71,6 +71,7 @@ fn core_of(uid: CallUid, tenant: TenantId, known: &CallState) -> Core {
         new_legs: Vec::new(),
         tokens: Default::default(),
         call_ids: Default::default(),
+        silent: Default::default(),
     }
 }
 

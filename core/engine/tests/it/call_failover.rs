@@ -1,9 +1,10 @@
 //! Backends that do not answer: another takes the call, unless the caller hears one ringing already.
 
 use crate::call_support::{PBX, PHONE, phone_calls, respond, said, sdp, the_cdr, with_phone_under};
-use crate::support::{Phone, World, addr, backend, domain, inside, response, settings, tenant};
+use crate::support::{Phone, Sent, World, addr, backend, domain, inside, response, settings, tenant};
 use signalbox_base::Text;
 use signalbox_engine::{Command, Input, Pressure, SendError, Settings};
+use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 const OTHER: &str = "10.0.1.2:5060";
@@ -11,6 +12,12 @@ const OTHER: &str = "10.0.1.2:5060";
 fn two_backends() -> Settings {
     let backends = vec![backend("pbx-1", PBX, 1, None), backend("pbx-2", OTHER, 2, None)];
     settings(vec![tenant("acme", vec![domain("acme.test", &[])], backends)])
+}
+
+/// The INVITE at the first backend; what the phone hears does not matter.
+fn phone_calls_quietly(world: &mut World, phone: &Phone, id: &str) -> Sent {
+    world.take_to(addr(PHONE));
+    phone_calls(world, phone, id)
 }
 
 fn answered_by_other(world: &mut World) {
@@ -56,6 +63,30 @@ fn given_a_503_or_a_refused_packet_when_it_comes_then_the_next_backend_is_tried_
     phone_calls(&mut world, &phone, "o3");
     world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: SendError::Refused });
     answered_by_other(&mut world);
+}
+
+#[test]
+fn given_several_calls_when_a_peer_refuses_packets_then_those_that_heard_nothing_from_it_move_and_no_others()
+{
+    let (mut world, phone) = with_phone_under(two_backends());
+    let rings = phone_calls(&mut world, &phone, "u1");
+    world.deliver(inside(PBX), response(&rings, 180, ""));
+    let tried = phone_calls_quietly(&mut world, &phone, "u2");
+    world.deliver(inside(PBX), response(&tried, 100, ""));
+    for id in ["u3", "u4"] {
+        phone_calls_quietly(&mut world, &phone, id);
+    }
+    let refused = |world: &mut World| {
+        world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: SendError::Refused });
+        let moved = world.take_to(addr(OTHER));
+        moved.iter().map(|sent| sent.header(HeaderName::CallId).expect("one")).collect::<Vec<_>>()
+    };
+    let mut moved = refused(&mut world);
+    moved.sort();
+    assert_eq!(moved, ["u3", "u4"]);
+    assert_eq!(refused(&mut world), Vec::<String>::new(), "each only once");
+    phone_calls_quietly(&mut world, &phone, "u5");
+    assert_eq!(refused(&mut world), ["u5"], "who comes later does not wait");
 }
 
 #[test]
