@@ -17,6 +17,11 @@ use tokio::sync::oneshot;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept for each connection.
 const STATEMENTS_KEPT: usize = 256;
+/// Page cache of each connection: below zero in KiB. The indexes of some ten thousand bindings fit in.
+const CACHE_SIZE: i64 = -16_384;
+/// Pages in the WAL before they are copied into the database: at 4 KiB each 16 MiB. A page that many transactions
+/// write is copied once for all of them.
+const CHECKPOINT_PAGES: i64 = 4_096;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -121,36 +126,57 @@ fn open(path: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", CACHE_SIZE)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(connection)
 }
 
 fn transaction(connection: &mut Connection, statements: &[Statement]) -> Result<Vec<u64>, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let touched = all(&transaction, statements)?;
+    transaction.commit()?;
+    Ok(touched)
+}
+
+fn all(connection: &Connection, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+    // A transaction has few texts and many statements: each text is looked up once.
+    let mut texts: Vec<Prepared<'_>> = Vec::new();
     let mut touched = Vec::with_capacity(statements.len());
     for (at, statement) in statements.iter().enumerate() {
-        let count = execute(&transaction, statement).map_err(|error| error.at(at))?;
+        let count = execute(connection, &mut texts, statement).map_err(|error| error.at(at))?;
         if statement.must_touch.is_some_and(|wanted| wanted != count) {
             return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
         }
         touched.push(count);
     }
-    transaction.commit()?;
     Ok(touched)
 }
 
-fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
-    let mut prepared = connection.prepare_cached(&statement.sql)?;
-    bind(&mut prepared, &statement.params)?;
-    Ok(prepared.raw_execute()? as u64)
+fn execute<'s>(
+    connection: &'s Connection,
+    texts: &mut Vec<Prepared<'s>>,
+    statement: &'s Statement,
+) -> Result<u64, Error> {
+    let known = texts.iter().position(|text| text.sql == statement.sql);
+    let at = match known {
+        Some(at) => at,
+        None => {
+            texts.push(Prepared::new(connection, &statement.sql)?);
+            texts.len() - 1
+        }
+    };
+    let prepared = &mut texts[at];
+    prepared.bind(&statement.params)?;
+    Ok(prepared.handle.raw_execute()? as u64)
 }
 
 fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Error> {
-    let mut prepared = connection.prepare_cached(&statement.sql)?;
-    bind(&mut prepared, &statement.params)?;
-    let columns: Arc<[String]> = prepared.column_names().map(str::to_owned).collect();
+    let mut prepared = Prepared::new(connection, &statement.sql)?;
+    prepared.bind(&statement.params)?;
+    let columns: Arc<[String]> = prepared.handle.column_names().map(str::to_owned).collect();
     let mut found = Vec::new();
-    let mut cursor = prepared.raw_query();
+    let mut cursor = prepared.handle.raw_query();
     while let Some(row) = cursor.next()? {
         let values =
             (0..columns.len()).map(|at| Ok(value_of(row.get_ref(at)?))).collect::<Result<_, Error>>()?;
@@ -159,21 +185,36 @@ fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Erro
     Ok(found)
 }
 
-/// Binds by name: to SQLite `$2` is a name, numbered by where it first appears, not the second parameter.
-fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Error> {
-    if prepared.parameter_count() != params.len() {
-        let message =
-            format!("{} parameters for a statement of {}", params.len(), prepared.parameter_count());
-        return Err(Error::new(Class::Schema, message));
+/// A statement that is ready to be bound and run, as often as wanted.
+struct Prepared<'c> {
+    sql: &'c str,
+    handle: CachedStatement<'c>,
+    /// SQLite's number of `$1`, `$2` …: to it they are names, numbered by where each first appears.
+    places: Vec<usize>,
+}
+
+impl<'c> Prepared<'c> {
+    fn new(connection: &'c Connection, sql: &'c str) -> Result<Self, Error> {
+        let handle = connection.prepare_cached(sql)?;
+        let place = |n: usize| {
+            let name = format!("${n}");
+            let missing = || Error::new(Class::Schema, format!("a statement has no parameter {name}"));
+            handle.parameter_index(&name)?.ok_or_else(missing)
+        };
+        let places = (1..=handle.parameter_count()).map(place).collect::<Result<_, Error>>()?;
+        Ok(Self { sql, handle, places })
     }
-    for (at, value) in params.iter().enumerate() {
-        let name = format!("${}", at + 1);
-        let index = prepared
-            .parameter_index(&name)?
-            .ok_or_else(|| Error::new(Class::Schema, format!("a statement has no parameter {name}")))?;
-        prepared.raw_bind_parameter(index, sql_of(value))?;
+
+    fn bind(&mut self, params: &[Value]) -> Result<(), Error> {
+        if self.places.len() != params.len() {
+            let message = format!("{} parameters for a statement of {}", params.len(), self.places.len());
+            return Err(Error::new(Class::Schema, message));
+        }
+        for (place, value) in self.places.iter().zip(params) {
+            self.handle.raw_bind_parameter(*place, sql_of(value))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn sql_of(value: &Value) -> ToSqlOutput<'_> {

@@ -108,7 +108,9 @@ impl Store {
     pub async fn copy_to(&self, path: &Path) -> Result<(), Error> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.copy_to(path.to_owned()).await,
-            Backend::Postgres(_) => Err(Error::new(Class::Config, "a PostgreSQL server is copied with pg_dump")),
+            Backend::Postgres(_) => {
+                Err(Error::new(Class::Config, "a PostgreSQL server is copied with pg_dump"))
+            }
         }
     }
 
