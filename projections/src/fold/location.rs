@@ -11,6 +11,7 @@ use crate::usrloc;
 use signalbox_base::{Text, Wall};
 use signalbox_bus::Delivered;
 use signalbox_schemas::registration::{RegistrationAdded, RegistrationRefreshed};
+use signalbox_schemas::values::QValue;
 use signalbox_schemas::{Event, Kind};
 use signalbox_store::{Statement, Value};
 use std::sync::LazyLock;
@@ -147,34 +148,70 @@ table_row! {
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let set: Vec<String> =
         LocationRow::COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    upsert(&set)
+});
+
+/// What a refresh tells; the row of a binding whose `added` is gone to retention begins with it. Behind the columns come
+/// those that have a default in the row but are left as they were when the refresh does not name them.
+static REFRESH: LazyLock<String> = LazyLock::new(|| {
+    let told = [
+        "journal",
+        "sequence",
+        "contact",
+        "expires",
+        "expires_at",
+        "cseq",
+        "last_modified",
+        "refreshed_at",
+        "flow_state",
+    ];
+    let maybe = ["received", "backend", "path", "methods", "socket"];
+    let set: Vec<String> = told
+        .iter()
+        .map(|name| format!("{name} = excluded.{name}"))
+        .chain(maybe.iter().map(|name| format!("{name} = COALESCE(excluded.{name}, location.{name})")))
+        .chain(
+            ["q", "user_agent", "callid"]
+                .iter()
+                .zip(LocationRow::COLUMNS.len() + 1..)
+                .map(|(name, place)| format!("{name} = COALESCE(${place}, location.{name})")),
+        )
+        .collect();
+    upsert(&set)
+});
+
+/// An insert that updates the row of an earlier event.
+fn upsert(set: &[String]) -> String {
     let tail = format!(
         "ON CONFLICT (tenant, aor, binding, edge) DO UPDATE SET {} \
          WHERE location.journal <> excluded.journal OR location.sequence < excluded.sequence",
         set.join(", ")
     );
     insert(LocationRow::TABLE, LocationRow::COLUMNS, &tail)
-});
-
-static INSERT_MISSING: LazyLock<String> = LazyLock::new(|| {
-    insert(LocationRow::TABLE, LocationRow::COLUMNS, "ON CONFLICT (tenant, aor, binding, edge) DO NOTHING")
-});
-
-const REFRESH: &str = "UPDATE location SET journal = $5, sequence = $6, contact = $7, expires = $8, expires_at = $9, \
-    cseq = $10, last_modified = $11, refreshed_at = $12, flow_state = 'reachable', received = COALESCE($13, received), \
-    backend = COALESCE($14, backend), path = COALESCE($15, path), q = COALESCE($16, q), \
-    methods = COALESCE($17, methods), user_agent = COALESCE($18, user_agent), callid = COALESCE($19, callid), \
-    socket = COALESCE($20, socket) \
-    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND (journal <> $5 OR sequence < $6)";
+}
 
 const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
-/// Ends the open history row when the binding is somewhere else now.
-const LEAVE: &str = "UPDATE location_history SET valid_to = $5, ended = 'moved' \
-    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL AND EXISTS ( \
-    SELECT 1 FROM location l WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4 AND ( \
-    l.contact <> location_history.contact OR l.received IS DISTINCT FROM location_history.received \
-    OR l.path IS DISTINCT FROM location_history.path OR l.socket IS DISTINCT FROM location_history.socket \
-    OR l.backend IS DISTINCT FROM location_history.backend))";
+/// Whether the place in the row `l` is another than that of the history row `h`.
+macro_rules! moved {
+    () => {
+        "(l.contact <> h.contact OR l.received IS DISTINCT FROM h.received OR l.path IS DISTINCT FROM h.path \
+         OR l.socket IS DISTINCT FROM h.socket OR l.backend IS DISTINCT FROM h.backend)"
+    };
+}
+
+/// The open history row: it ends when the binding is somewhere else now, and goes on as long as the binding does otherwise.
+const SETTLE: &str = concat!(
+    "UPDATE location_history AS h SET valid_to = CASE WHEN ",
+    moved!(),
+    " THEN CAST($5 AS BIGINT) END, ended = CASE WHEN ",
+    moved!(),
+    " THEN 'moved' END, expires_at = CASE WHEN ",
+    moved!(),
+    " THEN h.expires_at ELSE l.expires_at END FROM location AS l \
+    WHERE h.tenant = $1 AND h.aor = $2 AND h.binding = $3 AND h.edge = $4 AND h.valid_to IS NULL \
+    AND l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4"
+);
 
 /// Begins a history row when none is open.
 const ARRIVE: &str = "INSERT INTO location_history (tenant, aor, binding, edge, journal, sequence, valid_from, username, \
@@ -185,9 +222,6 @@ const ARRIVE: &str = "INSERT INTO location_history (tenant, aor, binding, edge, 
     SELECT 1 FROM location_history h WHERE h.tenant = $1 AND h.aor = $2 AND h.binding = $3 AND h.edge = $4 \
     AND h.valid_to IS NULL) \
     ON CONFLICT (tenant, aor, binding, edge, journal, sequence) DO NOTHING";
-
-const PROLONG: &str = "UPDATE location_history SET expires_at = $5 \
-    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL";
 
 const END: &str = "UPDATE location_history SET valid_to = $5, ended = $6 \
     WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL";
@@ -214,14 +248,11 @@ impl Projection for Locations {
         match data {
             Event::RegistrationAdded(added) => {
                 let key = Key::new(event, &added.aor, &added.binding, &added.edge);
-                let row = Statement::new(UPSERT.as_str(), self::added(event, added).values());
-                key.written([row], event.time, added.expires_at.0)
+                key.written(Statement::new(UPSERT.as_str(), self::added(event, added).values()), event.time)
             }
             Event::RegistrationRefreshed(refresh) => {
                 let key = Key::new(event, &refresh.aor, &refresh.binding, &refresh.edge);
-                let missing =
-                    Statement::new(INSERT_MISSING.as_str(), only_refreshed(event, refresh).values());
-                key.written([refreshed(&key, event, refresh), missing], event.time, refresh.expires_at.0)
+                key.written(refreshed(event, refresh), event.time)
             }
             Event::RegistrationRemoved(removed) => {
                 let key = Key::new(event, &removed.aor, &removed.binding, &removed.edge);
@@ -248,11 +279,9 @@ impl Key {
         Statement::new(sql, self.0.iter().cloned().chain(rest).collect())
     }
 
-    /// The writes of the row, then of the history that follows from it.
-    fn written<const N: usize>(&self, row: [Statement; N], at: Wall, expires: Wall) -> Vec<Statement> {
-        let history =
-            [self.with(LEAVE, [at.into()]), self.with(ARRIVE, []), self.with(PROLONG, [expires.into()])];
-        row.into_iter().chain(history).collect()
+    /// The write of the row, then of the history that follows from it.
+    fn written(&self, row: Statement, at: Wall) -> Vec<Statement> {
+        vec![row, self.with(SETTLE, [at.into()]), self.with(ARRIVE, [])]
     }
 
     fn removed(&self, at: Wall, why: &'static str) -> Vec<Statement> {
@@ -273,7 +302,7 @@ fn added(event: &Delivered, added: &RegistrationAdded) -> LocationRow {
         received: added.received.as_ref().map(usrloc::received),
         path: maybe(&added.path),
         expires: added.expires_at.0.secs(),
-        q: added.q.map_or(1.0, |q| f64::from(q.thousandths()) / 1000.0),
+        q: added.q.map_or(1.0, preference),
         callid: owned(&added.call_id),
         cseq: integer(added.cseq),
         last_modified: Stamp(event.time),
@@ -305,26 +334,18 @@ fn added(event: &Delivered, added: &RegistrationAdded) -> LocationRow {
     }
 }
 
-fn refreshed(key: &Key, event: &Delivered, refresh: &RegistrationRefreshed) -> Statement {
-    let set: [Value; 16] = [
-        event.source.journal.to_string().into(),
-        event.seq.0.into(),
-        refresh.contact.as_str().into(),
-        refresh.expires_at.0.secs().into(),
-        refresh.expires_at.0.into(),
-        integer(refresh.cseq).into(),
-        Value::Timestamp(event.time),
-        event.time.into(),
-        refresh.received.as_ref().map(usrloc::received).into(),
-        maybe(&refresh.backend).into(),
-        maybe(&refresh.path).into(),
-        refresh.q.map(|q| f64::from(q.thousandths()) / 1000.0).into(),
-        usrloc::methods(&refresh.methods).into(),
+fn refreshed(event: &Delivered, refresh: &RegistrationRefreshed) -> Statement {
+    let mut values = only_refreshed(event, refresh).values();
+    values.extend([
+        refresh.q.map(preference).into(),
         maybe(&refresh.user_agent).into(),
         maybe(&refresh.call_id).into(),
-        refresh.socket.map(|socket| socket.to_string()).into(),
-    ];
-    key.with(REFRESH, set)
+    ]);
+    Statement::new(REFRESH.as_str(), values)
+}
+
+fn preference(q: QValue) -> f64 {
+    f64::from(q.thousandths()) / 1000.0
 }
 
 /// The row of a binding whose `added` is gone to retention, from what its refresh tells.
