@@ -2,7 +2,7 @@
 //!
 //! Each subscription has a thread with a reader of its own and a short queue, so a slow one holds up nobody. A reader
 //! never passes the durable watermark; beside the writer it is woken by each commit, elsewhere it looks at the
-//! watermark's file, at first often and then less.
+//! watermark's file, at first often and then less. One that may linger reads what many commits wrote at once.
 
 use crate::event::{Delivered, Source};
 use crate::subscription::{Batch, BoxFuture, Bus, Error, Gap, Order, Progress, Request, Start, Subscription};
@@ -61,7 +61,15 @@ impl Local {
         let reader = self.reader(start)?.with_filter(request.filter.clone());
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
         let (alive, dropped) = blocking::channel();
-        let feed = Feed { identity: self.identity.clone(), reader, source: None, gap: None, chunks, dropped };
+        let feed = Feed {
+            identity: self.identity.clone(),
+            reader,
+            linger: request.linger,
+            source: None,
+            gap: None,
+            chunks,
+            dropped,
+        };
         std::thread::Builder::new()
             .name("bus-reader".to_owned())
             .spawn(move || feed.run())
@@ -180,6 +188,7 @@ fn split(batch: &mut Batch, max: usize) -> Option<Batch> {
 struct Feed {
     identity: EdgeIdentity,
     reader: Reader,
+    linger: Duration,
     source: Option<Arc<Source>>,
     /// Found behind the events of the chunk before: told with the next.
     gap: Option<Gap>,
@@ -251,20 +260,28 @@ impl Feed {
         matches!(self.reader.mark(), Mark::Local(watermark) if watermark.stopped())
     }
 
-    /// Waits for more; false when nobody reads any more.
+    /// Waits for more, and then for what comes with it; false when nobody reads any more.
     fn wait(&self, pause: &mut Duration) -> bool {
         match self.reader.mark() {
             Mark::Local(watermark) => {
                 let seen = EventSeq(self.reader.position().0.saturating_sub(1));
-                let _ = watermark.wait_beyond(seen, WATCH);
+                let news = watermark.wait_beyond(seen, WATCH) > seen;
+                if news && !self.linger.is_zero() && !watermark.stopped() {
+                    return self.pause(self.linger);
+                }
                 !matches!(self.dropped.try_recv(), Err(blocking::TryRecvError::Disconnected))
             }
             Mark::File(_) => {
-                let heard = self.dropped.recv_timeout(*pause);
+                let now = (*pause).max(self.linger);
                 *pause = (*pause * 2).min(POLL_LONGEST);
-                matches!(heard, Err(blocking::RecvTimeoutError::Timeout))
+                self.pause(now)
             }
         }
+    }
+
+    /// False when nobody reads any more.
+    fn pause(&self, pause: Duration) -> bool {
+        matches!(self.dropped.recv_timeout(pause), Err(blocking::RecvTimeoutError::Timeout))
     }
 }
 

@@ -6,6 +6,7 @@ use signalbox_journal::Filter;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,6 +52,8 @@ pub struct Request {
     pub filter: Filter,
     /// Where to begin.
     pub start: Start,
+    /// How long news may wait for more, to be handed over together; zero: not at all. What is behind is never waited for.
+    pub linger: Duration,
 }
 
 /// Where a subscription begins.

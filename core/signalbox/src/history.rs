@@ -108,8 +108,10 @@ impl History {
             return Err(Failure::new(NOT_RUNNING, message)
                 .fix("name the edge's configuration with --config, or start it"));
         }
-        let subscription =
-            local_bus(file).subscribe(Request { name: None, filter, start }).await.map_err(failure)?;
+        let subscription = local_bus(file)
+            .subscribe(Request { name: None, filter, start, linger: Duration::ZERO })
+            .await
+            .map_err(failure)?;
         Ok(Self { subscription })
     }
 

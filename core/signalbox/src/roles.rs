@@ -26,6 +26,8 @@ pub const PROJECTION: &str = "projection ";
 /// First and longest pause between attempts to reach the store.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// How long projections may go on after they were asked to stop: the journal has ended then, and so do they with it.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Everything that runs.
 pub struct Running {
@@ -218,10 +220,16 @@ async fn project(
         })
         .collect();
     statuses.running(runners.iter().map(Runner::status).collect());
+    let (halt, halted) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     for runner in runners {
-        tasks.spawn(runner.run(stop.clone()));
+        tasks.spawn(runner.run(halted.clone()));
     }
+    tokio::spawn(async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::time::sleep(CATCH_UP).await;
+        halt.send_replace(true);
+    });
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}

@@ -13,8 +13,8 @@
 //!                         Stopped
 //! ```
 //!
-//! A batch is what has arrived while the one before was committed, at most [`Config::batch_events`]: under load
-//! transactions grow, at rest each event is in its table at once.
+//! A batch is what has arrived while the one before was committed and within [`Config::batch_wait`] of its first event,
+//! at most [`Config::batch_events`]: under load transactions grow, at rest each event is in its table after that wait.
 
 pub mod parked;
 mod plan;
@@ -25,7 +25,7 @@ pub use status::{SourceLag, Status, StatusHandle};
 
 use crate::projection::Projection;
 use plan::{Aggregate, Track, aggregate_of};
-use signalbox_base::{EventSeq, Wall};
+use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_bus::{Batch, Bus, Delivered, Filter, Progress, Request, Source, Start, Subscription};
 use signalbox_store::positions::{self, Claim};
 use signalbox_store::{Class, Statement, Store};
@@ -46,6 +46,9 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Most events in one transaction. Default 1,000.
     pub batch_events: usize,
+    /// How long the first event of a batch waits for others, so that a transaction holds many: what a table may be
+    /// behind its events at rest. Not waited for while there is more to catch up with. Default 50 ms.
+    pub batch_wait: Duration,
     /// First pause after a fault that may pass. Default 100 ms.
     pub retry_first: Duration,
     /// Longest pause; pauses double up to it. Also how often a hole is looked at again. Default 10 s.
@@ -58,6 +61,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             batch_events: 1_000,
+            batch_wait: Duration::from_millis(50),
             retry_first: Duration::from_millis(100),
             retry_longest: Duration::from_secs(10),
             holder: format!("pid {}", std::process::id()),
@@ -189,11 +193,12 @@ impl Runner {
             self.projection.kinds().iter().map(|kind| kind.domain().to_owned()).collect();
         domains.dedup();
         let after =
-            |(source, sequence): (&String, &u64)| Some((source.parse::<Source>().ok()?, EventSeq(*sequence)));
+            |(source, sequence): (&Text, &u64)| Some((source.parse::<Source>().ok()?, EventSeq(*sequence)));
         let request = Request {
             name: Some(sink_name(&*self.projection)),
             filter: Filter { kinds: domains, ..Filter::default() },
             start: Start::After(track.resume.iter().filter_map(after).collect()),
+            linger: self.config.batch_wait,
         };
         Ok(self.bus.subscribe(request).await?)
     }
@@ -265,6 +270,7 @@ impl<'a> Session<'a> {
                     self.save_passed().await?;
                     self.tell(&mut *subscription).await?;
                     self.decided().await?;
+                    self.runner.status.waiting(wall_now());
                 }
                 _ = look_again.tick(), if self.has_hole() => return Ok(End::Again),
                 batch = subscription.next_batch(self.runner.config.batch_events) => match batch {
@@ -291,7 +297,7 @@ impl<'a> Session<'a> {
             );
         }
         if batch.events.is_empty() {
-            self.runner.status.reached(&batch.progress);
+            self.runner.status.reached(&batch.progress, wall_now());
             self.passed = self.track.settled(&batch.progress);
             return Ok(());
         }
@@ -316,7 +322,7 @@ impl<'a> Session<'a> {
     }
 
     fn committed(&mut self, progress: &[Progress]) {
-        self.runner.status.reached(progress);
+        self.runner.status.reached(progress, wall_now());
         let settled = self.track.settled(progress);
         if !settled.is_empty() {
             self.untold = settled;

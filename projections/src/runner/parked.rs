@@ -117,7 +117,7 @@ pub(crate) async fn aggregates(
 ) -> Result<Vec<(Aggregate, String)>, Error> {
     let rows = store.query(AGGREGATES, vec![projection.name().into(), projection.version().into()]).await?;
     let read = |row| {
-        let aggregate = (String::column(row, "tenant")?, String::column(row, "subject")?);
+        let aggregate = (String::column(row, "tenant")?.into(), String::column(row, "subject")?.into());
         Ok((aggregate, String::column(row, "wanted")?))
     };
     rows.iter().map(read).collect()
@@ -140,8 +140,8 @@ pub(crate) fn put(
         domain: event.domain().to_owned(),
         domainsequence: number(event.domain_seq),
         kind: event.kind.as_str().to_owned(),
-        tenant,
-        subject,
+        tenant: tenant.to_string(),
+        subject: subject.to_string(),
         time: event.time.0,
         recordedtime: event.recorded.0,
         correlation: event.correlation.as_str().to_owned(),

@@ -1,18 +1,19 @@
 //! What a batch means: which events are new, what they write, where the position stands after. Pure.
 
 use crate::projection::Projection;
-use signalbox_base::Wall;
-use signalbox_bus::{Delivered, Order, Progress};
+use signalbox_base::{Text, Wall};
+use signalbox_bus::{Delivered, Order, Progress, Source};
 use signalbox_schemas::{Event, Kind, ReadError};
 use signalbox_store::positions::{Claim, RESUME, Saved};
 use signalbox_store::{Offer, Position, Statement};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// Source URN and domain.
-pub(crate) type Stream = (String, String);
+pub(crate) type Stream = (Text, Text);
 
 /// Tenant and subject: what is parked together.
-pub(crate) type Aggregate = (String, String);
+pub(crate) type Aggregate = (Text, Text);
 
 /// Why a domain of a source does not go on.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -38,7 +39,7 @@ pub(crate) struct Track {
     pub(crate) positions: BTreeMap<Stream, Position>,
     /// The last sequence of each domain that was applied, for people who read the table.
     last: BTreeMap<Stream, u64>,
-    pub(crate) resume: BTreeMap<String, u64>,
+    pub(crate) resume: BTreeMap<Text, u64>,
     pub(crate) held: BTreeMap<Stream, Held>,
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) aside: Vec<(usize, &'static str, String)>,
     /// Streams and sources whose positions moved.
     moved: HashSet<Stream>,
+    /// The stream of the event before: most often the next one's too.
+    last: Option<(Arc<Source>, Stream)>,
     pub(crate) applied: u64,
     pub(crate) duplicates: u64,
 }
@@ -61,9 +64,9 @@ impl Track {
         let mut track = Self::default();
         for row in saved {
             if row.domain == RESUME {
-                track.resume.insert(row.source, row.sequence);
+                track.resume.insert(row.source.into(), row.sequence);
             } else {
-                let stream = (row.source, row.domain);
+                let stream = (row.source.into(), row.domain.into());
                 track.last.insert(stream.clone(), row.sequence);
                 track.positions.insert(stream, row.position);
             }
@@ -84,6 +87,7 @@ impl Track {
             writes: Vec::new(),
             aside: Vec::new(),
             moved: HashSet::new(),
+            last: None,
             applied: 0,
             duplicates: 0,
         };
@@ -97,8 +101,8 @@ impl Track {
     /// How far each source may be passed over by a later reader: not at all while one of its domains is held.
     pub(crate) fn settled(&self, progress: &[Progress]) -> Vec<Progress> {
         let free = |progress: &&Progress| {
-            let source = progress.source.to_string();
-            !self.held.keys().any(|(held, _)| *held == source)
+            let held = |source: &str| self.held.keys().any(|(held, _)| held.as_str() == source);
+            self.held.is_empty() || !held(&progress.source.to_string())
         };
         progress.iter().filter(free).cloned().collect()
     }
@@ -113,7 +117,7 @@ impl Plan {
         index: usize,
         event: &Delivered,
     ) {
-        let stream = (event.source.to_string(), event.domain().to_owned());
+        let stream = self.stream(event);
         if matches!(self.track.held.get(&stream), Some(Held::Newer { .. })) {
             return;
         }
@@ -151,6 +155,18 @@ impl Plan {
         }
     }
 
+    fn stream(&mut self, event: &Delivered) -> Stream {
+        if let Some((source, stream)) = &self.last
+            && Arc::ptr_eq(source, &event.source)
+            && stream.1.as_str() == event.domain()
+        {
+            return stream.clone();
+        }
+        let stream: Stream = (event.source.to_string().into(), event.domain().into());
+        self.last = Some((Arc::clone(&event.source), stream.clone()));
+        stream
+    }
+
     /// Adds the event's writes, or puts it aside. An error means a later version, with the reason.
     fn fold(
         &mut self,
@@ -186,16 +202,16 @@ impl Plan {
     /// The statements that store the positions that moved, and where to read on from (`settled`).
     pub(crate) fn saves(&mut self, claim: &Claim, settled: &[Progress], now: Wall) -> Vec<Statement> {
         for progress in settled {
-            let source = progress.source.to_string();
+            let source: Text = progress.source.to_string().into();
             let known = self.track.resume.entry(source.clone()).or_default();
             if *known < progress.through.0 {
                 *known = progress.through.0;
-                self.moved.insert((source, RESUME.to_owned()));
+                self.moved.insert((source, RESUME.into()));
             }
         }
         let save = |stream: &Stream| {
             let (source, domain) = stream;
-            if domain == RESUME {
+            if domain.as_str() == RESUME {
                 claim.save(source, domain, &Position::default(), self.track.resume[source], now)
             } else {
                 claim.save(source, domain, &self.track.positions[stream], self.track.last[stream], now)
@@ -211,5 +227,5 @@ impl Plan {
 }
 
 pub(crate) fn aggregate_of(event: &Delivered) -> Aggregate {
-    (event.tenant.as_str().to_owned(), event.subject.as_str().to_owned())
+    (event.tenant.clone(), event.subject.clone())
 }

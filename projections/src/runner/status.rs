@@ -34,7 +34,8 @@ pub struct Status {
     pub held: BTreeMap<String, Held>,
     /// Each source and how far it has been read.
     pub sources: BTreeMap<String, SourceLag>,
-    /// When the last applied event was journalled, microseconds since 1970.
+    /// What was journalled up to this moment is in the tables or passed over, microseconds since 1970: when the last
+    /// applied event was journalled, or when the bus was last known to have no other.
     pub recorded_at: Option<i64>,
 }
 
@@ -54,7 +55,7 @@ impl Status {
         self.sources.values().map(|source| source.end.saturating_sub(source.through)).sum()
     }
 
-    /// How old the newest folded event is, in seconds, while there are others to fold; 0 when there are none.
+    /// For how many seconds the tables may have been behind while there are events to fold; 0 when there are none.
     #[must_use]
     pub fn lag_seconds(&self, now: Wall) -> f64 {
         match self.recorded_at {
@@ -67,6 +68,12 @@ impl Status {
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none()
+    }
+
+    fn level(&mut self, now: Wall) {
+        if self.is_current() && !self.sources.is_empty() {
+            self.recorded_at = Some(now.0);
+        }
     }
 }
 
@@ -97,12 +104,18 @@ impl StatusHandle {
             .collect();
     }
 
-    pub(crate) fn reached(&self, progress: &[Progress]) {
+    pub(crate) fn reached(&self, progress: &[Progress], now: Wall) {
         let mut status = self.lock();
         for progress in progress {
             let lag = SourceLag { through: progress.through.0, end: progress.end.0 };
             status.sources.insert(progress.source.to_string(), lag);
         }
+        status.level(now);
+    }
+
+    /// Waiting for the bus: nothing has come until now.
+    pub(crate) fn waiting(&self, now: Wall) {
+        self.lock().level(now);
     }
 
     /// Store and bus are both reached (again).

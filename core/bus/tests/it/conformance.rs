@@ -3,6 +3,7 @@
 use signalbox_base::{EventSeq, Wall};
 use signalbox_bus::{Batch, Bus, Delivered, Error, Filter, Request, Source, Start, Subscription};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A bus under test.
 pub(crate) trait Provider {
@@ -26,7 +27,7 @@ const CALL: New = New { kind: "call.attempted.v1", tenant: "acme", subject: "c_1
 const OTHER: New = New { kind: "registration.added.v1", tenant: "globex", subject: "401", at: 20 };
 
 fn everything(name: Option<&str>, start: Start) -> Request {
-    Request { name: name.map(str::to_owned), filter: Filter::default(), start }
+    Request { name: name.map(str::to_owned), filter: Filter::default(), start, linger: Duration::ZERO }
 }
 
 /// Reads until `wanted` events have come.
@@ -116,7 +117,7 @@ pub(crate) async fn a_filter_passes_over_the_rest_and_progress_tells_so<P: Provi
         (Filter { kinds: vec!["call".into()], tenants: vec!["globex".into()] }, vec![]),
     ];
     for (filter, wanted) in filters {
-        let request = Request { name: None, filter, start: Start::Beginning };
+        let request = Request { name: None, filter, start: Start::Beginning, linger: Duration::ZERO };
         let mut subscription = provider.bus().subscribe(request).await.unwrap();
         let (mut events, mut through) = (Vec::new(), 0);
         while through < 5 {

@@ -6,6 +6,7 @@ use signalbox_bus::{Bus, Error, Filter, Local, Request, Start};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 struct Edge {
@@ -96,7 +97,7 @@ mod in_another_process {
 const CALL: New = New { kind: "call.attempted.v1", tenant: "acme", subject: "c_1", at: 10 };
 
 fn from_start() -> Request {
-    Request { name: None, filter: Filter::default(), start: Start::Beginning }
+    Request { name: None, filter: Filter::default(), start: Start::Beginning, linger: Duration::ZERO }
 }
 
 #[tokio::test]
@@ -132,6 +133,29 @@ async fn given_a_writer_that_ends_when_everything_is_read_then_the_bus_ends() {
     drop(edge.0.writer);
     assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
     assert_eq!(subscription.next_batch(10).await, Err(Error::Ended));
+}
+
+#[tokio::test]
+async fn given_a_subscription_that_lingers_when_commits_follow_each_other_then_they_come_together() {
+    let mut edge = Beside::new();
+    let request = Request { linger: Duration::from_secs(1), ..from_start() };
+    let mut subscription = edge.bus().subscribe(request).await.unwrap();
+    for _ in 0..3 {
+        edge.publish(&[CALL]);
+    }
+    assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
+}
+
+#[tokio::test]
+async fn given_a_subscription_that_lingers_when_it_is_behind_then_what_is_there_comes_at_once() {
+    let mut edge = Beside::new();
+    edge.publish(&[CALL; 600]);
+    let request = Request { linger: Duration::from_secs(86_400), ..from_start() };
+    let mut subscription = edge.bus().subscribe(request).await.unwrap();
+    let mut events = 0;
+    while events < 600 {
+        events += subscription.next_batch(1_000).await.unwrap().events.len();
+    }
 }
 
 #[tokio::test]
