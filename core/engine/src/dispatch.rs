@@ -81,12 +81,16 @@ fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) 
         MalformedReason::MessageTooLarge => RequestRule::Oversize,
         _ => RequestRule::Malformed,
     };
-    turn.reject(source, rule, Some(fault.offset));
+    let request = Message::salvage(bytes, &Limits::DATAGRAM);
+    match &request {
+        Some(request) => turn.reject_request(source, rule, Some(fault.offset), request),
+        None => turn.reject(source, rule, Some(fault.offset)),
+    }
     turn.note(About { source: Some(flow.remote), ..About::default() }, || format!("malformed: {fault}"));
     // What is there twice cannot be echoed once: there is no right reply.
     if !matches!(fault.reason, MalformedReason::Repeated(_))
         && let Some(status) = fault.reply_status()
-        && let Some(request) = Message::salvage(bytes, &Limits::DATAGRAM)
+        && let Some(request) = request
     {
         reject(turn, *flow, &request, status, fault.reply_reason());
     }
@@ -97,11 +101,11 @@ fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message
     count_request(turn, &flow, method);
     let scanner = |name| request.value(name).is_some_and(fingerprints::is_scanner);
     if scanner(HeaderName::UserAgent) || scanner(HeaderName::From) {
-        turn.reject(flow.remote.ip(), RequestRule::Acl, None);
+        turn.reject_request(flow.remote.ip(), RequestRule::Acl, None, request);
         return;
     }
     if let Err(fault) = request.validate() {
-        turn.reject(flow.remote.ip(), RequestRule::Malformed, Some(fault.offset));
+        turn.reject_request(flow.remote.ip(), RequestRule::Malformed, Some(fault.offset), request);
         if fault.answerable && method != Method::Ack {
             reject(turn, flow, request, 400, fault.reply_reason());
         }
@@ -191,13 +195,13 @@ impl Fresh<'_, '_, '_> {
         }
         if self.method == Method::Register {
             if origin.is_backend() {
-                self.turn.reject(self.flow.remote.ip(), RequestRule::Method, None);
+                self.turn.reject_request(self.flow.remote.ip(), RequestRule::Method, None, self.request);
                 return self.reject(403, "Forbidden");
             }
             return self.rooms.registrar.on_register(self.turn, origin, self.flow, self.key, self.request);
         }
         if !self.may_enter(&origin) {
-            self.turn.reject(self.flow.remote.ip(), RequestRule::UnknownPeer, None);
+            self.turn.reject_request(self.flow.remote.ip(), RequestRule::UnknownPeer, None, self.request);
             return self.reject(403, "Forbidden");
         }
         let Some(tx) = self.open(User::Nobody) else { return };
@@ -460,7 +464,7 @@ fn refuse(turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>, refusal: R
         Refusal::UnknownDomain | Refusal::NoDomain => RequestRule::UnknownDomain,
         Refusal::UnknownPeer => RequestRule::UnknownPeer,
     };
-    turn.reject(flow.remote.ip(), rule, None);
+    turn.reject_request(flow.remote.ip(), rule, None, request);
 }
 
 fn fields_of<'m>(request: &'m Message<&[u8]>, flow: &Flow) -> Result<RequestFields<'m>, ()> {

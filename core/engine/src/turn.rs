@@ -4,17 +4,17 @@ use crate::backend::Backends;
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, Counters, Entropy, Level, Note, Outbox, RecordOut, Release, Transmit, Watch};
 use crate::facts::Fact;
-use crate::gate::noise::{Noise, One, What, rule_index};
+use crate::gate::noise::{Noise, One, Seen, What, rule_index};
 use crate::net::{Net, Timer, User, branch_of, ticket_of};
 use crate::settings::{ListenerSettings, Settings};
 use crate::state::State;
 use crate::tenancy::Directory;
 use signalbox_base::{CallUid, EventSeq, Flow, ListenerId, Mono, Now, Text, Transport};
 use signalbox_schemas::words::RequestRule;
-use signalbox_sip::Method;
 use signalbox_sip::transaction::{
     Branch, ClientTx, Gate, MethodTag, NewClient, OpenError, RespondError, ServerTx, TimerId, Tx,
 };
+use signalbox_sip::{Message, Method};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -195,14 +195,35 @@ impl Turn<'_> {
 
     /// Counts a rejection: for metrics, and within its budget as an event.
     pub fn reject(&mut self, source: IpAddr, rule: RequestRule, offset: Option<usize>) {
-        self.counters.rejected[rule_index(rule)] += 1;
-        let offset = offset.map(|o| u32::try_from(o).unwrap_or(u32::MAX));
-        self.count_noise(One { source, what: rule.into(), offset, aor: None });
+        self.count_rejected(source, rule, offset, Seen::default());
+    }
+
+    /// The same, with what the request said of itself.
+    pub fn reject_request<B: AsRef<[u8]>>(
+        &mut self,
+        source: IpAddr,
+        rule: RequestRule,
+        offset: Option<usize>,
+        request: &Message<B>,
+    ) {
+        let seen = self.seen(request);
+        self.count_rejected(source, rule, offset, seen);
     }
 
     /// Counts wrong credentials for an AoR (`user@domain`), as an event within its budget.
-    pub fn auth_failed(&mut self, source: IpAddr, aor: &str) {
-        self.count_noise(One { source, what: What::AuthFailed, offset: None, aor: Some(Text::new(aor)) });
+    pub fn auth_failed<B: AsRef<[u8]>>(&mut self, source: IpAddr, aor: &str, request: &Message<B>) {
+        let seen = Seen { aor: Some(Text::new(aor)), ..self.seen(request) };
+        self.count_noise(One { source, what: What::AuthFailed, seen });
+    }
+
+    fn seen<B: AsRef<[u8]>>(&self, request: &Message<B>) -> Seen {
+        Seen::of(request, |host| self.directory.is_own_host(host))
+    }
+
+    fn count_rejected(&mut self, source: IpAddr, rule: RequestRule, offset: Option<usize>, seen: Seen) {
+        self.counters.rejected[rule_index(rule)] += 1;
+        let offset = offset.map(|o| u32::try_from(o).unwrap_or(u32::MAX));
+        self.count_noise(One { source, what: rule.into(), seen: Seen { offset, ..seen } });
     }
 
     fn count_noise(&mut self, one: One) {

@@ -21,7 +21,10 @@ pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
                 edge: turn.edge(),
                 source,
                 rule,
-                offset: counted.offset,
+                offset: counted.last.offset,
+                method: counted.last.method.clone(),
+                domain: counted.last.domain.clone(),
+                user_agent: counted.last.user_agent.clone(),
                 count: counted.count,
                 window_ms: millis(window),
                 ..SecurityRequestRejected::default()
@@ -32,7 +35,8 @@ pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
             let event = SecurityAuthFailed {
                 edge: turn.edge(),
                 source,
-                aor: counted.aor.clone(),
+                aor: counted.last.aor.clone(),
+                user_agent: counted.last.user_agent.clone(),
                 method: Text::new("REGISTER"),
                 count: counted.count,
                 window_ms: millis(window),

@@ -5,6 +5,7 @@ use crate::settings::NoiseBudget;
 use foldhash::HashMap;
 use signalbox_base::{Cidr, Mono, Text, canonical_ip};
 use signalbox_schemas::words::RequestRule;
+use signalbox_sip::{HeaderName, Message, Uri};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -52,12 +53,51 @@ pub struct Counted {
     pub source: Source,
     /// What.
     pub what: What,
-    /// The address of record tried last, for wrong credentials.
-    pub aor: Option<Text>,
     /// How often.
     pub count: u64,
-    /// Where the first malformed message was broken, in bytes.
+    /// What the last one said.
+    pub last: Seen,
+}
+
+/// What one request said, as far as it could be read; each at most [`Seen::BYTES_MAX`] long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it was malformed, in bytes.
     pub offset: Option<u32>,
+    /// The address of record tried, for wrong credentials.
+    pub aor: Option<Text>,
+    /// Its method.
+    pub method: Option<Text>,
+    /// The domain it named, lower case.
+    pub domain: Option<Text>,
+    /// Its User-Agent.
+    pub user_agent: Option<Text>,
+}
+
+impl Seen {
+    /// Bytes kept of each text.
+    pub const BYTES_MAX: usize = 255;
+
+    /// Of a request, which need not be valid. The domain is the Request-URI's, or To's where that names nothing but the edge
+    /// (`is_own_host`).
+    pub fn of<B: AsRef<[u8]>>(request: &Message<B>, is_own_host: impl Fn(&[u8]) -> bool) -> Self {
+        let host = |uri: &[u8]| match Uri::parse(uri) {
+            Ok(Uri::Sip(uri)) if !is_own_host(uri.host) => Some(bounded(&uri.host.to_ascii_lowercase())),
+            _ => None,
+        };
+        let to = || request.to().ok().and_then(|to| host(to.uri));
+        Self {
+            offset: None,
+            aor: None,
+            method: request.is_request().then(|| bounded(request.method().as_bytes())),
+            domain: request.request_uri().and_then(host).or_else(to),
+            user_agent: request.value(HeaderName::UserAgent).map(bounded),
+        }
+    }
+}
+
+fn bounded(bytes: &[u8]) -> Text {
+    Text::lossy(&bytes[..bytes.len().min(Seen::BYTES_MAX)])
 }
 
 /// Counts of the running window.
@@ -65,13 +105,16 @@ pub struct Counted {
 pub struct Noise {
     opened: Option<Mono>,
     counts: HashMap<(Source, What), Tally>,
+    /// Counted so far: which of two was the last.
+    number: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Tally {
     count: u64,
-    offset: Option<u32>,
-    aor: Option<Text>,
+    /// The number of the last one.
+    number: u64,
+    last: Seen,
 }
 
 /// One thing to be counted.
@@ -81,10 +124,8 @@ pub struct One {
     pub source: IpAddr,
     /// What.
     pub what: What,
-    /// Where it was malformed, in bytes.
-    pub offset: Option<u32>,
-    /// The address of record tried.
-    pub aor: Option<Text>,
+    /// What it said.
+    pub seen: Seen,
 }
 
 impl Noise {
@@ -101,7 +142,8 @@ impl Noise {
                     || self.counts.len() < budget.sources_max.saturating_mul(level + 1)
             })
             .map_or(Source::Any, |(_, key)| key);
-        self.add(key, one.what, Tally { count: 1, offset: one.offset, aor: one.aor });
+        self.number += 1;
+        self.add(key, one.what, Tally { count: 1, number: self.number, last: one.seen });
         opened.then(|| now.plus(budget.window))
     }
 
@@ -120,7 +162,7 @@ impl Noise {
         }
         let mut out: Vec<Counted> = std::mem::take(&mut self.counts)
             .into_iter()
-            .map(|((source, what), t)| Counted { source, what, aor: t.aor, count: t.count, offset: t.offset })
+            .map(|((source, what), t)| Counted { source, what, count: t.count, last: t.last })
             .collect();
         out.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.source.cmp(&b.source)));
         out.truncate(events_max);
@@ -136,8 +178,10 @@ impl Noise {
     fn add(&mut self, source: Source, what: What, tally: Tally) {
         let held = self.counts.entry((source, what)).or_default();
         held.count += tally.count;
-        held.offset = held.offset.or(tally.offset);
-        held.aor = tally.aor.or(held.aor.take());
+        // Merged in any order, the last one stays the last one.
+        if tally.number >= held.number {
+            (held.number, held.last) = (tally.number, tally.last);
+        }
     }
 
     fn merge(&mut self, into: impl Fn(Source) -> Source) {
@@ -189,7 +233,7 @@ mod tests {
     }
 
     fn one(source: IpAddr, rule: RequestRule, offset: Option<u32>) -> One {
-        One { source, what: rule.into(), offset, aor: None }
+        One { source, what: rule.into(), seen: Seen { offset, ..Seen::default() } }
     }
 
     #[test]
@@ -204,7 +248,7 @@ mod tests {
         let (events, window) = noise.close(Mono(10_000_000_005), &BUDGET);
         assert_eq!(window, Duration::from_secs(10));
         assert_eq!(events.len(), 2);
-        assert_eq!((events[0].count, events[0].offset), (2, Some(7)));
+        assert_eq!((events[0].count, events[0].last.offset), (2, Some(9)));
         assert_eq!(events[0].source, Source::Address(ip(1)));
         assert_eq!(noise.held(), 0);
     }
@@ -224,6 +268,34 @@ mod tests {
         assert!(events.len() <= BUDGET.events_max, "{}", events.len());
         assert_eq!(events.iter().map(|e| e.count).sum::<u64>(), 100_000);
         assert!(events.iter().any(|e| e.source == Source::Any));
+    }
+
+    #[test]
+    fn given_merged_sources_then_what_is_told_is_what_the_last_one_said_however_long() {
+        let said = |domain: &str| {
+            let text = format!(
+                "OPTIONS sip:1@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK1\r\nFrom: <sip:1@x>;tag=1\r\n\
+                 To: <sip:1@second.test>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\nUser-Agent: {}\r\n\r\n",
+                "u".repeat(2000)
+            );
+            let message =
+                Message::parse(text.as_bytes(), &signalbox_sip::Limits::DATAGRAM).expect("a request");
+            Seen::of(&message, |host| host == b"10.0.0.1")
+        };
+        assert_eq!(
+            said("10.0.0.1").domain,
+            Some(Text::new("second.test")),
+            "the edge's own address says nothing"
+        );
+        let mut noise = Noise::default();
+        let what = RequestRule::UnknownDomain.into();
+        for host in 0..200 {
+            let seen = said(if host == 199 { "LAST.test" } else { "first.test" });
+            noise.count(Mono(1), &BUDGET, One { source: ip(0x0A00_0100 + host), what, seen });
+        }
+        let (events, _) = noise.close(Mono(2), &BUDGET);
+        assert_eq!(events[0].last.domain, Some(Text::new("last.test")));
+        assert_eq!(events[0].last.user_agent.as_ref().map(|ua| ua.len()), Some(Seen::BYTES_MAX));
     }
 
     #[test]

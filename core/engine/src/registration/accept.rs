@@ -137,7 +137,7 @@ impl Registrar {
         let status = response.status().unwrap_or(500);
         let reason = String::from_utf8_lossy(response.reason().unwrap_or_default()).into_owned();
         if matches!(status, 401 | 403 | 407) && has_credentials(&pending.request) {
-            turn.auth_failed(pending.flow.remote.ip(), pending.address());
+            turn.auth_failed(pending.flow.remote.ip(), pending.address(), &pending.request);
         }
         self.tell_rejected(turn, pending, status, &reason, RejectedBy::Backend);
     }

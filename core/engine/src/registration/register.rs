@@ -133,7 +133,7 @@ impl Registrar {
                 reject_after(turn, flow, request, 503, "Service Unavailable", Some(secs));
             }
             Err(Stop::Limit) => {
-                turn.reject(flow.remote.ip(), RequestRule::Limit, None);
+                turn.reject_request(flow.remote.ip(), RequestRule::Limit, None, request);
                 reject(turn, flow, request, 403, "Registration Limit Reached");
             }
         }

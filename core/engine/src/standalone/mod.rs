@@ -135,7 +135,7 @@ impl Standalone {
             return refuse(turn, tx, request, &flow, 481, "Call/Transaction Does Not Exist");
         };
         let Some(side) = sender_of(turn, &flow, &target) else {
-            turn.reject(flow.remote.ip(), RequestRule::UnknownPeer, None);
+            turn.reject_request(flow.remote.ip(), RequestRule::UnknownPeer, None, request);
             return refuse(turn, tx, request, &flow, 403, "Forbidden");
         };
         let way = Way::to_target(turn, &target);

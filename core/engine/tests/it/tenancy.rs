@@ -122,7 +122,9 @@ fn given_an_unknown_domain_then_silence_and_an_event() {
     world.deliver(phone.flow, text);
     assert!(world.take().is_empty());
     world.advance(Duration::from_secs(11));
-    assert_eq!(world.records("security.request_rejected")[0].json()["rule"], "unknown_domain");
+    let told = world.records("security.request_rejected")[0].json();
+    assert_eq!((&told["rule"], &told["domain"]), (&"unknown_domain".into(), &"nowhere.test".into()));
+    assert_eq!((&told["method"], &told["user_agent"]), (&"REGISTER".into(), &"Test/1".into()));
 }
 
 #[test]
