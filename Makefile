@@ -7,6 +7,9 @@ export CARGO_TERM_COLOR ?= auto
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/signalbox
 PART := tests/setup/part.sh
+# Always the whole workspace, so that one set of features is built once; what is run is chosen by the target's name.
+WORLD := cargo test $(CARGO_FLAGS) --lib --bins --test it
+E2E := cargo test $(CARGO_FLAGS) --test e2e
 
 .PHONY: help run test build clippy fmt world e2e chaos bench setup-build setup-peers release clean
 
@@ -26,8 +29,9 @@ test: ## everything: style, lints, units, the simulated world, real peers; says 
 	@$(PART) format   cargo fmt --all --check
 	@$(PART) build    cargo build $(CARGO_FLAGS) --all-targets
 	@$(PART) clippy   cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	@$(PART) world    cargo test $(CARGO_FLAGS) --exclude signalbox-e2e
-	@$(PART) e2e      cargo test --locked -p signalbox-e2e
+	@$(PART) world    $(WORLD)
+	@$(PART) e2e      $(E2E)
+	@$(PART) docs     cargo test $(CARGO_FLAGS) --doc
 	@$(PART) finish
 
 clippy: setup-build ## lints, warnings denied
@@ -36,14 +40,16 @@ clippy: setup-build ## lints, warnings denied
 fmt: setup-build ## format the code
 	cargo fmt --all
 
-world: setup-build ## only what needs no other server
-	cargo test $(CARGO_FLAGS) --exclude signalbox-e2e
+world: setup-build ## only what needs no other server but PostgreSQL
+	$(WORLD)
 
 e2e: setup-build setup-peers ## only what runs against real servers
-	cargo test --locked -p signalbox-e2e
+	cargo build $(CARGO_FLAGS) --bins
+	$(E2E)
 
 chaos: setup-build setup-peers ## the long forms: 200 kills, ten times the random cases
-	SIGNALBOX_EFFORT=10 cargo test $(CARGO_FLAGS)
+	cargo build $(CARGO_FLAGS) --bins
+	SIGNALBOX_EFFORT=10 cargo test $(CARGO_FLAGS) --lib --bins --test it --test e2e
 
 bench: setup-build setup-peers ## measure side by side with Kamailio, journal, parser; target/bench/report.json
 	cargo build --release --locked -p signalbox -p signalbox-bench

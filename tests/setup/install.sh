@@ -57,8 +57,14 @@ install_asterisk() {
   echo "installing: Asterisk 16 (Debian bullseye) into $tree"
   mkdir -p "$cache"
   as_root rm -rf "$tree"
-  as_root mmdebstrap --quiet --variant=apt --include=asterisk,asterisk-core-sounds-en-gsm,asterisk-modules \
-    --aptopt='APT::Install-Recommends "false"' bullseye "$tree"
+  # The release has left the mirrors' support and will leave the mirrors: then the archive has it.
+  local mirror
+  for mirror in "" https://archive.debian.org/debian; do
+    as_root rm -rf "$tree"
+    as_root mmdebstrap --quiet --variant=apt --include=asterisk,asterisk-core-sounds-en-gsm,asterisk-modules \
+      --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
+      bullseye "$tree" ${mirror:+"$mirror"} && break
+  done
   as_root touch "$tree/.complete"
 }
 

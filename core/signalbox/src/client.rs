@@ -1,9 +1,9 @@
 //! Asking the running edge by its admin socket.
 
 use crate::args::Cli;
-use crate::config::model;
+use crate::config::{self, model};
 use crate::errors::{Failure, INTERNAL, NO_RIGHT, NOT_RUNNING, REFUSED};
-use crate::verb::load_config;
+use crate::verb::{Out, load_config};
 use serde_json::Value;
 use signalbox_edge::admin::protocol::{Request, Wish};
 use signalbox_edge::admin::{AskError, ask as ask_socket};
@@ -26,16 +26,29 @@ pub fn socket(file: &model::File) -> PathBuf {
 /// # Errors
 /// Nobody answers, no right, or the edge's own refusal.
 pub fn ask(cli: &Cli, request: &Request) -> Result<Value, Failure> {
-    Ok(ask_socket(&socket(&load_config(cli)?.file), request)?)
+    let path = match load_config(cli) {
+        Ok(loaded) => socket(&loaded.file),
+        // A file with errors still says where the running edge is: that one goes on, and a reload tells it (and the
+        // journal) what is wrong with the file.
+        Err(failure) => match config::data_dir_of_broken(cli.config.as_deref()) {
+            Some(dir) if dir.join(SOCKET).exists() => dir.join(SOCKET),
+            _ => return Err(failure),
+        },
+    };
+    Ok(ask_socket(&path, request)?)
 }
 
-/// The same for requests that are answered by a line.
+/// Asks, and prints what the edge says: its line, or with `--json` the answer itself.
 ///
 /// # Errors
 /// As [`ask`].
-pub fn ask_line(cli: &Cli, request: &Request) -> Result<String, Failure> {
+pub fn tell(cli: &Cli, request: &Request) -> Result<(), Failure> {
     let answer = ask(cli, request)?;
-    Ok(answer.get("message").and_then(Value::as_str).map_or_else(|| answer.to_string(), str::to_owned))
+    let out = Out::new(cli);
+    match answer.get("message").and_then(Value::as_str) {
+        Some(line) if !out.json => out.line(line),
+        _ => out.object(&answer),
+    }
 }
 
 /// An operator's wish for a backend.

@@ -127,6 +127,17 @@ impl Failure {
         Self { code, message: message.into(), fix: String::new(), exit: if code == USAGE { 2 } else { 1 } }
     }
 
+    /// For programs: code, message and advice as one JSON object.
+    #[must_use]
+    pub fn object(&self) -> serde_json::Value {
+        serde_json::json!({ "error": { "code": self.code.to_string(), "message": self.message, "fix": self.advice() } })
+    }
+
+    fn advice(&self) -> &str {
+        let known = CATALOGUE.iter().find(|e| e.code == self.code);
+        if self.fix.is_empty() { known.map_or("", |e| e.action) } else { &self.fix }
+    }
+
     /// With advice of its own.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
@@ -137,8 +148,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = CATALOGUE.iter().find(|e| e.code == self.code);
-        let fix = if self.fix.is_empty() { known.map_or("", |e| e.action) } else { &self.fix };
+        let fix = self.advice();
         write!(f, "{} {}", self.code, self.message)?;
         if fix.is_empty() { Ok(()) } else { write!(f, "\n  {fix}") }
     }

@@ -8,6 +8,7 @@ use signalbox_base::{EdgeIdentity, Text, Wall};
 use signalbox_bus::{Bus, Delivered, Filter, Local, Request, Start, Subscription};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{Layout, Mark};
+use signalbox_schemas::Kind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,11 +61,19 @@ pub fn moment(text: Option<&str>, flag: &str) -> Result<Option<Wall>, Failure> {
 }
 
 /// What a pattern names, for a bus filter: `call`, `call.*`, `call.ended`, the full type; nothing names everything.
-#[must_use]
-pub fn kinds(pattern: Option<&str>) -> Vec<String> {
+///
+/// # Errors
+/// No event is called that: it would wait for ever.
+pub fn kinds(pattern: Option<&str>) -> Result<Vec<String>, Failure> {
     let trimmed =
         pattern.map(|t| t.trim_start_matches("io.signalbox.").trim_end_matches('*').trim_end_matches('.'));
-    trimmed.filter(|t| !t.is_empty()).map(str::to_owned).into_iter().collect()
+    let Some(wanted) = trimmed.filter(|t| !t.is_empty()) else { return Ok(Vec::new()) };
+    let names = |kind: &Kind| kind.versioned() == wanted || kind.short() == wanted || kind.domain() == wanted;
+    if !Kind::ALL.iter().any(names) {
+        return Err(Failure::new(USAGE, format!("no event is called {wanted}"))
+            .fix("`signalbox schema list` shows all; a domain such as call stands for its events"));
+    }
+    Ok(vec![wanted.to_owned()])
 }
 
 /// Reads the journal below a data directory, beside the running edge or without it.
@@ -168,8 +177,9 @@ mod tests {
             ("call.ended", "call.ended"),
             ("io.signalbox.call.ended.v1", "call.ended.v1"),
         ] {
-            assert_eq!(kinds(Some(pattern)), [kind]);
+            assert_eq!(kinds(Some(pattern)).unwrap(), [kind]);
         }
-        assert!(kinds(Some("*")).is_empty() && kinds(None).is_empty());
+        assert!(kinds(Some("*")).unwrap().is_empty() && kinds(None).unwrap().is_empty());
+        assert!(kinds(Some("[")).is_err() && kinds(Some("calls")).is_err());
     }
 }

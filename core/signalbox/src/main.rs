@@ -25,7 +25,11 @@ fn main() -> ExitCode {
     match verb::dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            if cli.json {
+                eprintln!("{}", failure.object())
+            } else {
+                eprintln!("{failure}")
+            }
             ExitCode::from(failure.exit)
         }
     }

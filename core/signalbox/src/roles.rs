@@ -7,16 +7,16 @@ use crate::config::{Effective, Keys, Loaded, diff, effective_json, load, sha256_
 use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY};
 use crate::identity;
 use crate::logging::LevelHandle;
-use signalbox_base::{EventSeq, Text};
+use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_bus::{Bus, Local};
 use signalbox_edge::{
     Component, ComponentState, Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError,
 };
 use signalbox_io::{BindError, Clock, OsEntropy};
-use signalbox_journal::{GroupCommit, MaxSize, Sink};
+use signalbox_journal::{GroupCommit, MaxSize, Sink, Watermark};
 use signalbox_projections::{Config as RunnerConfig, Runner, StatusHandle, all, sink_name};
 use signalbox_store::Store;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -81,6 +81,7 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
     };
     let edge = Edge::start(config, hooks, runtime)?;
     let journal = edge.journal();
+    statuses.lock().durable = Some(journal.watermark());
     let bus = Local::new(
         edge.settings().identity.clone(),
         journal.storage(),
@@ -144,7 +145,12 @@ fn reload(
     let old = effective_json(&Effective::new(&current).file);
     let changes = diff(&old, &effective_json(&effective.file));
     let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "log.format"];
-    if let Some(change) = changes.iter().find(|c| fixed.iter().any(|f| c.starts_with(f))) {
+    let of_socket =
+        |c: &str| c.starts_with("listener[") && [".address:", ".network:"].iter().any(|k| c.contains(k));
+    let of_identity = |c: &str| c.starts_with("edge.name:") || c.starts_with("edge.cluster:");
+    let needs_restart =
+        |c: &&String| fixed.iter().any(|f| c.starts_with(f)) || of_socket(c) || of_identity(c);
+    if let Some(change) = changes.iter().find(needs_restart) {
         return Err(vec![format!(
             "{change}: this takes effect with a restart only; set it back, or restart"
         )]);
@@ -159,43 +165,81 @@ fn reload(
 
 /// What the projections report, before and after they run.
 #[derive(Clone, Default)]
-struct Statuses(Arc<Mutex<(Option<String>, Vec<StatusHandle>)>>);
+struct Statuses(Arc<Mutex<Reported>>);
+
+#[derive(Clone, Default)]
+struct Reported {
+    trouble: Option<String>,
+    handles: Vec<StatusHandle>,
+    /// The journal's durable end: a projection that hears nothing does not know how far it is behind.
+    durable: Option<Arc<Watermark>>,
+}
 
 impl Statuses {
+    fn lock(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn trouble(&self, why: Option<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = why;
+        self.lock().trouble = why;
     }
 
     fn running(&self, handles: Vec<StatusHandle>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (None, handles);
+        let mut reported = self.lock();
+        (reported.trouble, reported.handles) = (None, handles);
     }
 
     fn report(&self) -> Vec<Component> {
-        let (trouble, handles) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Reported { trouble, handles, durable } = self.lock().clone();
         let now = Clock::start().now().wall;
+        let durable = durable.map_or(0, |watermark| watermark.get().0);
+        let projections: Vec<Component> =
+            handles.iter().map(|handle| projection(handle, durable, now)).collect();
+        let fault = handles.iter().find_map(|handle| handle.get().fault);
+        let state = match (&trouble, &fault) {
+            (Some(_), _) => ComponentState::Down,
+            (None, Some(_)) => ComponentState::Degraded,
+            (None, None) => ComponentState::Up,
+        };
         let store = Component {
             name: "store".to_owned(),
-            state: if trouble.is_none() { ComponentState::Up } else { ComponentState::Down },
+            state,
             lag_seconds: None,
             position: None,
-            detail: trouble,
+            detail: trouble.or(fault),
             blocks_ready: false,
         };
-        let projections = handles.iter().map(|handle| {
-            let status = handle.get();
-            let parked = (status.parked > 0).then(|| format!("{} aggregate(s) parked", status.parked));
-            let held = (!status.held.is_empty()).then(|| format!("{} domain(s) held", status.held.len()));
-            let well = status.fault.is_none() && status.held.is_empty();
-            Component {
-                name: format!("{PROJECTION}{}", status.projection),
-                state: if well { ComponentState::Up } else { ComponentState::Degraded },
-                lag_seconds: Some(status.lag_seconds(now)),
-                position: Some(EventSeq(status.sources.values().map(|s| s.through).max().unwrap_or(0))),
-                detail: status.fault.clone().or(held).or(parked),
-                blocks_ready: false,
-            }
-        });
-        std::iter::once(store).chain(projections).collect()
+        let bus = Component {
+            name: "bus".to_owned(),
+            state: ComponentState::Up,
+            lag_seconds: None,
+            position: Some(EventSeq(durable)),
+            detail: Some("journal (embedded)".to_owned()),
+            blocks_ready: false,
+        };
+        [bus, store].into_iter().chain(projections).collect()
+    }
+}
+
+fn projection(handle: &StatusHandle, durable: u64, now: Wall) -> Component {
+    let status = handle.get();
+    let through = status.sources.values().map(|s| s.through).max().unwrap_or(0);
+    let behind = durable.saturating_sub(through);
+    let lag_seconds = match status.recorded_at {
+        Some(at) if behind > 0 => now.since(Wall(at)).as_secs_f64(),
+        _ => 0.0,
+    };
+    let parked = (status.parked > 0).then(|| format!("{} aggregate(s) parked", status.parked));
+    let held = (!status.held.is_empty()).then(|| format!("{} domain(s) held", status.held.len()));
+    let fault = status.fault.as_ref().map(|fault| format!("{behind} event(s) behind: {fault}"));
+    let well = status.fault.is_none() && status.held.is_empty();
+    Component {
+        name: format!("{PROJECTION}{}", status.projection),
+        state: if well { ComponentState::Up } else { ComponentState::Degraded },
+        lag_seconds: Some(lag_seconds),
+        position: Some(EventSeq(through)),
+        detail: fault.or(held).or(parked),
+        blocks_ready: false,
     }
 }
 

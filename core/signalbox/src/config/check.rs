@@ -257,15 +257,15 @@ impl Check<'_> {
                 );
             }
         }
-        if let Some(domain) = &backend.domain {
-            if !tenant.domains.iter().any(|d| d.name().eq_ignore_ascii_case(domain)) {
-                let known: Vec<_> = tenant.domains.iter().map(Domain::name).collect();
-                self.wrong(
-                    &format!("{path}.domain"),
-                    format!("\"{domain}\" is no domain of tenant {}", tenant.name),
-                    format!("write one of {}", known.join(", ")),
-                );
-            }
+        let known: Vec<_> = tenant.domains.iter().map(Domain::name).collect();
+        if let Some(domain) = &backend.domain
+            && !known.iter().any(|name| name.eq_ignore_ascii_case(domain))
+        {
+            self.wrong(
+                &format!("{path}.domain"),
+                format!("\"{domain}\" is no domain of tenant {}", tenant.name),
+                format!("write one of {}", known.join(", ")),
+            );
         }
         self.backend_network(path, file, backend);
         if let Some(probe) = &backend.probe {
@@ -315,15 +315,13 @@ impl Check<'_> {
             .filter_map(|l| l.address.literal())
             .map(|a| a.is_ipv6())
             .collect();
-        if let (Some(v6), false) = (v6, families.is_empty()) {
-            if !families.contains(&v6) && !(families.contains(&true) && !v6) {
-                let family = if v6 { "IPv6" } else { "IPv4" };
-                self.wrong(
-                    &format!("{path}.address"),
-                    format!("no listener of its network speaks {family}"),
-                    format!("add an {family} listener"),
-                );
-            }
+        if let Some(v6) = v6.filter(|v6| !families.is_empty() && !families.contains(v6)) {
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            self.wrong(
+                &format!("{path}.address"),
+                format!("no listener of its network speaks {family}"),
+                format!("add an {family} listener"),
+            );
         }
     }
 
@@ -384,13 +382,12 @@ impl Check<'_> {
             .strip_prefix("postgres")
             .and_then(|u| u.split_once("://"))
             .and_then(|(_, u)| u.split_once('@'))
+            && userinfo.contains(':')
         {
-            if userinfo.contains(':') {
-                // Without the line: it would put the password on the screen and into logs.
-                let fix = "move it to a file and name that with store.password_file";
-                let problem = self.sources.problem("store.url", "a password stands in the URL", fix);
-                self.problems.push(Problem { excerpt: None, ..problem });
-            }
+            // Without the line: it would put the password on the screen and into logs.
+            let fix = "move it to a file and name that with store.password_file";
+            let problem = self.sources.problem("store.url", "a password stands in the URL", fix);
+            self.problems.push(Problem { excerpt: None, ..problem });
         }
         let secrets = [
             ("store.password_file", &file.store.password_file),

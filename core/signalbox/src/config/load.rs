@@ -83,6 +83,15 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
     Ok(Loaded { file, sources, path: path.to_owned(), warnings })
 }
 
+/// The data directory that a configuration names which is valid TOML but has errors otherwise.
+#[must_use]
+pub fn data_dir_of_broken(argument: Option<&Path>) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(find(argument).ok()?).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let named = table.get("edge").and_then(|edge| edge.get("data_dir")).and_then(toml::Value::as_str);
+    Some(named.map_or_else(|| model::Edge::default().data_dir, PathBuf::from))
+}
+
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, Problems> {
     let mut files = vec![path.to_owned()];
     let dir = path.parent().unwrap_or(Path::new(".")).join("conf.d");

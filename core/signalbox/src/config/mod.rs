@@ -15,7 +15,7 @@ mod tests;
 pub mod value;
 
 pub use explain::{diff, explain};
-pub use load::{Loaded, find, load};
+pub use load::{Loaded, data_dir_of_broken, find, load};
 pub use settings::{Effective, Keys, effective_json, sha256_hex};
 pub use span::Problems;
 

@@ -1,6 +1,7 @@
 //! One event in one line: time, tenant, type, what it is about, what happened, and the detail.
 
 use super::human::{Clock, duration};
+use super::safe;
 use signalbox_bus::Delivered;
 use signalbox_schemas::call::{CallRouted, Cdr};
 use signalbox_schemas::values::Timestamp;
@@ -35,13 +36,14 @@ impl Line {
             Err(e) => (e.to_string(), String::new()),
         };
         let about = if event.correlation.is_empty() { &event.subject } else { &event.correlation };
+        let clean = |text: &str| safe(text).into_owned();
         Self {
             time: clock.time_ms(event.time),
             tenant: if event.tenant.is_empty() { "–".into() } else { event.tenant.to_string() },
             kind,
-            about: about.to_string(),
-            what,
-            detail,
+            about: clean(about),
+            what: clean(&what),
+            detail: clean(&detail),
         }
     }
 

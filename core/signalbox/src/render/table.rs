@@ -1,6 +1,6 @@
 //! A table whose columns fit what they hold and whose rows fit the screen.
 
-use super::Screen;
+use super::{Screen, safe};
 use std::fmt::Write;
 
 /// On which side a column's text stands.
@@ -28,9 +28,10 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row; missing cells are empty, an empty cell prints as `–`.
+    /// Adds a row; missing cells are empty, an empty cell prints as `–`, and what
+    /// would act on a terminal is escaped.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| safe(cell).into_owned()).collect());
     }
 
     /// Whether there are no rows.

@@ -14,7 +14,7 @@ use signalbox_projections::queries;
 pub fn run(cli: &Cli, args: &BackendsArgs) -> Result<(), Failure> {
     let out = Out::new(cli);
     if let Some(action) = &args.action {
-        return change(cli, &out, action);
+        return change(cli, action);
     }
     let at = moment(args.at.as_deref(), "--at")?;
     let tenant = args.tenant.as_deref();
@@ -52,12 +52,11 @@ pub fn run(cli: &Cli, args: &BackendsArgs) -> Result<(), Failure> {
     })
 }
 
-fn change(cli: &Cli, out: &Out, action: &BackendAction) -> Result<(), Failure> {
+fn change(cli: &Cli, action: &BackendAction) -> Result<(), Failure> {
     let (name, wish) = match action {
         BackendAction::Drain { name } => (name, Wish::Drain),
         BackendAction::Disable { name } => (name, Wish::Disable),
         BackendAction::Enable { name } => (name, Wish::Enable),
     };
-    let said = client::ask_line(cli, &client::backend(name, wish))?;
-    out.line(&said)
+    client::tell(cli, &client::backend(name, wish))
 }

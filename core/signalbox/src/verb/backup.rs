@@ -90,7 +90,9 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(beside: &Path) -> Result<Self, Failure> {
         let dir = PathBuf::from(format!("{}.parts", beside.display()));
-        std::fs::create_dir_all(&dir)?;
+        let failed =
+            |e: std::io::Error| Failure { message: format!("{}: {e}", beside.display()), ..e.into() };
+        std::fs::create_dir_all(&dir).map_err(failed)?;
         Ok(Self(dir))
     }
 }

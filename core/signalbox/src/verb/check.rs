@@ -5,6 +5,7 @@ use crate::args::{CheckArgs, Cli};
 use crate::config::{Effective, Keys, explain};
 use crate::errors::Failure;
 use crate::render::{Align, Table};
+use serde_json::json;
 use signalbox_base::{JournalId, Secret};
 
 /// Checks, and prints what was found.
@@ -22,17 +23,19 @@ pub fn run(cli: &Cli, args: &CheckArgs) -> Result<(), Failure> {
     if args.live {
         super::live::check(&out, &loaded, &settings)?;
     }
-    if !args.explain {
-        let backends: usize = settings.tenants.iter().map(|t| t.backends.len()).sum();
-        out.line(&format!(
-            "{}: good. {} listener(s), {} tenant(s), {} backend(s).",
-            loaded.path.display(),
-            settings.listeners.len(),
-            settings.tenants.len(),
-            backends
-        ))?;
+    if args.explain {
+        return Ok(());
     }
-    Ok(())
+    let backends: usize = settings.tenants.iter().map(|t| t.backends.len()).sum();
+    let (listeners, tenants) = (settings.listeners.len(), settings.tenants.len());
+    let path = loaded.path.display();
+    if out.json {
+        let file = path.to_string();
+        return out.object(
+            &json!({ "file": file, "listeners": listeners, "tenants": tenants, "backends": backends }),
+        );
+    }
+    out.line(&format!("{path}: good. {listeners} listener(s), {tenants} tenant(s), {backends} backend(s)."))
 }
 
 fn print_explained(out: &Out, loaded: &crate::config::Loaded) -> Result<(), Failure> {

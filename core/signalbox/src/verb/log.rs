@@ -1,6 +1,5 @@
 //! `signalbox log level`: for everything, or for one phone, source or call.
 
-use super::Out;
 use crate::args::{Cli, LogAction, LogArgs};
 use crate::client;
 use crate::errors::{Failure, USAGE};
@@ -26,6 +25,5 @@ pub fn run(cli: &Cli, args: &LogArgs) -> Result<(), Failure> {
             return Err(Failure::new(USAGE, message).fix("write debug to follow it, info to stop"));
         }
     };
-    let said = client::ask_line(cli, &request)?;
-    Out::new(cli).line(&said)
+    client::tell(cli, &request)
 }

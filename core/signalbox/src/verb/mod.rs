@@ -23,7 +23,7 @@ mod why;
 use crate::args::{Cli, Verb};
 use crate::client;
 use crate::config::{self, Effective, Loaded};
-use crate::errors::{Failure, INTERNAL};
+use crate::errors::{Failure, INTERNAL, STORE_FAILED};
 use crate::render::{Clock, Screen, Table};
 use clap::CommandFactory;
 use serde::Serialize;
@@ -116,6 +116,13 @@ impl Reader {
 pub fn reading(cli: &Cli, read: impl AsyncFnOnce(&Reader) -> Result<(), Failure>) -> Result<(), Failure> {
     let loaded = load_config(cli)?;
     runtime()?.block_on(async {
+        let file = &loaded.file;
+        let embedded = file.store.url.strip_prefix("sqlite:").map(|name| file.edge.data_dir.join(name));
+        if let Some(path) = embedded.filter(|path| !path.is_file()) {
+            let message = format!("there is no store yet: {} does not exist", path.display());
+            return Err(Failure::new(STORE_FAILED, message)
+                .fix("the running edge makes it; start it with `signalbox run`"));
+        }
         let store = open_store(&loaded).await?;
         let source = match client::settled(&loaded.file).await {
             Some(lag) if lag > 0 => format!(

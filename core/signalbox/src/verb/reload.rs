@@ -1,6 +1,5 @@
 //! `signalbox reload`: the configuration file, applied to the running edge.
 
-use super::Out;
 use crate::args::Cli;
 use crate::client;
 use crate::errors::Failure;
@@ -8,6 +7,5 @@ use signalbox_edge::admin::protocol::Request;
 
 /// Asks for it; errors are printed as `check` prints them, and the edge goes on as it was.
 pub fn run(cli: &Cli) -> Result<(), Failure> {
-    let said = client::ask_line(cli, &Request::Reload {})?;
-    Out::new(cli).line(&said)
+    client::tell(cli, &Request::Reload {})
 }

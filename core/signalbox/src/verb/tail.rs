@@ -27,7 +27,7 @@ pub fn run(cli: &Cli, args: &TailArgs) -> Result<(), Failure> {
             None => Start::End,
         };
         let filter = Filter {
-            kinds: kinds(args.pattern.as_deref()),
+            kinds: kinds(args.pattern.as_deref())?,
             tenants: args.window.tenant.iter().cloned().collect(),
         };
         let mut source = History::open(&file, filter, start).await?;

@@ -181,7 +181,7 @@ impl Story {
                     return false;
                 }
                 let named = named(event, data, name);
-                if named && matches!(event.domain(), "registration" | "backend") {
+                if named && matches!(event.domain(), "registration" | "backend") && is_about(event, name) {
                     self.candidates.insert(subject_of(event));
                 }
                 named
@@ -227,6 +227,13 @@ fn subject_of(event: &Delivered) -> String {
     } else {
         format!("{prefix}{}", event.subject)
     }
+}
+
+/// Whether the event's own subject is what was named, and not merely something it mentions.
+fn is_about(event: &Delivered, name: &str) -> bool {
+    let own = event.subject.rsplit('/').next().unwrap_or_default();
+    own.eq_ignore_ascii_case(name)
+        || (!name.contains('@') && own.split_once('@').is_some_and(|(user, _)| user == name))
 }
 
 /// Whether an event is about a phone (`401`, `401@domain`) or a backend of that name.

@@ -22,8 +22,26 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 const VERBS: [&str; 20] = [
-    "run", "demo", "init", "check", "reload", "stop", "status", "tail", "locations", "calls", "cdr", "backends", "why", "backup",
-    "restore", "doctor", "explain", "schema", "log", "completions",
+    "run",
+    "demo",
+    "init",
+    "check",
+    "reload",
+    "stop",
+    "status",
+    "tail",
+    "locations",
+    "calls",
+    "cdr",
+    "backends",
+    "why",
+    "backup",
+    "restore",
+    "doctor",
+    "explain",
+    "schema",
+    "log",
+    "completions",
 ];
 
 #[test]
@@ -44,7 +62,10 @@ fn given_nothing_when_a_command_needs_a_configuration_then_it_says_where_it_look
         let output = signalbox(dir.path(), &[verb]);
         assert_eq!(output.status.code(), Some(1), "{verb}");
         let said = stderr(&output);
-        assert!(said.contains("SB0102") && said.contains("signalbox.toml") && said.contains("signalbox init"), "{verb}: {said}");
+        assert!(
+            said.contains("SB0102") && said.contains("signalbox.toml") && said.contains("signalbox init"),
+            "{verb}: {said}"
+        );
     }
 }
 
@@ -69,7 +90,10 @@ fn given_answers_when_init_runs_then_what_it_wrote_passes_check() {
 #[test]
 fn given_a_wrong_answer_when_init_runs_then_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let output = signalbox(dir.path(), &["init", "--domain", "acme.example.net", "--pbx", "10.0.0.300", "--public", "203.0.113.5"]);
+    let output = signalbox(
+        dir.path(),
+        &["init", "--domain", "acme.example.net", "--pbx", "10.0.0.300", "--public", "203.0.113.5"],
+    );
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("10.0.0.300"), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -108,11 +132,13 @@ fn the_contract_is_in_the_binary() {
         let kind: serde_json::Value = serde_json::from_str(line).unwrap();
         let name = kind["type"].as_str().unwrap();
         let schema = stdout(&signalbox(dir.path(), &["schema", "show", name]));
-        let schema: serde_json::Value = serde_json::from_str(&schema).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let schema: serde_json::Value =
+            serde_json::from_str(&schema).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(schema["title"], name);
     }
     assert!(stdout(&signalbox(dir.path(), &["schema", "asyncapi"])).contains("asyncapi: "));
-    let config: serde_json::Value = serde_json::from_str(&stdout(&signalbox(dir.path(), &["schema", "config"]))).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_str(&stdout(&signalbox(dir.path(), &["schema", "config"]))).unwrap();
     assert!(config["properties"]["tenant"].is_object());
     assert_eq!(signalbox(dir.path(), &["schema", "show", "no.such"]).status.code(), Some(1));
 }

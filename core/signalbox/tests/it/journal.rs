@@ -27,7 +27,11 @@ fn given_a_demo_that_ended_then_its_state_is_read_verified_backed_up_and_restore
         stdout(&output)
     };
     let locations = run(&["locations", "--json"]);
-    assert_eq!(locations.lines().filter(|l| l.contains("\"401\"")).count(), 2, "401 of both tenants: {locations}");
+    assert_eq!(
+        locations.lines().filter(|l| l.contains("\"401\"")).count(),
+        2,
+        "401 of both tenants: {locations}"
+    );
     assert!(run(&["tail", "--no-follow"]).contains("registration.added"));
     assert!(run(&["why", "401@acme.test"]).contains("registration.added"));
     let ambiguous = signalbox(dir.path(), &["why", "401"]);
@@ -37,10 +41,18 @@ fn given_a_demo_that_ended_then_its_state_is_read_verified_backed_up_and_restore
     assert!(run(&["doctor", "--dump", "1", "--last", "3"]).contains("edge.started.v1"));
 
     run(&["backup", "b.tar.zst"]);
-    assert_eq!(signalbox(dir.path(), &["backup", "b.tar.zst"]).status.code(), Some(1), "a backup is never written over");
+    assert_eq!(
+        signalbox(dir.path(), &["backup", "b.tar.zst"]).status.code(),
+        Some(1),
+        "a backup is never written over"
+    );
     let restored = run(&["restore", "b.tar.zst", "--to", "again"]);
     assert!(restored.contains("a new id"), "{restored}");
-    assert_eq!(signalbox(dir.path(), &["restore", "b.tar.zst", "--to", "again"]).status.code(), Some(1), "not over something");
+    assert_eq!(
+        signalbox(dir.path(), &["restore", "b.tar.zst", "--to", "again"]).status.code(),
+        Some(1),
+        "not over something"
+    );
     let same = run(&["doctor", "--data-dir", "again"]);
     assert!(same.contains("sound"), "{same}");
 
@@ -58,7 +70,10 @@ fn given_a_damaged_journal_when_the_doctor_looks_then_it_names_the_place() {
     let dir = tempfile::tempdir().unwrap();
     demo(dir.path());
     let journal = dir.path().join("target/demo/journal");
-    let segment = std::fs::read_dir(&journal).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|x| x == "seg"));
+    let segment = std::fs::read_dir(&journal)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some_and(|x| x == "seg"));
     let segment = segment.unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[4096 + 200] ^= 1;
