@@ -250,14 +250,19 @@ impl Attempt {
         }
     }
 
-    /// The BYE of such a dialog was answered: now the 2xx gets its ACK.
-    pub(crate) fn on_dismissed(&mut self, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
+    /// The BYE of such a dialog was answered: now the 2xx gets its ACK. Who would not have a BYE before the ACK gets another.
+    pub(crate) fn on_dismissed(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
         let tag = response.to_tag().unwrap_or_default();
         let Some(at) = self.dismissed.iter().position(|dismissed| *dismissed.leg.remote_tag == *tag) else {
             return;
         };
-        if !std::mem::replace(&mut self.dismissed[at].over, true) {
-            self.ack_dismissed(turn, &self.dismissed[at].leg);
+        if std::mem::replace(&mut self.dismissed[at].over, true) {
+            return;
+        }
+        self.ack_dismissed(turn, &self.dismissed[at].leg);
+        if !matches!(response.status(), Some(200..=299 | 408 | 481)) {
+            let user = (owner::OWN, 0);
+            core.send_own(turn, Method::Bye, &mut self.dismissed[at].leg, 0, None, user);
         }
     }
 

@@ -183,7 +183,7 @@ impl Calls {
                 if response.status() >= Some(200)
                     && let Some(attempt) = state.attempt_mut(attempt)
                 {
-                    attempt.on_dismissed(turn, response);
+                    attempt.on_dismissed(core, turn, response);
                 }
                 state
             }

@@ -60,6 +60,28 @@ fn given_two_phones_when_both_answer_then_the_first_wins_and_the_other_is_acknow
 }
 
 #[test]
+fn given_a_loser_that_takes_no_bye_before_its_ack_when_it_answers_late_then_it_gets_the_ack_and_another_bye()
+{
+    let (mut world, first, second) = with_two_phones();
+    let invites = pbx_calls(&mut world, "sip:401@acme.test", "p6", &[PHONE, SECOND]);
+    for (invite, phone, tag) in [(&invites[1], &second, ";tag=winner"), (&invites[0], &first, ";tag=loser")] {
+        let ok = respond(invite, 200, "<sip:401@192.168.0.9>", "").replace(";tag=pbx", tag);
+        world.deliver(phone.flow, ok);
+    }
+    world.take_to(addr(PBX));
+    let bye = world.take_to(addr(PHONE)).pop().expect("a BYE");
+    world.deliver(first.flow, response(&bye, 500, ""));
+    let sent = world.take_to(addr(PHONE));
+    assert!(sent[0].text().starts_with("ACK "));
+    assert!(
+        sent[1].text().starts_with("BYE ") && sent[1].message().cseq().number > bye.message().cseq().number
+    );
+    world.deliver(first.flow, response(&sent[1], 200, ""));
+    assert_eq!(world.take_to(addr(PHONE)).len(), 0);
+    assert_eq!(world.engine.calls_active(), 1);
+}
+
+#[test]
 fn given_a_token_when_it_is_called_then_only_its_phone_rings() {
     let (mut world, _) = with_phone();
     let mut second = Phone::new("401", "acme.test", SECOND);
