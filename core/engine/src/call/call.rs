@@ -1,8 +1,8 @@
 //! One live call: what both legs share, and the state it is in.
 
-use super::LegRef;
 use super::attempt::{Attempt, Progress};
 use super::cdr::{Clock, Moment};
+use super::find::LegRef;
 use super::identity;
 use super::leg::{End, Leg, Peer};
 use super::message;

@@ -10,6 +10,7 @@ mod begin;
 #[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
 mod call;
 pub(crate) mod cdr;
+mod find;
 mod fork;
 mod glare;
 mod identity;
@@ -31,13 +32,14 @@ use crate::tenancy::Origin;
 use crate::turn::Turn;
 use begin::Rate;
 use call::{Call, Core, State, may_speak, owner};
+use find::LegRef;
 use foldhash::HashMap;
-use leg::{End, Leg, token_of_user};
+use leg::End;
 use raw::Raw;
 use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
-use signalbox_sip::{Limits, Message, Method, Uri};
+use signalbox_sip::{Message, Method};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -53,17 +55,6 @@ pub struct Calls {
     /// Calls by the peers that have not responded to their INVITE, so that a peer's ICMP errors cost what they end.
     silent: BTreeSet<(SocketAddr, CallUid)>,
     rates: BTreeMap<TenantId, Rate>,
-}
-
-/// A leg of a call that a message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LegRef {
-    uid: CallUid,
-    end: End,
-    /// The attempt, for the called end.
-    attempt: u32,
-    /// Whether the message bears the leg's token.
-    named: bool,
 }
 
 impl Calls {
@@ -420,87 +411,6 @@ impl Calls {
                 }
             }
         }
-    }
-
-    /// The leg that a request is for.
-    fn find(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Option<LegRef> {
-        self.by_token(request).or_else(|| {
-            let mut found = self
-                .with_call_id(request.call_id())
-                .flat_map(|(uid, call)| call.dialogs(uid))
-                .filter(|at| self.is_dialog(*at, request) && self.admits(turn, *at, flow));
-            // The fallback must be unique (DESIGN.md §5): a spiral has the same identifiers twice.
-            found.next().filter(|_| found.next().is_none())
-        })
-    }
-
-    fn by_token(&self, request: &Message<&[u8]>) -> Option<LegRef> {
-        let Ok(Uri::Sip(uri)) = Uri::parse(request.request_uri()?) else { return None };
-        let (uid, attempt) = *self.tokens.get(&token_of_user(uri.user?)?)?;
-        let end = if attempt == 0 { End::Caller } else { End::Callee };
-        Some(LegRef { uid, end, attempt, named: true })
-    }
-
-    /// The call whose final failure of before a restart this ACK acknowledges: it bears the INVITE's Request-URI, and our tag.
-    fn find_refused(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Option<LegRef> {
-        let from = request.from_tag().unwrap_or_default();
-        self.with_call_id(request.call_id())
-            .filter(|(_, call)| matches!(&call.state, State::Ending(ending) if ending.resend.is_some()))
-            .filter(|(_, call)| *call.core.caller.remote_tag == *from)
-            .map(|(uid, _)| LegRef { uid, end: End::Caller, attempt: 0, named: false })
-            .find(|at| self.admits(turn, *at, flow))
-    }
-
-    fn with_call_id<'c>(&'c self, call_id: &[u8]) -> impl Iterator<Item = (CallUid, &'c Call)> + use<'c> {
-        let uids = self.call_ids.get(call_id).into_iter().flatten();
-        uids.filter_map(|uid| self.calls.get(uid).map(|call| (*uid, &**call)))
-    }
-
-    fn is_dialog(&self, at: LegRef, request: &Message<&[u8]>) -> bool {
-        let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
-        self.calls
-            .get(&at.uid)
-            .is_some_and(|call| call.is_dialog(at.end, at.attempt, request.call_id(), from, to))
-    }
-
-    fn admits(&self, turn: &Turn<'_>, at: LegRef, flow: &Flow) -> bool {
-        let Some(call) = self.calls.get(&at.uid) else { return false };
-        call.leg(at.end, at.attempt)
-            .is_some_and(|leg: &Leg| may_speak(turn, &call.core.tenant, leg, flow, at.named))
-    }
-
-    /// The call that waits for this caller's credentials.
-    fn challenged(&self, origin: &Origin, request: &Message<&[u8]>) -> Option<CallUid> {
-        let (from, cseq) = (request.from_tag().unwrap_or_default(), request.cseq().number);
-        self.with_call_id(request.call_id())
-            .find(|(_, call)| {
-                let caller = &call.core.caller;
-                matches!(call.state, State::Challenged(_))
-                    && call.core.tenant == origin.tenant
-                    && *caller.call_id == *request.call_id()
-                    && *caller.remote_tag == *from
-                    && caller.flow.remote == origin.flow.remote
-                    && cseq > caller.seen
-            })
-            .map(|(uid, _)| uid)
-    }
-
-    /// The call of before a restart whose INVITE this is once more: its transaction died with the process, its answer is
-    /// being said again.
-    fn repeated(&self, origin: &Origin, request: &Message<&[u8]>) -> Option<CallUid> {
-        let branch = request.top_via().ok()?.branch()?;
-        self.with_call_id(request.call_id())
-            .find(|(_, call)| {
-                let caller = &call.core.caller;
-                let same = caller.flow.remote.ip() == origin.flow.remote.ip()
-                    && *caller.remote_tag == *request.from_tag().unwrap_or_default();
-                let answer = call.state.resend().map(|resend| resend.bytes.clone()).filter(|_| same);
-                answer.and_then(|bytes| Message::parse(bytes, &Limits::DATAGRAM).ok()).is_some_and(|answer| {
-                    answer.cseq().number == request.cseq().number
-                        && answer.top_via().is_ok_and(|via| via.branch() == Some(branch))
-                })
-            })
-            .map(|(uid, _)| uid)
     }
 
     fn rate(&mut self, tenant: &TenantId, now: Mono) -> &mut Rate {
