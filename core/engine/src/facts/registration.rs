@@ -5,14 +5,14 @@ use super::uri::{public, public_values};
 use crate::registration::Pending;
 use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms};
 use crate::turn::Turn;
-use signalbox_base::{Text, Wall};
+use signalbox_base::{Flow, TenantId, Text, Wall};
 use signalbox_schemas::registration::{
     RegistrationAdded, RegistrationExpired, RegistrationRefreshed, RegistrationRejected, RegistrationRemoved,
 };
 use signalbox_schemas::values::{QValue, TransportAddress};
 use signalbox_schemas::words::{RejectedBy, RemovalReason};
-use signalbox_sip::HeaderName;
 use signalbox_sip::header::NameAddr;
+use signalbox_sip::{HeaderName, Message};
 
 /// A binding as it is about to be stored.
 pub(crate) struct Stored<'a> {
@@ -151,30 +151,36 @@ pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> O
     Some(of_aor(turn, aor, event).because(binding.seq))
 }
 
+/// A refusal of a REGISTER.
+pub(crate) struct Refused<'a> {
+    pub(crate) flow: &'a Flow,
+    pub(crate) tenant: &'a TenantId,
+    /// `tenant/user@domain`.
+    pub(crate) name: &'a str,
+    /// Who was asked, if anybody was.
+    pub(crate) backend: Option<&'a Text>,
+    pub(crate) status: u16,
+    pub(crate) reason: &'a str,
+    pub(crate) by: RejectedBy,
+}
+
 /// A REGISTER that was refused.
-pub(crate) fn rejected(
-    turn: &Turn<'_>,
-    pending: &Pending,
-    status: u16,
-    reason: &str,
-    by: RejectedBy,
-) -> Fact {
-    let request = &pending.request;
+pub(crate) fn rejected<B: AsRef<[u8]>>(turn: &Turn<'_>, request: &Message<B>, refused: &Refused<'_>) -> Fact {
     let contact = request.values(HeaderName::Contact).next().and_then(|v| NameAddr::parse(v).ok());
     let event = RegistrationRejected {
         edge: turn.edge(),
-        flow: Some(pending.flow.into()),
-        aor: Text::new(pending.address()),
+        flow: Some((*refused.flow).into()),
+        aor: Text::new(refused.name.split_once('/').map_or("", |(_, address)| address)),
         contact: contact.map(|c| public(c.uri)),
-        status,
-        reason: Text::new(reason),
-        by,
-        backend: Some(pending.at.name.clone()),
+        status: refused.status,
+        reason: Text::new(refused.reason),
+        by: refused.by,
+        backend: refused.backend.cloned(),
         user_agent: request.value(HeaderName::UserAgent).map(Text::lossy),
         call_id: Some(Text::lossy(request.call_id())),
         cseq: Some(request.cseq().number),
     };
-    Fact::new(event, pending.name.clone(), turn.now.wall).tenant(&pending.tenant)
+    Fact::new(event, Text::new(refused.name), turn.now.wall).tenant(refused.tenant)
 }
 
 fn of_aor(turn: &Turn<'_>, aor: &Aor, event: impl Into<signalbox_schemas::Event>) -> Fact {

@@ -3,7 +3,7 @@
 use super::binding::{Wanted, is_behind_nat, text_of};
 use super::register::{Pending, Place, Registrar, has_credentials, keys_of};
 use crate::facts::registration as facts;
-use crate::facts::registration::Stored;
+use crate::facts::registration::{Refused, Stored};
 use crate::state::BindingKey;
 use crate::turn::Turn;
 use signalbox_base::{EventSeq, Text};
@@ -139,7 +139,7 @@ impl Registrar {
         if matches!(status, 401 | 403 | 407) && has_credentials(&pending.request) {
             turn.auth_failed(pending.flow.remote.ip(), pending.address(), &pending.request);
         }
-        self.tell_rejected(turn, pending, status, &reason, RejectedBy::Backend);
+        self.tell_pending_rejected(turn, pending, status, &reason, RejectedBy::Backend);
     }
 
     pub(super) fn rejected_by_edge(
@@ -149,10 +149,10 @@ impl Registrar {
         status: u16,
         reason: &str,
     ) {
-        self.tell_rejected(turn, pending, status, reason, RejectedBy::Edge);
+        self.tell_pending_rejected(turn, pending, status, reason, RejectedBy::Edge);
     }
 
-    fn tell_rejected(
+    fn tell_pending_rejected(
         &mut self,
         turn: &mut Turn<'_>,
         pending: &Pending,
@@ -161,6 +161,26 @@ impl Registrar {
         by: RejectedBy,
     ) {
         let registered = turn.state.registrations().of_aor_over_flow(&pending.name, &pending.flow).is_some();
+        let refused = Refused {
+            flow: &pending.flow,
+            tenant: &pending.tenant,
+            name: &pending.name,
+            backend: Some(&pending.at.name),
+            status,
+            reason,
+            by,
+        };
+        self.tell_rejected(turn, &pending.request, &refused, registered);
+    }
+
+    /// Tells a refusal, within the budget unless the phone is `registered`: strangers can not fill the journal.
+    pub(super) fn tell_rejected<B: AsRef<[u8]>>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Message<B>,
+        refused: &Refused<'_>,
+        registered: bool,
+    ) {
         let (opened, told) = &mut self.rejected;
         if turn.now.mono.since(*opened) >= turn.settings.noise.window {
             (*opened, *told) = (turn.now.mono, 0);
@@ -169,7 +189,7 @@ impl Registrar {
             return;
         }
         *told += usize::from(!registered);
-        let fact = facts::rejected(turn, pending, status, reason, by);
+        let fact = facts::rejected(turn, request, refused);
         turn.record(fact);
     }
 }

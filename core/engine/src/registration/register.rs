@@ -2,16 +2,17 @@
 
 use super::binding::{BadContacts, Wanted};
 use crate::backend::{self, Candidate};
-use crate::contract::CommandReply;
+use crate::contract::{CommandReply, Pressure};
 use crate::dispatch::{open, reject, reject_after};
-use crate::facts::{admin, registration as facts};
+use crate::facts::admin;
+use crate::facts::registration::{self as facts, Refused};
 use crate::net::{Timer, User};
 use crate::state::{AorName, Binding, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::turn::{About, Turn};
 use foldhash::HashMap;
 use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Transport, Wall};
-use signalbox_schemas::words::{RemovalReason, RequestRule};
+use signalbox_schemas::words::{RejectedBy, RemovalReason, RequestRule};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
 use signalbox_sip::{HeaderName, Message, Method, Uri};
@@ -88,8 +89,8 @@ impl Pending {
 enum Stop {
     /// Answered with this.
     Reject(u16, &'static str),
-    /// The same with Retry-After.
-    Later(u32),
+    /// 503 with Retry-After, and why.
+    Later(u32, &'static str),
     /// Above a limit of the tenant.
     Limit,
 }
@@ -104,7 +105,11 @@ impl Registrar {
         key: ServerKey,
         request: &Message<&[u8]>,
     ) {
-        match self.prepare(turn, &origin, request) {
+        let name = match aor_of(turn, &origin, request) {
+            Ok(name) => name,
+            Err((status, reason)) => return reject(turn, flow, request, status, reason),
+        };
+        match self.prepare(turn, &origin, &name, request) {
             Ok((name, wanted, at)) => {
                 self.last_number += 1;
                 let number = self.last_number;
@@ -127,37 +132,71 @@ impl Registrar {
                 self.pending.insert(number, pending);
                 self.forward(turn, number);
             }
-            Err(Stop::Reject(status, reason)) => reject(turn, flow, request, status, reason),
-            Err(Stop::Later(secs)) => {
+            Err(Stop::Reject(status, reason)) => {
+                self.tell_refused(turn, &origin, &name, request, status, reason);
+                reject(turn, flow, request, status, reason);
+            }
+            Err(Stop::Later(secs, reason)) => {
                 turn.net.shed += 1;
+                self.tell_refused(turn, &origin, &name, request, 503, reason);
                 reject_after(turn, flow, request, 503, "Service Unavailable", Some(secs));
             }
             Err(Stop::Limit) => {
+                const REASON: &str = "Registration Limit Reached";
                 turn.reject_request(flow.remote.ip(), RequestRule::Limit, None, request);
-                reject(turn, flow, request, 403, "Registration Limit Reached");
+                self.tell_refused(turn, &origin, &name, request, 403, REASON);
+                reject(turn, flow, request, 403, REASON);
             }
         }
+    }
+
+    /// Tells of a REGISTER that no backend was asked about. The budget is for all: what makes the edge refuse one phone makes
+    /// it refuse thousands. A full disk has no room for it.
+    fn tell_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        origin: &Origin,
+        name: &AorName,
+        request: &Message<&[u8]>,
+        status: u16,
+        reason: &str,
+    ) {
+        if turn.net.pressure == Pressure::Full {
+            return;
+        }
+        let refused = Refused {
+            flow: &origin.flow,
+            tenant: &origin.tenant,
+            name: name.as_str(),
+            backend: None,
+            status,
+            reason,
+            by: RejectedBy::Edge,
+        };
+        self.tell_rejected(turn, request, &refused, false);
     }
 
     fn prepare(
         &mut self,
         turn: &mut Turn<'_>,
         origin: &Origin,
+        name: &AorName,
         request: &Message<&[u8]>,
     ) -> Result<(Text, Wanted, Candidate), Stop> {
         if let Some(secs) = turn.closed_for_new() {
-            return Err(Stop::Later(secs));
+            let draining = turn.net.draining;
+            return Err(Stop::Later(secs, if draining { "Draining" } else { "Overloaded" }));
         }
         if self.pending.len() >= PENDING_MAX {
-            return Err(Stop::Later(RETRY_SECS));
+            return Err(Stop::Later(RETRY_SECS, "Overloaded"));
         }
-        let name = aor_of(turn, origin, request)?;
         let aor = turn.state.registrations().aor(name.as_str());
         let wanted = Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor)
             .map_err(|BadContacts(why)| Stop::Reject(400, why))?;
         in_order(turn, &wanted, request)?;
         within_limit(turn, origin, &wanted)?;
-        let at = self.choose(turn, origin, &name, request).ok_or(Stop::Later(RETRY_SECS))?;
+        let at =
+            self.choose(turn, origin, name, request).ok_or(Stop::Later(RETRY_SECS, "No Backend Is Up"))?;
         let name = aor.map_or_else(|| Text::new(name.as_str()), |aor| aor.name.clone());
         Ok((name, wanted, at))
     }
@@ -315,19 +354,23 @@ pub(super) fn keys_of(turn: &Turn<'_>, name: &str) -> SmallVec<[BindingKey; 4]> 
 
 /// The AoR that To names. Its domain is the tenant's, by name or alias; the edge's own address stands for the domain that
 /// the request is in.
-fn aor_of(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Result<AorName, Stop> {
-    let to = request.to().map_err(|_| Stop::Reject(400, "Bad To"))?;
-    let Ok(Uri::Sip(uri)) = to.parsed_uri() else { return Err(Stop::Reject(400, "To Is No SIP URI")) };
-    let user = uri.decoded_user().ok_or(Stop::Reject(404, "Not Found"))?;
+fn aor_of(
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+) -> Result<AorName, (u16, &'static str)> {
+    let to = request.to().map_err(|_| (400, "Bad To"))?;
+    let Ok(Uri::Sip(uri)) = to.parsed_uri() else { return Err((400, "To Is No SIP URI")) };
+    let user = uri.decoded_user().ok_or((404, "Not Found"))?;
     let user = std::str::from_utf8(&user).ok().filter(|u| !u.is_empty() && !u.chars().any(char::is_control));
-    let user = user.ok_or(Stop::Reject(400, "Bad User In To"))?;
+    let user = user.ok_or((400, "Bad User In To"))?;
     if user.len() > USER_BYTES_MAX {
-        return Err(Stop::Reject(400, "User In To Too Long"));
+        return Err((400, "User In To Too Long"));
     }
     let domain = match turn.directory.domain(turn.settings, uri.host) {
         Some((tenant, domain)) if tenant.name == origin.tenant => domain,
         None if turn.directory.is_own_host(uri.host) => &origin.domain,
-        _ => return Err(Stop::Reject(404, "Not Found")),
+        _ => return Err((404, "Not Found")),
     };
     let name = AorName::new(origin.tenant.as_str(), user, domain);
     let about = name.as_str().split_once('/').map(|(_, address)| address);

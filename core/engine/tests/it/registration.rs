@@ -1,7 +1,7 @@
 //! REGISTER through the edge: what is stored, told and answered (issue 3, Shows 3).
 
 use crate::support::*;
-use signalbox_engine::{ClassB, Input, Release};
+use signalbox_engine::{ClassB, Command, Input, Release};
 use signalbox_sip::HeaderName;
 use std::time::Duration;
 
@@ -389,6 +389,27 @@ fn given_a_stalled_disk_or_a_limit_then_new_registrations_are_refused() {
     assert!(answer.header(HeaderName::RetryAfter).is_some());
     world.advance(Duration::from_secs(11));
     assert_eq!(world.records("security.request_rejected")[0].json()["rule"], "limit");
+    let told: Vec<_> = world.records("registration.rejected").iter().map(|r| r.json()).collect();
+    assert_eq!(told.len(), 2);
+    for (event, aor, status) in [(&told[0], "402@acme.test", 403), (&told[1], "401@acme.test", 503)] {
+        assert_eq!((&event["aor"], &event["status"]), (&aor.into(), &status.into()));
+        assert_eq!((&event["by"], event.get("backend")), (&"edge".into(), None));
+    }
+}
+
+#[test]
+fn given_an_edge_that_drains_when_thousands_ask_then_refusals_are_told_within_the_budget() {
+    let mut world = World::new(acme());
+    world.command(Command::Drain { actor: "root".into() });
+    for n in 0..500 {
+        let mut phone = Phone::new(&format!("u{n}"), "acme.test", &format!("192.0.2.7:{}", 10_000 + n));
+        let text = phone.register(3600);
+        world.deliver(phone.flow, text);
+        assert_eq!(world.one_to(phone.flow.remote).status(), Some(503));
+    }
+    let told = world.records("registration.rejected");
+    assert_eq!(told.len(), world.engine.settings().noise.events_max);
+    assert_eq!(told[0].json()["reason"], "Draining");
 }
 
 #[test]
