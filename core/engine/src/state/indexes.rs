@@ -58,10 +58,8 @@ impl Registrations {
     /// A binding of this AoR (`tenant/user@domain`) that is reached over this flow.
     #[must_use]
     pub fn of_aor_over_flow(&self, name: &str, flow: &Flow) -> Option<&Binding> {
-        let same = |b: &&Box<Binding>| {
-            b.flow.transport == flow.transport && b.flow.remote == flow.remote && b.flow.conn == flow.conn
-        };
-        self.aor(name)?.bindings.iter().find(same).map(|b| &**b)
+        let same = |b: &Flow| b.transport == flow.transport && b.remote == flow.remote && b.conn == flow.conn;
+        self.aor(name)?.bindings.iter().find(|b| same(&b.flow)).map(|b| &**b)
     }
 
     /// Whether any binding is reached over this flow.
