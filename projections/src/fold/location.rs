@@ -192,25 +192,27 @@ fn upsert(set: &[String]) -> String {
 
 const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
-/// Whether the place in the row `l` is another than that of the history row `h`.
+/// Whether the place in the row `l` is another than that of the history row.
 macro_rules! moved {
     () => {
-        "(l.contact <> h.contact OR l.received IS DISTINCT FROM h.received OR l.path IS DISTINCT FROM h.path \
-         OR l.socket IS DISTINCT FROM h.socket OR l.backend IS DISTINCT FROM h.backend)"
+        "(l.contact <> location_history.contact OR l.received IS DISTINCT FROM location_history.received \
+         OR l.path IS DISTINCT FROM location_history.path OR l.socket IS DISTINCT FROM location_history.socket \
+         OR l.backend IS DISTINCT FROM location_history.backend)"
     };
 }
 
-/// The open history row: it ends when the binding is somewhere else now, and goes on as long as the binding does otherwise.
+/// The open history row: it ends when the binding is somewhere else now, and goes on as long as the binding does
+/// otherwise. The row `l` is there: it was written just before. (`UPDATE … FROM` costs SQLite a temporary table.)
 const SETTLE: &str = concat!(
-    "UPDATE location_history AS h SET valid_to = CASE WHEN ",
+    "UPDATE location_history SET (valid_to, ended, expires_at) = (SELECT CASE WHEN ",
     moved!(),
-    " THEN CAST($5 AS BIGINT) END, ended = CASE WHEN ",
+    " THEN CAST($5 AS BIGINT) END, CASE WHEN ",
     moved!(),
-    " THEN 'moved' END, expires_at = CASE WHEN ",
+    " THEN 'moved' END, CASE WHEN ",
     moved!(),
-    " THEN h.expires_at ELSE l.expires_at END FROM location AS l \
-    WHERE h.tenant = $1 AND h.aor = $2 AND h.binding = $3 AND h.edge = $4 AND h.valid_to IS NULL \
-    AND l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4"
+    " THEN location_history.expires_at ELSE l.expires_at END FROM location l \
+    WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4) \
+    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL"
 );
 
 /// Begins a history row when none is open.

@@ -126,6 +126,19 @@ async fn given_a_journal_whose_beginning_is_gone_when_folded_then_that_is_record
 }
 
 #[tokio::test]
+async fn given_all_is_folded_when_a_newer_event_is_known_then_the_lag_counts_from_that_moment() {
+    let edge = &a_day()[0];
+    let [(_database, store), _] = both_migrated().await;
+    let (ended, mut status) = run(Box::new(Cdrs), Scripted::of(&edge.events), &store).await;
+    ended.unwrap();
+    assert!(status.is_current() && status.lag_seconds(Wall(i64::MAX)) == 0.0);
+    let level = Wall(status.recorded_at.unwrap());
+    assert!(level > edge.now(), "the events are old; what the bus had was folded just now");
+    status.sources.values_mut().for_each(|source| source.end = source.through + 1);
+    assert_eq!(status.lag_seconds(Wall(level.0 + 2_000_000)), 2.0);
+}
+
+#[tokio::test]
 async fn given_a_stop_when_asked_then_the_runner_ends_and_has_told_the_bus_what_is_safe() {
     let bus = Scripted::of(&events(&a_day()[..1]));
     let [(_database, store), _] = both_migrated().await;
