@@ -30,7 +30,8 @@ impl Engine {
                 turn.record_urgent(fact);
                 if let Some(old) = reload {
                     backend::reload(&mut turn, &old);
-                    rooms.registrar.on_reload();
+                    rooms.registrar.on_reload(&turn);
+                    rooms.standalone.on_reload(&turn);
                 }
                 CommandReply::Done(Text::from(format!("revision {revision}, {} changes", diff.len())))
             }

@@ -30,6 +30,16 @@ pub struct Candidate {
     order: f64,
 }
 
+impl Candidate {
+    /// The same backend after a reload, when places mean others; `false` when it is configured no more. Its answer may still
+    /// come, but tells of nobody's health.
+    pub(crate) fn find_again(&mut self, turn: &Turn<'_>, tenant: &str) -> bool {
+        let found = turn.directory.find(turn.settings, tenant, &self.name);
+        self.peer = found.unwrap_or(PeerRef::NOBODY);
+        found.is_some()
+    }
+}
+
 /// Candidates in order.
 pub type Candidates = SmallVec<[Candidate; 4]>;
 

@@ -283,6 +283,8 @@ fn write_request(pending: &Pending, own: EdgeAsHost, via: &str, host: &Text, out
                     forward.replace_part(contact.raw, &line);
                 }
             }
+            // One Path serves all Contacts of a REGISTER (RFC 3327 §5.1): it bears the first one's token, which names the AoR,
+            // and the Request-URI of what comes back tells which Contact is meant.
             ContactMode::Path => {
                 if let Some(first) = each.first() {
                     forward.insert_first(

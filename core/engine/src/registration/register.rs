@@ -285,9 +285,15 @@ impl Registrar {
         }
     }
 
-    /// Places of backends mean others now: what was remembered by place is forgotten.
-    pub(crate) fn on_reload(&mut self) {
+    /// Places of backends mean others now: what was remembered by place is forgotten, or found again by its name.
+    pub(crate) fn on_reload(&mut self, turn: &Turn<'_>) {
         self.challenged.clear();
+        for pending in self.pending.values_mut() {
+            pending.at.find_again(turn, pending.tenant.as_str());
+            // Who was tried before may be tried again: better than to leave out somebody else in its place.
+            pending.tried.clear();
+            pending.tried.push(pending.at.peer);
+        }
     }
 
     /// Removes the bindings of an AoR by an operator's command.

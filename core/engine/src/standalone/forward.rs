@@ -39,6 +39,10 @@ impl Way {
         })
     }
 
+    pub(super) fn side(&self) -> &Side {
+        &self.side
+    }
+
     /// A phone is where its binding says now; anything else where it was.
     pub(super) fn to_target(turn: &Turn<'_>, target: &Target) -> Self {
         let binding = match &target.side {

@@ -205,6 +205,19 @@ impl Standalone {
         }
     }
 
+    /// Places of backends mean others now: they are found again by their names.
+    pub(crate) fn on_reload(&mut self, turn: &Turn<'_>) {
+        for pending in self.pending.values_mut() {
+            let tenant = pending.sender.tenant.clone();
+            if pending.peer.is_some()
+                && let Side::Backend(name) = pending.way.side()
+            {
+                pending.peer = turn.directory.find(turn.settings, &tenant, name);
+            }
+            pending.next.retain(|candidate| candidate.find_again(turn, &tenant));
+        }
+    }
+
     /// A peer cannot be reached.
     pub(crate) fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
         let waiting: Vec<u64> = self

@@ -15,6 +15,11 @@ pub struct PeerRef {
     pub backend: u16,
 }
 
+impl PeerRef {
+    /// No backend at all.
+    pub(crate) const NOBODY: Self = Self { tenant: u16::MAX, backend: u16::MAX };
+}
+
 /// A backend with its tenant.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {

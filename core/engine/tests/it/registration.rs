@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use signalbox_engine::{ClassB, Command, Input, Release};
+use signalbox_schemas::words::BackendState;
 use signalbox_sip::HeaderName;
 use std::time::Duration;
 
@@ -447,6 +448,69 @@ fn given_path_mode_then_the_contact_stays_and_the_path_names_the_edge() {
         .replace("Max-Forwards", &format!("Route: {path}\r\nMax-Forwards"));
     world.deliver(inside(PBX), text);
     assert_eq!(world.one_to(phone.flow.remote).uri(), "sip:401@192.168.1.20:5060;ob");
+}
+
+#[test]
+fn given_path_mode_and_two_contacts_in_one_register_then_each_is_reached_by_its_own_uri() {
+    let mut settings = acme();
+    settings.tenants[0].backends[0].contact = signalbox_engine::settings::ContactMode::Path;
+    let mut world = World::new(settings);
+    let mut phone = phone();
+    let text = phone.register_with(
+        "Contact: <sip:401@192.168.1.20:5060;ob>, <sip:401@192.168.1.20:5070;ob>\r\nExpires: 300\r\n",
+    );
+    world.deliver(phone.flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(at_pbx.message().values(HeaderName::Path).count(), 1, "one Path for all (RFC 3327 §5.1)");
+    let path = at_pbx.header(HeaderName::Path).expect("a Path");
+    world.deliver(inside(PBX), granted(&at_pbx, 300));
+    let answer = world.one_to(phone.flow.remote);
+    assert_eq!(answer.message().values(HeaderName::Contact).count(), 2);
+    for (method, uri) in [
+        ("MESSAGE", "sip:401@192.168.1.20:5070;ob"),
+        ("MESSAGE", "sip:401@192.168.1.20:5060;ob"),
+        ("INVITE", "sip:401@192.168.1.20:5070;ob"),
+    ] {
+        let text = request(method, uri, "sip:x@acme.test", addr(PBX), &format!("{method}{uri}"))
+            .replace("Max-Forwards", &format!("Route: {path}\r\nMax-Forwards"));
+        world.deliver(inside(PBX), text);
+        assert_eq!(world.one_to(phone.flow.remote).uri(), uri, "{method}");
+        world.take();
+    }
+}
+
+#[test]
+fn given_registers_and_messages_under_way_when_a_reload_moves_the_places_of_backends_then_silence_speaks_against_who_was_asked()
+ {
+    const OTHER: &str = "10.0.2.1:5060";
+    let mut acme = acme().tenants.remove(0);
+    let mut globex = tenant("globex", vec![domain("g.test", &[])], vec![backend("pbx-g", OTHER, 1, None)]);
+    for tenant in [&mut acme, &mut globex] {
+        tenant.backends[0].probe.interval = Some(Duration::from_secs(86_400));
+    }
+    let mut world = World::new(settings(vec![acme.clone(), globex.clone()]));
+    let mut phones =
+        [Phone::new("401", "acme.test", PHONE), Phone::new("402", "acme.test", "192.0.2.8:5060")];
+    phones.iter_mut().for_each(|phone| drop(register(&mut world, phone, PBX, 3600)));
+    register(&mut world, &mut Phone::new("401", "g.test", "192.0.2.9:5060"), OTHER, 3600);
+    for (at, phone) in phones.iter_mut().enumerate() {
+        let text = phone.register(3600);
+        world.deliver(phone.flow, text);
+        let from = format!("sip:{}@acme.test", phone.user);
+        let text = request("MESSAGE", "sip:1@acme.test", &from, phone.flow.remote, &format!("m{at}"));
+        world.deliver(phone.flow, text);
+    }
+    world.command(Command::Reload {
+        settings: settings(vec![globex, acme]).into(),
+        revision: 2,
+        sha256: "x".into(),
+        effective: "{}".into(),
+        diff: vec![],
+        actor: "root".into(),
+    });
+    world.advance(Duration::from_millis(3_100));
+    let state = |name: &str| world.engine.state().backends().get(name).expect("it was seen up").state;
+    assert_eq!((state("acme/pbx-1"), state("globex/pbx-g")), (BackendState::Down, BackendState::Up));
 }
 
 #[test]
