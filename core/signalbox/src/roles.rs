@@ -69,7 +69,7 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
     let store = store_config(&loaded)?;
     let statuses = Statuses::default();
     let config = edge_config(&loaded, settings, &effective);
-    let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path.clone());
+    let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path);
     let components = statuses.clone();
     let hooks = Hooks {
         reload: Arc::new(move || reload(&path, &keys, &current)),

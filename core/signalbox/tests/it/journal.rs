@@ -6,7 +6,8 @@ use std::path::Path;
 
 /// A free UDP port; the demo's HTTP port is another one.
 fn port() -> String {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    let bound = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    bound.expect("loopback has a free port").port().to_string()
 }
 
 fn demo(dir: &Path) {
