@@ -1,9 +1,11 @@
 //! Backends: are they there, and which one is next.
 
+mod asked;
 mod health;
 mod pool;
 mod probe;
 
+pub(crate) use asked::Asked;
 pub use health::{Backends, Change};
 pub(crate) use pool::registrars;
 pub use pool::{Candidate, Candidates, candidates};

@@ -40,6 +40,8 @@ impl Registrar {
         let at = turn.now.mono.plus(turn.settings.timers.failover_after);
         let timer = turn.start_timer(at, Timer::RegisterFailover(number, attempt));
         pending.timer = Some(timer);
+        let waiting = &self.pending;
+        self.asked.add(flow.remote, number, |n, to| waiting.get(&n).is_some_and(|p| p.waits_for(to)));
     }
 
     /// A response from the backend that is asked now.

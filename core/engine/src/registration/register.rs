@@ -1,7 +1,7 @@
 //! REGISTER from its arrival to its answer.
 
 use super::binding::{BadContacts, Wanted};
-use crate::backend::{self, Candidate};
+use crate::backend::{self, Asked, Candidate};
 use crate::contract::{CommandReply, Pressure};
 use crate::dispatch::{open, reject, reject_after};
 use crate::facts::admin;
@@ -36,6 +36,7 @@ pub(super) const RETRY_SECS: u32 = 10;
 #[derive(Debug, Default)]
 pub struct Registrar {
     pub(super) pending: HashMap<u64, Pending>,
+    pub(super) asked: Asked,
     last_number: u64,
     /// Which backend challenged a Call-ID, and until when that counts.
     challenged: HashMap<ServerKey, (PeerRef, Mono)>,
@@ -77,6 +78,10 @@ impl Pending {
     /// `user@domain`.
     pub(crate) fn address(&self) -> &str {
         self.name.split_once('/').map_or(&self.name, |(_, address)| address)
+    }
+
+    pub(super) fn waits_for(&self, remote: SocketAddr) -> bool {
+        self.client.is_some() && self.at.flow.remote == remote
     }
 
     /// The domain of its AoR.
@@ -274,13 +279,10 @@ impl Registrar {
 
     /// A peer cannot be reached: what waits for it goes elsewhere.
     pub(crate) fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
-        let waiting: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.client.is_some() && p.at.flow.remote == remote)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in waiting {
+        for number in self.asked.take(remote) {
+            if !self.pending.get(&number).is_some_and(|p| p.waits_for(remote)) {
+                continue;
+            }
             self.failed(turn, number);
         }
     }

@@ -83,6 +83,8 @@ impl Standalone {
             let at = turn.now.mono.plus(turn.settings.timers.failover_after);
             pending.timer = Some(turn.start_timer(at, Timer::StandaloneFailover(number, attempt)));
         }
+        let waiting = &self.pending;
+        self.asked.add(flow.remote, number, |n, to| waiting.get(&n).is_some_and(|p| p.waits_for(to)));
     }
 
     /// A response from the receiver asked now.

@@ -9,7 +9,7 @@ mod token;
 
 pub(crate) use locate::{Nobody, locate};
 
-use crate::backend::{self, Candidates};
+use crate::backend::{self, Asked, Candidates};
 use crate::dispatch::to_tag;
 use crate::net::User;
 use crate::state::BindingKey;
@@ -29,6 +29,7 @@ use token::{Side, Target};
 #[derive(Debug, Default)]
 pub(crate) struct Standalone {
     pending: HashMap<u64, Pending>,
+    asked: Asked,
     last_number: u64,
 }
 
@@ -50,6 +51,12 @@ struct Pending {
     heard: bool,
     /// Backends to try after this one.
     next: Candidates,
+}
+
+impl Pending {
+    fn waits_for(&self, remote: SocketAddr) -> bool {
+        self.client.is_some() && self.way.flow.remote == remote
+    }
 }
 
 /// Whether a request is for the edge itself: no user, and the edge's own name or address or a domain it serves.
@@ -220,13 +227,10 @@ impl Standalone {
 
     /// A peer cannot be reached.
     pub(crate) fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
-        let waiting: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.client.is_some() && p.way.flow.remote == remote)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in waiting {
+        for number in self.asked.take(remote) {
+            if !self.pending.get(&number).is_some_and(|p| p.waits_for(remote)) {
+                continue;
+            }
             self.failed(turn, number, true);
         }
     }

@@ -4,7 +4,7 @@ use crate::support::*;
 use signalbox_base::Text;
 use signalbox_engine::contract::BackendWish;
 use signalbox_engine::settings::ProbeSettings;
-use signalbox_engine::{Ask, Command, CommandReply, Input, ResolvedTarget, Settings};
+use signalbox_engine::{Ask, Command, CommandReply, Input, ResolvedTarget, SendError, Settings};
 use std::time::Duration;
 
 const PBX: &str = "10.0.1.1:5060";
@@ -70,11 +70,7 @@ fn given_a_backend_that_is_down_then_new_traffic_goes_elsewhere_and_a_refused_po
     let text = phone.register(60);
     world.deliver(phone.flow, text);
     assert_eq!(world.take_to(addr(PBX)).len(), 1);
-    world.input(Input::Unsent {
-        ticket: None,
-        remote: addr(PBX),
-        cause: signalbox_engine::SendError::Refused,
-    });
+    world.input(Input::Unsent { ticket: None, remote: addr(PBX), cause: SendError::Refused });
     let elsewhere = world.one_to(addr("10.0.1.2:5060"));
     world.deliver(inside("10.0.1.2:5060"), granted(&elsewhere, 60));
     live(&mut world, 45, None);
@@ -124,4 +120,30 @@ fn given_a_backend_by_name_then_it_is_resolved_and_its_addresses_are_its_own() {
     register(&mut world, &mut phone, "10.0.3.3:5060", 60);
     world.advance(Duration::from_secs(61));
     assert_eq!(world.asks.len(), 2, "asked again after a minute");
+}
+
+#[test]
+fn given_an_icmp_error_of_a_backend_then_all_that_waits_for_it_goes_on_to_the_next_and_nothing_else_moves() {
+    let mut settings = acme();
+    settings.tenants[0].backends.push(backend("pbx-2", "10.0.1.2:5060", 2, None));
+    let mut world = World::new(settings);
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, "10.0.1.1:5060", 3600);
+    let text = phone.register(3600);
+    world.deliver(phone.flow, text);
+    let text = request("MESSAGE", "sip:402@acme.test", "sip:401@acme.test", phone.flow.remote, "m");
+    world.deliver(phone.flow, text);
+    assert_eq!(world.take_to(addr("10.0.1.1:5060")).len(), 2);
+    let refused = |world: &mut World, by: &str| {
+        world.input(Input::Unsent { ticket: None, remote: addr(by), cause: SendError::Refused });
+    };
+    refused(&mut world, "10.0.9.9:5060");
+    assert!(world.take().is_empty(), "nothing waits for that one");
+    for _ in 0..3 {
+        refused(&mut world, "10.0.1.1:5060");
+    }
+    assert_eq!(world.take_to(addr("10.0.1.2:5060")).len(), 2, "once each");
+    refused(&mut world, "10.0.1.2:5060");
+    let answers: Vec<Option<u16>> = world.take_to(phone.flow.remote).iter().map(Sent::status).collect();
+    assert_eq!(answers, [Some(503), Some(503)]);
 }
