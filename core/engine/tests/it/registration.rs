@@ -297,6 +297,37 @@ fn given_a_crash_that_loses_the_200_when_the_register_comes_again_then_it_is_ans
 }
 
 #[test]
+fn given_a_registrar_that_lists_all_of_an_aor_then_the_phone_sees_each_contact_as_it_was_written_and_no_token()
+ {
+    let mut world = World::new(acme());
+    let mut first = phone();
+    let of_first = register(&mut world, &mut first, PBX, 3600);
+    let mut other = Phone::new("402", "acme.test", "192.0.2.9:5060");
+    let of_other = register(&mut world, &mut other, PBX, 3600);
+    let mut second = Phone::new("401", "acme.test", "192.0.2.8:5060");
+    let text = second.register(3600);
+    world.deliver(second.flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    let mine = token_in(&at_pbx).to_uppercase();
+    let lines = format!(
+        "Contact: <sip:{of_first}@10.0.0.5:5060>;expires=77, <sip:{mine}@10.0.0.5:5060>;expires=1800\r\n\
+         Contact: <sip:{of_other}@10.0.0.5:5060>;expires=5, <sip:b00000000000000000000000001@10.0.0.5>;expires=6\r\n"
+    );
+    world.deliver(inside(PBX), response(&at_pbx, 200, &lines));
+    let answer = world.one_to(second.flow.remote);
+    let shown: Vec<String> = answer
+        .message()
+        .values(HeaderName::Contact)
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .collect();
+    assert_eq!(
+        shown,
+        ["<sip:401@192.168.1.20:5060;ob>;expires=77", "<sip:401@192.0.2.8:5060>;expires=1800"],
+        "not another extension's, nor one that this edge does not know"
+    );
+}
+
+#[test]
 fn given_a_query_then_it_passes_and_changes_nothing() {
     let mut world = World::new(acme());
     let mut phone = phone();
