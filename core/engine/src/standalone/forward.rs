@@ -193,8 +193,10 @@ fn write_request(pending: &Pending, via: &str, contact: Option<&str>, out: &mut 
     if let Some(uri) = &pending.way.uri {
         forward.set_request_uri(&**uri);
     }
-    if let Some(contact) = contact {
-        forward.set(HeaderName::Contact, contact);
+    match contact {
+        Some(contact) => forward.set(HeaderName::Contact, contact),
+        // None, or one that nobody could be called by: it would only show where the sender is.
+        None => forward.remove(HeaderName::Contact),
     }
     if pending.way.flow.transport.reliable() {
         forward.ensure_content_length();
@@ -206,7 +208,7 @@ fn write_request(pending: &Pending, via: &str, contact: Option<&str>, out: &mut 
 fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
     let status = response.status().unwrap_or(500);
     let contact = response.values(HeaderName::Contact).next().and_then(|v| NameAddr::parse(v).ok());
-    let contact = contact.filter(|_| status < 300).and_then(|contact| {
+    let contact = contact.filter(|c| status < 300 && super::is_reachable(c)).and_then(|contact| {
         let mut routes: Vec<Text> = response.values(HeaderName::RecordRoute).map(Text::lossy).collect();
         // The other end sees them the other way round (RFC 3261 §12.1.2).
         routes.reverse();

@@ -19,6 +19,7 @@ use foldhash::HashMap;
 use forward::Way;
 use signalbox_base::{Flow, Text};
 use signalbox_schemas::words::RequestRule;
+use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, ServerTx, TimerId};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{HeaderName, Message, ResponseBuilder, ResponseHead, Uri};
@@ -300,7 +301,12 @@ fn refuse(
 
 fn contact_uri(request: &Message<&[u8]>) -> Text {
     let value = request.values(HeaderName::Contact).next().unwrap_or_default();
-    signalbox_sip::header::NameAddr::parse(value).map(|c| Text::lossy(c.uri)).unwrap_or_default()
+    NameAddr::parse(value).ok().filter(is_reachable).map(|c| Text::lossy(c.uri)).unwrap_or_default()
+}
+
+/// Whether a Contact can be the Request-URI of what its owner is sent.
+fn is_reachable(contact: &NameAddr<'_>) -> bool {
+    contact.parsed_uri().is_ok() && !contact.uri.iter().any(|byte| byte.is_ascii_control() || *byte == b' ')
 }
 
 /// The route set towards a sender: its Record-Routes in order (RFC 3261 §12.1.1).

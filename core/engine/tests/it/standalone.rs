@@ -94,6 +94,24 @@ fn given_a_phone_that_writes_the_edge_s_address_then_every_backend_tried_sees_th
 }
 
 #[test]
+fn given_a_contact_that_nobody_could_be_called_by_then_no_token_is_made_of_it() {
+    let (mut world, phone, _) = world_with_phone();
+    for (at, contact) in ["<@sip:x@192.0.2.7>", "<sip:4\u{1}1@192.0.2.7>"].into_iter().enumerate() {
+        let text = request(
+            "SUBSCRIBE",
+            "sip:402@acme.test",
+            "sip:401@acme.test",
+            phone.flow.remote,
+            &format!("c{at}"),
+        )
+        .replace("<sip:me@192.0.2.7:40000>", contact);
+        world.deliver(phone.flow, text);
+        let contacts = world.take_to(addr(PBX)).iter().filter(|s| s.text().contains("\nContact")).count();
+        assert_eq!(contacts, 0);
+    }
+}
+
+#[test]
 fn given_a_repeated_request_then_it_is_absorbed_and_answered_again() {
     let (mut world, phone, token) = world_with_phone();
     let text = request("MESSAGE", &format!("sip:{token}@10.0.0.5"), "sip:x@acme.test", addr(PBX), "again");
