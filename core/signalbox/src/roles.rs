@@ -16,6 +16,7 @@ use signalbox_io::{BindError, Clock, OsEntropy};
 use signalbox_journal::{GroupCommit, MaxSize, Sink, Watermark};
 use signalbox_projections::{Config as RunnerConfig, Runner, StatusHandle, all, sink_name};
 use signalbox_store::Store;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -26,6 +27,8 @@ pub const PROJECTION: &str = "projection ";
 /// First and longest pause between attempts to reach the store.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// How often it is looked whether the embedded database's file is still there.
+const FILE_WATCH: Duration = Duration::from_secs(2);
 /// How long projections may go on after they were asked to stop: the journal has ended then, and so do they with it.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,8 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
     let keys = identity::prepare(&effective, &mut entropy)?;
     let settings = Arc::new(effective.settings(&keys)?);
     let store = store_config(&loaded)?;
+    let embedded = loaded.file.store.url.strip_prefix("sqlite:").map(str::to_owned);
+    let data_dir = loaded.file.edge.data_dir.clone();
     let statuses = Statuses::default();
     let config = edge_config(&loaded, settings, &effective);
     let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path);
@@ -90,7 +95,9 @@ pub fn start(loaded: Loaded, level: Option<LevelHandle>, runtime: &Handle) -> Re
     );
     let (stop_projections, stop) = watch::channel(false);
     let holder = format!("{} pid {}", edge.settings().identity, std::process::id());
-    let projections = runtime.spawn(project(store, Arc::new(bus), holder, statuses, stop));
+    let file = embedded.map(|name| data_dir.join(name));
+    let projecting = Projecting { store, file, bus: Arc::new(bus), holder, statuses };
+    let projections = runtime.spawn(project(projecting, stop));
     Ok(Running { edge, stop_projections, projections })
 }
 
@@ -243,49 +250,88 @@ fn projection(handle: &StatusHandle, durable: u64, now: Wall) -> Component {
     }
 }
 
-/// Opens the store, however long that takes, and runs every projection until told to stop.
-async fn project(
-    config: signalbox_store::Config,
+/// What the projections run on.
+struct Projecting {
+    store: signalbox_store::Config,
+    /// The embedded database's file: if it is removed while open, its tables are made anew from the journal.
+    file: Option<PathBuf>,
     bus: Arc<dyn Bus>,
     holder: String,
     statuses: Statuses,
-    mut stop: watch::Receiver<bool>,
-) {
-    let Some(store) = connect(&config, &statuses, &mut stop).await else { return };
-    let runners: Vec<Runner> = all()
-        .into_iter()
-        .map(|p| {
-            Runner::new(
-                p,
-                Arc::clone(&bus),
-                store.clone(),
-                RunnerConfig { holder: holder.clone(), ..RunnerConfig::default() },
-            )
-        })
-        .collect();
-    statuses.running(runners.iter().map(Runner::status).collect());
-    let (halt, halted) = watch::channel(false);
-    let mut tasks = tokio::task::JoinSet::new();
-    for runner in runners {
-        tasks.spawn(runner.run(halted.clone()));
+}
+
+/// Why the projections ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    FileRemoved,
+}
+
+/// Opens the store, however long that takes, and runs every projection until told to stop.
+async fn project(it: Projecting, mut stop: watch::Receiver<bool>) {
+    while let Some(store) = connect(&it.store, &it.statuses, &mut stop).await {
+        if it.run(store, stop.clone()).await == Ended::Stopped {
+            return;
+        }
+        tracing::error!(
+            "the database's file was removed or replaced; its tables are made anew from the journal"
+        );
     }
-    tokio::spawn(async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::sleep(CATCH_UP).await;
-        halt.send_replace(true);
-    });
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(stopped)) => {
-                tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
-                statuses.trouble(Some(stopped.to_string()));
-            }
-            Err(panic) => {
-                tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not")
+}
+
+impl Projecting {
+    async fn run(&self, store: Store, stop: watch::Receiver<bool>) -> Ended {
+        let config = RunnerConfig { holder: self.holder.clone(), ..RunnerConfig::default() };
+        let runner = |p| Runner::new(p, Arc::clone(&self.bus), store.clone(), config.clone());
+        let runners: Vec<Runner> = all().into_iter().map(runner).collect();
+        self.statuses.running(runners.iter().map(Runner::status).collect());
+        let (halt, halted) = watch::channel(false);
+        let mut tasks = tokio::task::JoinSet::new();
+        for runner in runners {
+            tasks.spawn(runner.run(halted.clone()));
+        }
+        let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt));
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(stopped)) => {
+                    tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
+                    self.statuses.trouble(Some(stopped.to_string()));
+                }
+                Err(panic) => {
+                    tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not");
+                }
             }
         }
+        watcher.await.unwrap_or(Ended::Stopped)
     }
+}
+
+/// Waits for the stop, or for the database's file to be another one than was opened; then halts the runners.
+async fn until_halt(
+    file: Option<PathBuf>,
+    mut stop: watch::Receiver<bool>,
+    halt: watch::Sender<bool>,
+) -> Ended {
+    let opened = file.as_deref().and_then(file_id);
+    loop {
+        let told =
+            tokio::time::timeout(FILE_WATCH, async { stop.wait_for(|stop| *stop).await.map(|_| ()) }).await;
+        if told.is_ok() {
+            tokio::time::sleep(CATCH_UP).await;
+            halt.send_replace(true);
+            return Ended::Stopped;
+        }
+        if opened.is_some() && file.as_deref().and_then(file_id) != opened {
+            halt.send_replace(true);
+            return Ended::FileRemoved;
+        }
+    }
+}
+
+fn file_id(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 async fn connect(

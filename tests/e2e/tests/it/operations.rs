@@ -265,3 +265,19 @@ fn given_nothing_when_the_demo_runs_for_a_moment_then_no_table_is_empty() {
     let events = edge::signalbox(world.dir(), &["tail", "--no-follow", "--json", "--config", &config]).rows();
     contract::check(&events);
 }
+
+#[test]
+fn given_the_embedded_database_removed_when_the_edge_notices_then_its_tables_are_made_anew() {
+    let world = World::new("removed-database");
+    let (edge, _pbx) = edge_and_kamailio(&world);
+    let mut phone = phone(&world, &edge, "401", 5060);
+    assert_eq!(phone.register(600).status(), Some(200));
+    edge.await_rows(&["locations"], 1);
+    for name in ["signalbox.db", "signalbox.db-wal", "signalbox.db-shm"] {
+        let _ = fs::remove_file(edge.data_dir().join(name));
+    }
+    let said = edge.verb(&["locations"]);
+    assert!(said.code == 1 && said.stderr.contains("there is no store yet"), "not an empty answer: {said:?}");
+    wait::until_true("the database to be there again", || edge.verb(&["locations"]).code == 0);
+    edge.await_rows(&["locations"], 1);
+}
