@@ -43,10 +43,9 @@ impl Registrar {
         match &pending.wanted {
             Wanted::Query => {}
             Wanted::RemoveAll => {
+                self.removals.remember(turn, &pending, None);
                 for key in keys_of(turn, &pending.name) {
-                    let seq =
-                        self.remove_binding(turn, key, RemovalReason::Client, Some(&pending), EventSeq(0));
-                    record = seq.or(record);
+                    record = self.remove_older(turn, &pending, key).or(record);
                 }
             }
             Wanted::Each(each) => {
@@ -54,13 +53,10 @@ impl Registrar {
                     pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
                 for ((asked, secs), contact) in each.iter().zip(&granted).zip(values) {
                     let seq = if *secs == 0 {
-                        self.remove_binding(
-                            turn,
-                            asked.key,
-                            RemovalReason::Client,
-                            Some(&pending),
-                            EventSeq(0),
-                        )
+                        self.removals.remember(turn, &pending, Some(asked.key));
+                        self.remove_older(turn, &pending, asked.key)
+                    } else if self.removals.is_behind(turn, &pending.request, &pending.name, asked.key) {
+                        None
                     } else {
                         self.store(turn, &pending, asked.key, &contact, *secs)
                     };
@@ -69,6 +65,15 @@ impl Registrar {
             }
         }
         Self::relay(turn, &pending, response, &granted, record);
+    }
+
+    /// Removes a binding, unless a later REGISTER of the same phone stored it meanwhile.
+    fn remove_older(&mut self, turn: &mut Turn<'_>, pending: &Pending, key: BindingKey) -> Option<EventSeq> {
+        let (_, known) = turn.state.registrations().binding(key)?;
+        if Place::of(known, &pending.request) == Place::Before {
+            return None;
+        }
+        self.remove_binding(turn, key, RemovalReason::Client, Some(pending), EventSeq(0))
     }
 
     /// Stores one binding. Gives the record that the answer must wait for: none for a refresh that changed nothing.

@@ -5,6 +5,7 @@ mod binding;
 mod expiry;
 mod forward;
 mod register;
+mod removed;
 mod token;
 
 pub(crate) use register::Pending;

@@ -1,6 +1,7 @@
 //! REGISTER from its arrival to its answer.
 
 use super::binding::{BadContacts, Wanted};
+use super::removed::Removals;
 use crate::backend::{self, Asked, Candidate};
 use crate::contract::{CommandReply, Pressure};
 use crate::dispatch::{open, reject, reject_after};
@@ -41,6 +42,7 @@ pub struct Registrar {
     /// Which backend challenged a Call-ID, and until when that counts.
     challenged: HashMap<ServerKey, (PeerRef, Mono)>,
     sweeping: bool,
+    pub(super) removals: Removals,
     pub(super) live: HashMap<BindingKey, Live>,
     /// When a flow with bindings was last heard: one entry a flow, whatever number of phones is behind it.
     pub(super) heard: HashMap<(Transport, SocketAddr), Wall>,
@@ -198,7 +200,7 @@ impl Registrar {
         let aor = turn.state.registrations().aor(name.as_str());
         let wanted = Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor)
             .map_err(|BadContacts(why)| Stop::Reject(400, why))?;
-        in_order(turn, &wanted, request)?;
+        in_order(turn, &self.removals, name.as_str(), &wanted, request)?;
         within_limit(turn, origin, &wanted)?;
         let at =
             self.choose(turn, origin, name, request).ok_or(Stop::Later(RETRY_SECS, "No Backend Is Up"))?;
@@ -391,9 +393,18 @@ fn aor_of(
 
 /// With the Call-ID of a binding, CSeq must rise (RFC 3261 §10.3 step 7); else the whole request fails. The request that made
 /// the binding may come again: its answer was lost with a crash.
-fn in_order(turn: &Turn<'_>, wanted: &Wanted, request: &Message<&[u8]>) -> Result<(), Stop> {
+fn in_order(
+    turn: &Turn<'_>,
+    removals: &Removals,
+    aor: &str,
+    wanted: &Wanted,
+    request: &Message<&[u8]>,
+) -> Result<(), Stop> {
     let Wanted::Each(each) = wanted else { return Ok(()) };
     let stale = each.iter().zip(request.values(HeaderName::Contact)).any(|(asked, value)| {
+        if asked.expires > 0 && removals.is_behind(turn, request, aor, asked.key) {
+            return true;
+        }
         let known = turn.state.registrations().binding(asked.key);
         known.is_some_and(|(_, binding)| match Place::of(binding, request) {
             Place::Behind => false,

@@ -18,5 +18,6 @@ mod gate;
 mod hostile;
 mod privacy;
 mod registration;
+mod registration_rules;
 mod standalone;
 mod tenancy;
