@@ -105,7 +105,7 @@ impl Attempt {
         let cseq = leg.relayed_cseq(invite.pending.cseq);
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
-        let relayed = Relayed { uri: &uri, via: &via, cseq };
+        let relayed = Relayed { uri: &uri, via: &via, cseq, by: &core.caller.peer };
         let mut bytes = Vec::with_capacity(invite.request.as_bytes().len() + 256);
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));

@@ -4,7 +4,7 @@
 //! tags, CSeq, Max-Forwards and RAck; Content-Length is written where a stream needs it.
 
 use super::identity;
-use super::leg::Leg;
+use super::leg::{Leg, Peer};
 use super::raw::Raw;
 use crate::settings::Settings;
 use crate::state::calls::{Branch, PendingRequest};
@@ -13,11 +13,29 @@ use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
 use signalbox_sip::message::ForwardError;
 use signalbox_sip::{Forward, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
 
+/// Who somebody says they are, in headers that whoever reads them believes. A phone's word for it does not count, so it goes
+/// no further (RFC 3325 §5). What it would like to be called, P-Preferred-Identity, is for the backend to judge.
+pub(crate) const CLAIMS: [HeaderName; 2] = [HeaderName::PAssertedIdentity, HeaderName::RemotePartyId];
+
 /// What a request looks like on the leg it goes out on.
 pub(crate) struct Relayed<'a> {
     pub(crate) uri: &'a [u8],
     pub(crate) via: &'a [u8],
     pub(crate) cseq: u32,
+    /// Who sent it.
+    pub(crate) by: &'a Peer,
+}
+
+/// What a relayed response looks like on the leg it goes out on.
+pub(crate) struct Answering<'a> {
+    /// The request it answers.
+    pub(crate) pending: &'a PendingRequest,
+    /// Our tag in To.
+    pub(crate) tag: &'a [u8],
+    /// Header lines beside those of the response.
+    pub(crate) more: &'a [(HeaderName, Raw)],
+    /// Who sent it.
+    pub(crate) by: &'a Peer,
 }
 
 /// Writes a request onto `leg`.
@@ -51,6 +69,7 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
         forward.set_rack_cseq(rack.cseq.number.saturating_add(offset))?;
     }
     rewrite_contact(&mut forward, settings, message, leg);
+    drop_claims(&mut forward, relayed.by);
     if leg.flow.transport.reliable() {
         forward.ensure_content_length();
     }
@@ -58,17 +77,16 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     Ok(())
 }
 
-/// Writes a response to the request that waits on `leg`, with our `tag` in To. Contact becomes ours unless the response
+/// Writes a response to the request that waits on `leg`. Contact becomes ours unless the response
 /// redirects.
 pub(crate) fn relay_response<B: AsRef<[u8]>>(
     out: &mut Vec<u8>,
     settings: &Settings,
     message: &Message<B>,
     leg: &Leg,
-    pending: &PendingRequest,
-    tag: &[u8],
-    more: &[(HeaderName, Raw)],
+    answering: &Answering<'_>,
 ) {
+    let Answering { pending, tag, more, by } = *answering;
     let status = message.status().unwrap_or(500);
     let mut forward = Forward::new(message);
     forward.remove(HeaderName::Via);
@@ -92,6 +110,7 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     if status < 300 {
         rewrite_contact(&mut forward, settings, message, leg);
     }
+    drop_claims(&mut forward, by);
     for (name, value) in more {
         forward.append(*name, &**value);
     }
@@ -306,6 +325,12 @@ fn rewrite_contact<B: AsRef<[u8]>>(
         _ => b"",
     };
     forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));
+}
+
+fn drop_claims(forward: &mut Forward<'_>, by: &Peer) {
+    if by.is_endpoint() {
+        CLAIMS.into_iter().for_each(|name| forward.remove(name));
+    }
 }
 
 fn hop_by_hop(out: &mut Vec<u8>, method: Method, branch: &Branch, to: &[u8]) {

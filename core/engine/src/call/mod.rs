@@ -24,7 +24,7 @@ mod setup;
 mod state;
 mod timers;
 
-pub(crate) use message::is_request_uri;
+pub(crate) use message::{CLAIMS, is_request_uri};
 pub use timers::CallTimer;
 
 use crate::net::User;

@@ -4,8 +4,8 @@ use super::attempt::{ack_failure, branch_id};
 use super::call::{Core, next_hop, owner};
 use super::glare::{Verdict, judge};
 use super::identity;
-use super::leg::{End, Leg, LegEvent, Order};
-use super::message::{self, Relayed};
+use super::leg::{End, Leg, LegEvent, Order, Peer};
+use super::message::{self, Answering, Relayed};
 use super::offer::Description;
 use super::raw::Raw;
 use crate::classes::Sent;
@@ -97,7 +97,7 @@ pub(crate) fn start(
     let mut branch = Branch { attempt: 0, leg: onward.clone(), via, uri: onward.target.clone(), cseq };
     branch.leg.flow = hop;
     let mut bytes = Vec::with_capacity(request.as_bytes().len() + 256);
-    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq };
+    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
     }
@@ -160,7 +160,8 @@ pub(crate) fn on_response(
     }
     let mut bytes = Vec::with_capacity(512);
     let tag = relay.back.local_tag.clone();
-    message::relay_response(&mut bytes, turn.settings, response, &relay.back, &relay.pending, &tag, &[]);
+    let answering = Answering { pending: &relay.pending, tag: &tag, more: &[], by: &relay.branch.leg.peer };
+    message::relay_response(&mut bytes, turn.settings, response, &relay.back, &answering);
     if event == LegEvent::Progress {
         let (server, method) = (relay.server, relay.method);
         relay.cancel_if_wanted(core.uid, &mut core.own, turn);
@@ -255,7 +256,7 @@ pub(crate) fn on_ack(
     let now = turn.now.mono;
     turn.net.transactions_mut().acked(relay.server, now);
     let first = relay.ack.is_none();
-    relay.ack = forward_ack(turn, onward, relay.branch.cseq, request);
+    relay.ack = forward_ack(turn, &relay.back.peer, onward, relay.branch.cseq, request);
     let agreed = match (relay.late_offer.take(), Description::of(request)) {
         (Some(offer), Some(answer)) if first => Some((from.other(), offer, answer)),
         _ => None,
@@ -263,9 +264,10 @@ pub(crate) fn on_ack(
     Some(agreed)
 }
 
-/// Writes an ACK onto a leg and sends it; gives its bytes, to be repeated with each repetition of the 2xx.
+/// Writes an ACK of `by` onto a leg and sends it; gives its bytes, to be repeated with each repetition of the 2xx.
 pub(crate) fn forward_ack(
     turn: &mut Turn<'_>,
+    by: &Peer,
     onward: &Leg,
     cseq: u32,
     request: &Message<&[u8]>,
@@ -274,7 +276,7 @@ pub(crate) fn forward_ack(
     let id = turn.branch(Method::Ack);
     let via = identity::via(turn.settings, &hop, id, None);
     let mut bytes = Vec::with_capacity(request.as_bytes().len() + 128);
-    let relayed = Relayed { uri: &onward.target, via: &via, cseq };
+    let relayed = Relayed { uri: &onward.target, via: &via, cseq, by };
     message::relay_request(&mut bytes, turn.settings, request, onward, &relayed).ok()?;
     turn.send(hop, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
     Some(Raw::from(bytes))

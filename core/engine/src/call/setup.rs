@@ -5,7 +5,7 @@ use super::call::{Core, State};
 use super::cdr::{Moment, Outcome, Reason};
 use super::fork::{Best, Verdict};
 use super::leg::{End, Leg, LegEvent};
-use super::message;
+use super::message::{self, Answering};
 use super::offer::Description;
 use super::raw::Raw;
 use super::relay;
@@ -319,15 +319,7 @@ impl Setup {
         };
         let mut bytes = Vec::with_capacity(512);
         match message {
-            Some(message) => message::relay_response(
-                &mut bytes,
-                turn.settings,
-                message,
-                &core.caller,
-                &self.invite,
-                &tag,
-                &[],
-            ),
+            Some(message) => self.relay(core, turn, &mut bytes, message, &tag, &[]),
             None => message::own_response(
                 &mut bytes,
                 Method::Invite,
@@ -367,7 +359,7 @@ impl Setup {
             _ => core.own_tag(turn),
         };
         let mut bytes = Vec::with_capacity(512);
-        message::relay_response(&mut bytes, turn.settings, message, &core.caller, &self.invite, &tag, more);
+        self.relay(core, turn, &mut bytes, message, &tag, more);
         self.respond(core, turn, status, &bytes);
         State::Challenged(Challenged::new(self.attempts, status, turn))
     }
@@ -386,7 +378,7 @@ impl Setup {
         }
         let tag = self.early_dialog(core, turn, at, response);
         let mut bytes = Vec::with_capacity(512);
-        message::relay_response(&mut bytes, turn.settings, response, &core.caller, &self.invite, &tag, &[]);
+        self.relay(core, turn, &mut bytes, response, &tag, &[]);
         self.respond(core, turn, status, &bytes);
     }
 
@@ -443,15 +435,7 @@ impl Setup {
         let answer = Description::of(response);
         core.agreement.start(End::Caller, self.offer.as_ref(), answer.as_ref());
         let mut bytes = Vec::with_capacity(1024);
-        message::relay_response(
-            &mut bytes,
-            turn.settings,
-            response,
-            &core.caller,
-            &self.invite,
-            &caller_tag,
-            &[],
-        );
+        self.relay(core, turn, &mut bytes, response, &caller_tag, &[]);
         let cseq_out = self.attempts[at].branch.cseq;
         let answer = Answer { cseq_in: self.invite.cseq, cseq_out, bytes: Raw::from(bytes.as_slice()) };
         let of = facts::Answered {
@@ -481,6 +465,22 @@ impl Setup {
         for attempt in &mut self.attempts {
             attempt.record(core, turn, &self.invite);
         }
+    }
+
+    /// Writes a response of an attempt for the caller.
+    fn relay<B: AsRef<[u8]>>(
+        &self,
+        core: &Core,
+        turn: &Turn<'_>,
+        out: &mut Vec<u8>,
+        response: &Message<B>,
+        tag: &[u8],
+        more: &[(HeaderName, Raw)],
+    ) {
+        // All attempts of a call go to phones, or all to backends.
+        let by = self.attempts.last().map_or(&core.caller.peer, |attempt| &attempt.branch.leg.peer);
+        let answering = Answering { pending: &self.invite, tag, more, by };
+        message::relay_response(out, turn.settings, response, &core.caller, &answering);
     }
 
     fn respond(&self, core: &Core, turn: &mut Turn<'_>, status: u16, bytes: &[u8]) {

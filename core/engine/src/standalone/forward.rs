@@ -3,6 +3,7 @@
 use super::token::{self, Side, Target};
 use super::{Pending, Standalone};
 use crate::backend::{self, Candidate};
+use crate::call::CLAIMS;
 use crate::classes::Sent;
 use crate::net::{Timer, User};
 use crate::state::BindingKey;
@@ -198,6 +199,9 @@ fn write_request(pending: &Pending, via: &str, contact: Option<&str>, out: &mut 
         // None, or one that nobody could be called by: it would only show where the sender is.
         None => forward.remove(HeaderName::Contact),
     }
+    if matches!(pending.sender.side, Side::Phone(_)) {
+        CLAIMS.into_iter().for_each(|name| forward.remove(name));
+    }
     if pending.way.flow.transport.reliable() {
         forward.ensure_content_length();
     }
@@ -256,8 +260,10 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<
                 | HeaderName::ContentType
         );
         let redirect = header.id == HeaderName::Contact && status < 300;
+        let claim = matches!(pending.way.side, Side::Phone(_)) && CLAIMS.contains(&header.id);
         if !ours
             && !redirect
+            && !claim
             && let Ok(name) = std::str::from_utf8(header.name)
         {
             builder = builder.extension(name, header.value);

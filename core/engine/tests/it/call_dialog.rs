@@ -190,3 +190,63 @@ fn given_a_long_call_when_time_passes_then_checkpoints_say_so_and_it_holds_no_ti
     assert_eq!(world.engine.counters().transactions, 0);
     world.assert_replay_equals_live();
 }
+
+/// Who somebody says they are: two claims, and a wish.
+const CLAIMS: &str = "P-Asserted-Identity: <sip:boss@acme.test>\r\nRemote-Party-ID: <sip:boss@acme.test>;screen=yes\r\n\
+                      P-Preferred-Identity: <sip:401@acme.test>\r\n";
+
+/// How many of the claims a message bears; the wish must be there.
+#[track_caller]
+fn claims(sent: &crate::support::Sent) -> usize {
+    assert!(sent.text().contains("\r\nP-Preferred-Identity: <sip:401@acme.test>\r\n"), "{}", sent.text());
+    [HeaderName::PAssertedIdentity, HeaderName::RemotePartyId]
+        .into_iter()
+        .filter(|name| sent.header(*name).is_some())
+        .count()
+}
+
+#[test]
+fn given_a_phone_that_asserts_an_identity_then_no_message_of_it_takes_that_on_but_a_backends_does_rfc3325_5()
+{
+    let (mut world, phone) = with_phone();
+    let to = "sip:402@acme.test";
+    let invite = crate::call_support::invite(&phone.flow, "sip:401@acme.test", to, "pai", "")
+        .replace("X-Custom", &format!("{CLAIMS}X-Custom"));
+    world.deliver(phone.flow, invite);
+    world.take_to(addr(PHONE));
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(claims(&at_pbx), 0);
+    for status in [180, 200] {
+        world.deliver(
+            inside(PBX),
+            response(&at_pbx, status, &format!("Contact: <sip:402@10.0.1.1>\r\n{CLAIMS}")),
+        );
+    }
+    let answers = world.take_to(addr(PHONE));
+    assert_eq!(answers.iter().map(claims).collect::<Vec<_>>(), [2, 2], "a backend is believed");
+    let mut caller = Dialog::calling(phone.flow, &answers[1]);
+    world.deliver(phone.flow, caller.ack(1, CLAIMS));
+    assert_eq!(claims(&world.one_to(addr(PBX))), 0);
+    world.deliver(phone.flow, caller.request("UPDATE", CLAIMS));
+    assert_eq!(claims(&world.one_to(addr(PBX))), 0);
+    let mut callee = Dialog::called(inside(PBX), &at_pbx, "pbx");
+    world.deliver(inside(PBX), callee.request("UPDATE", CLAIMS));
+    let at_phone = world.one_to(addr(PHONE));
+    assert_eq!(claims(&at_phone), 2);
+    world.deliver(phone.flow, response(&at_phone, 200, CLAIMS));
+    assert_eq!(claims(&world.take_to(addr(PBX))[0]), 0);
+}
+
+#[test]
+fn given_a_called_phone_that_asserts_an_identity_then_none_of_its_responses_takes_that_on() {
+    let (mut world, phone) = with_phone();
+    for (id, last) in [("pai-ok", 200), ("pai-busy", 486), ("pai-auth", 407)] {
+        let invites = crate::call_support::pbx_calls(&mut world, "sip:401@acme.test", id, &[PHONE]);
+        for status in [180, last] {
+            let lines = format!("Contact: <sip:401@192.168.1.20>\r\n{CLAIMS}");
+            world.deliver(phone.flow, response(&invites[0], status, &lines));
+            assert_eq!(claims(&world.one_to(addr(PBX))), 0, "{status}");
+        }
+        world.take();
+    }
+}

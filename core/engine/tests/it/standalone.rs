@@ -255,3 +255,26 @@ fn subscription(settings: Settings, from: fn(&str) -> Flow, restart: bool) {
     world.deliver(from(PBX), forged);
     assert_eq!(world.one_to(addr(PBX)).status(), Some(481));
 }
+
+#[test]
+fn given_who_asserts_an_identity_then_a_backend_is_believed_and_a_phone_is_not_rfc3325_5() {
+    const CLAIMS: &str =
+        "P-Asserted-Identity: <sip:boss@acme.test>\r\nRemote-Party-ID: <sip:boss@acme.test>\r\n";
+    let claims = |sent: &Sent| {
+        [HeaderName::PAssertedIdentity, HeaderName::RemotePartyId].map(|name| sent.header(name).is_some())
+    };
+    let with = |text: String| text.replace("Max-Forwards", &format!("{CLAIMS}Max-Forwards"));
+    let (mut world, phone, token) = world_with_phone();
+    let text = request("MESSAGE", "sip:402@acme.test", "sip:401@acme.test", phone.flow.remote, "claim-out");
+    world.deliver(phone.flow, with(text));
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(claims(&at_pbx), [false; 2]);
+    world.deliver(inside(PBX), response(&at_pbx, 200, CLAIMS));
+    assert_eq!(claims(&world.one_to(phone.flow.remote)), [true; 2]);
+    let uri = format!("sip:{token}@10.0.0.5");
+    world.deliver(inside(PBX), with(request("MESSAGE", &uri, "sip:x@acme.test", addr(PBX), "claim-in")));
+    let at_phone = world.one_to(phone.flow.remote);
+    assert_eq!(claims(&at_phone), [true; 2]);
+    world.deliver(phone.flow, response(&at_phone, 200, CLAIMS));
+    assert_eq!(claims(&world.one_to(addr(PBX))), [false; 2]);
+}

@@ -181,7 +181,7 @@ impl Answered {
                 turn.net.transactions_mut().acked(tx, now);
             }
             self.resend = None;
-            let sent = relay::forward_ack(turn, &self.callee, self.cseqs.1, request);
+            let sent = relay::forward_ack(turn, &core.caller.peer, &self.callee, self.cseqs.1, request);
             if !std::mem::replace(&mut self.acked, true)
                 && core.agreement.codecs.is_empty()
                 && let Some(answer) = Description::of(request)

@@ -116,7 +116,8 @@ impl Ending {
                     turn.net.transactions_mut().acked(tx, now);
                 }
                 if let Some(dialog) = dialog.as_mut().filter(|dialog| dialog.ack.is_none()) {
-                    dialog.ack = relay::forward_ack(turn, &dialog.callee, dialog.cseqs.1, request);
+                    dialog.ack =
+                        relay::forward_ack(turn, &core.caller.peer, &dialog.callee, dialog.cseqs.1, request);
                 }
             }
         }
