@@ -167,7 +167,7 @@ impl Calls {
             },
             owner::RELAY => match relay::on_response(core, turn, attempt, what, response) {
                 Some(done) => relayed(state, core, turn, done),
-                None => state,
+                None => state.settled(core, turn),
             },
             owner::DISMISSAL => {
                 let mut state = state;

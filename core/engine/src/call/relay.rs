@@ -35,6 +35,8 @@ pub(crate) struct Relay {
     pub(crate) moved: bool,
     accepted: bool,
     cancelled: bool,
+    /// Its sender has its 487, because the dialog ended meanwhile: what its receiver says is for nobody.
+    terminated: bool,
     ack: Option<Raw>,
 }
 
@@ -127,6 +129,7 @@ pub(crate) fn start(
         moved,
         accepted: false,
         cancelled: false,
+        terminated: false,
         ack: None,
     };
     if method == Method::Invite {
@@ -157,6 +160,9 @@ pub(crate) fn on_response(
     if event == LegEvent::Trying {
         relay.cancel_if_wanted(core.uid, &mut core.own, turn);
         return None;
+    }
+    if relay.terminated {
+        return on_unwanted(core, turn, at, how, response);
     }
     let mut bytes = Vec::with_capacity(512);
     let tag = relay.back.local_tag.clone();
@@ -213,7 +219,7 @@ fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Me
 pub(crate) fn on_ended(core: &mut Core, number: u32, why: Over) -> Option<Done> {
     let at = core.relays.iter().position(|relay| relay.number == number)?;
     let relay = core.relays.swap_remove(at);
-    if relay.accepted || matches!(why, Over::Done | Over::Withdrawn) {
+    if relay.accepted || relay.terminated || matches!(why, Over::Done | Over::Withdrawn) {
         return None;
     }
     let status = match relay.method {
@@ -238,6 +244,52 @@ pub(crate) fn on_cancel(core: &mut Core, turn: &mut Turn<'_>, number: u32) {
         relay.cancelled = true;
         relay.cancel_if_wanted(core.uid, &mut core.own, turn);
     }
+}
+
+/// The dialog has ended: an INVITE that is under way in it gets 487, and its receiver a CANCEL (RFC 3261 §15.1.2).
+pub(crate) fn terminate(core: &mut Core, turn: &mut Turn<'_>) {
+    for relay in &mut core.relays {
+        if relay.method != Method::Invite || relay.accepted || relay.terminated {
+            continue;
+        }
+        (relay.terminated, relay.cancelled) = (true, true);
+        let bytes = own_bytes(relay, 487);
+        // Too late means that its sender has given up by its own timers.
+        let _ =
+            turn.respond(relay.server, Method::Invite, 487, core.last, |out| out.extend_from_slice(&bytes));
+        relay.cancel_if_wanted(core.uid, &mut core.own, turn);
+    }
+}
+
+/// A response to an INVITE whose sender has its 487: it is acknowledged, and goes no further.
+fn on_unwanted(
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    at: usize,
+    how: &OnResponse,
+    response: &Message<&[u8]>,
+) -> Option<Done> {
+    let relay = &mut core.relays[at];
+    match LegEvent::of(response.status().unwrap_or(100)) {
+        LegEvent::Trying | LegEvent::Progress => relay.cancel_if_wanted(core.uid, &mut core.own, turn),
+        LegEvent::Answered => {
+            relay.accepted = true;
+            let (leg, cseq) = (&relay.branch.leg, relay.branch.cseq);
+            let id = turn.branch(Method::Ack);
+            let via = identity::via(turn.settings, &leg.flow, id, None);
+            let mut ack = Vec::with_capacity(512);
+            message::own_ack(&mut ack, leg, cseq, &via);
+            turn.send(leg.flow, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&ack));
+            relay.ack = Some(Raw::from(ack));
+        }
+        LegEvent::Challenged | LegEvent::Failed(_) => {
+            if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
+                ack_failure(turn, &relay.branch, relay.client, response);
+            }
+            core.relays.swap_remove(at);
+        }
+    }
+    None
 }
 
 /// The ACK of an accepted INVITE. Gives the offer and answer that it completes; the outer `None` means no such INVITE.
@@ -344,6 +396,11 @@ fn own_bytes(relay: &Relay, status: u16) -> Vec<u8> {
 }
 
 impl Relay {
+    /// Whether its receiver is waited for though its sender has its answer: a BYE, and an INVITE that the end overtook.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.method == Method::Bye || self.terminated
+    }
+
     /// Sends the CANCEL that is wanted as soon as it may be sent (RFC 3261 §9.1).
     fn cancel_if_wanted(&mut self, uid: signalbox_base::CallUid, own: &mut u32, turn: &mut Turn<'_>) {
         let Some(client) = self.client.filter(|tx| self.cancelled && turn.net.transactions().may_cancel(*tx))

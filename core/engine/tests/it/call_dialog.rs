@@ -250,3 +250,45 @@ fn given_a_called_phone_that_asserts_an_identity_then_none_of_its_responses_take
         world.take();
     }
 }
+
+#[test]
+fn given_an_invite_inside_a_call_when_the_call_ends_meanwhile_then_it_gets_487_rfc3261_15_1_2() {
+    for (number, by_caller) in [true, false].into_iter().enumerate() {
+        for (last, gets) in [(487, vec!["ACK"]), (200, vec!["ACK"])] {
+            let (mut world, phone) = with_phone();
+            let mut call = established(&mut world, &phone, &format!("pend{number}{last}"));
+            world
+                .deliver(phone.flow, call.phone.request("INVITE", "Contact: <sip:me@198.51.100.7:5062>\r\n"));
+            assert_eq!(said(&mut world, addr(PHONE)), ["100"]);
+            let at_pbx = world.one_to(addr(PBX));
+            if by_caller {
+                world.deliver(inside(PBX), response(&at_pbx, 100, ""));
+                world.deliver(phone.flow, call.phone.request("BYE", ""));
+                assert_eq!(said(&mut world, addr(PHONE)), ["200", "487"]);
+                let sent = world.take_to(addr(PBX));
+                assert!(sent[0].text().starts_with("CANCEL ") && sent[1].text().starts_with("BYE "));
+                for sent in &sent {
+                    world.deliver(inside(PBX), response(sent, 200, ""));
+                }
+            } else {
+                world.deliver(inside(PBX), call.pbx.request("BYE", ""));
+                let sent = world.take_to(addr(PHONE));
+                assert_eq!(sent[1].status(), Some(487));
+                world.deliver(phone.flow, response(&sent[0], 200, ""));
+                assert_eq!(said(&mut world, addr(PBX)), ["200"], "CANCEL waits for a provisional");
+            }
+            let answer = response(&at_pbx, last, "Contact: <sip:402@10.0.1.1:5060>\r\n");
+            world.deliver(inside(PBX), &answer);
+            assert_eq!(said(&mut world, addr(PBX)), gets, "{last}");
+            let ack = call.phone.ack(2, "").replace(&format!("x{}x", call.phone.counter), "x2x");
+            world.deliver(phone.flow, ack);
+            world.deliver(inside(PBX), &answer);
+            assert_eq!(said(&mut world, addr(PBX)), gets, "{last} again");
+            world.advance(Duration::from_secs(200));
+            let late: Vec<_> = [said(&mut world, addr(PHONE)), said(&mut world, addr(PBX))].concat();
+            assert_eq!(late, Vec::<String>::new());
+            assert_eq!((world.engine.calls_active(), world.records("call.ended").len()), (0, 1));
+            world.assert_replay_equals_live();
+        }
+    }
+}

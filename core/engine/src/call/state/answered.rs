@@ -289,7 +289,8 @@ impl Answered {
         core.record(turn, fact);
     }
 
-    fn into_ending(self, core: &Core, turn: &Turn<'_>) -> State {
+    fn into_ending(self, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        relay::terminate(core, turn);
         let mut ending = Ending::of(self.attempts, turn);
         ending.dialog =
             Some(Ended { callee: self.callee, winner: self.winner, cseqs: self.cseqs, ack: self.ack });

@@ -147,9 +147,8 @@ impl Ending {
     /// Gone once nothing is awaited.
     pub(crate) fn settle(mut self, core: &Core, turn: &Turn<'_>) -> State {
         self.attempts.retain(|attempt| attempt.tx.is_some());
-        // A BYE's sender has its answer long before the other end has heard of it.
         let over = |relay: &relay::Relay| {
-            relay.method != Method::Bye && turn.net.transactions().user(relay.server).is_none()
+            !relay.is_awaited() && turn.net.transactions().user(relay.server).is_none()
         };
         let quiet = core.relays.iter().all(over);
         if self.attempts.is_empty()
