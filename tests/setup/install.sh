@@ -75,8 +75,7 @@ case "${1:-}" in
     install_rust
     ;;
   peers)
-    install_packages kamailio kamailio-extra-modules sip-tester sipsak postgresql postgresql-client \
-      python3 python3-venv iproute2 iptables procps mmdebstrap netcat-openbsd
+    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap
     install_asterisk
     ;;
   *) echo "usage: install.sh build|peers" >&2; exit 2 ;;
