@@ -75,7 +75,7 @@ case "${1:-}" in
     install_rust
     ;;
   peers)
-    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap
+    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring
     install_asterisk
     ;;
   *) echo "usage: install.sh build|peers" >&2; exit 2 ;;
