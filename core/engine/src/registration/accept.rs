@@ -1,6 +1,6 @@
 //! The backend's final word: what is stored, what is told, what the phone gets.
 
-use super::binding::{Wanted, is_behind_nat, text_of};
+use super::binding::{CONTACTS_MAX, Wanted, is_behind_nat, text_of};
 use super::register::{Pending, Place, Registrar, has_credentials, keys_of};
 use crate::facts::registration as facts;
 use crate::facts::registration::{Refused, Stored};
@@ -38,7 +38,7 @@ impl Registrar {
     fn accept(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
         let Some(pending) = self.pending.remove(&number) else { return };
         let max = turn.settings.timers.max_expires_secs;
-        let granted = pending.wanted.granted(&pending.request, response, max);
+        let mut granted = pending.wanted.granted(&pending.request, response, max);
         let mut record = None;
         match &pending.wanted {
             Wanted::Query => {}
@@ -51,11 +51,15 @@ impl Registrar {
             Wanted::Each(each) => {
                 let values =
                     pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
-                for ((asked, secs), contact) in each.iter().zip(&granted).zip(values) {
+                for ((asked, secs), contact) in each.iter().zip(&mut granted).zip(values) {
                     let seq = if *secs == 0 {
                         self.removals.remember(turn, &pending, Some(asked.key));
                         self.remove_older(turn, &pending, asked.key)
                     } else if self.removals.is_behind(turn, &pending.request, &pending.name, asked.key) {
+                        None
+                    } else if is_full(turn, &pending.name, asked.key) {
+                        // It was not when the request came: others came with it. What is not stored is not shown.
+                        *secs = 0;
                         None
                     } else {
                         self.store(turn, &pending, asked.key, &contact, *secs)
@@ -197,6 +201,12 @@ impl Registrar {
         let fact = facts::rejected(turn, request, refused);
         turn.record(fact);
     }
+}
+
+/// Whether an AoR has no room for a binding that it does not have yet.
+fn is_full(turn: &Turn<'_>, aor: &str, key: BindingKey) -> bool {
+    let aor = turn.state.registrations().aor(aor);
+    aor.is_some_and(|aor| aor.bindings.len() >= CONTACTS_MAX && aor.binding(key).is_none())
 }
 
 /// The home an AoR had, unless the one that accepted now is better or the home is no more.

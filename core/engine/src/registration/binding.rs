@@ -9,8 +9,8 @@ use signalbox_sip::uri::{SipUri, equivalent};
 use signalbox_sip::{HeaderName, Message, Uri};
 use smallvec::SmallVec;
 
-/// Contacts in one REGISTER at most.
-const CONTACTS_MAX: usize = 16;
+/// Contacts of one AoR at most, and so of one REGISTER: each is a call leg when it is called.
+pub(super) const CONTACTS_MAX: usize = 32;
 /// What is asked when nothing is said (RFC 3261 §10.3 leaves it to the registrar; this is what all use).
 const DEFAULT_EXPIRES_SECS: u32 = 3600;
 
@@ -34,9 +34,14 @@ pub(super) struct Asked {
     pub(super) expires: u32,
 }
 
-/// A REGISTER whose contacts cannot be taken: the phone's fault, 400.
+/// A REGISTER whose contacts cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadContacts(pub(super) &'static str);
+pub(super) enum BadContacts {
+    /// The phone's fault, 400.
+    Unreadable(&'static str),
+    /// More than [`CONTACTS_MAX`], 403.
+    TooMany,
+}
 
 impl Wanted {
     /// Reads what is asked. Keys are those of bindings that the AoR has already, where the contact is the same by URI
@@ -55,24 +60,35 @@ impl Wanted {
                 return if alone && header == Some(0) {
                     Ok(Self::RemoveAll)
                 } else {
-                    Err(BadContacts("Contact * needs Expires 0 and nothing beside it"))
+                    Err(BadContacts::Unreadable("Contact * needs Expires 0 and nothing beside it"))
                 };
             }
-            let contact = NameAddr::parse(value).map_err(|_| BadContacts("Contact is not readable"))?;
+            let contact =
+                NameAddr::parse(value).map_err(|_| BadContacts::Unreadable("Contact is not readable"))?;
             if !matches!(contact.parsed_uri(), Ok(Uri::Sip(_))) {
-                return Err(BadContacts("Contact is no SIP URI"));
+                return Err(BadContacts::Unreadable("Contact is no SIP URI"));
             }
             // It will be the Request-URI of what the phone is sent.
             if !is_request_uri(contact.uri) {
-                return Err(BadContacts("Contact is not readable"));
+                return Err(BadContacts::Unreadable("Contact is not readable"));
             }
             if each.len() == CONTACTS_MAX {
-                return Err(BadContacts("too many Contacts"));
+                return Err(BadContacts::TooMany);
             }
             let expires = contact.expires().or(header).unwrap_or(DEFAULT_EXPIRES_SECS);
             each.push(Asked { key: key_for(&contact, cluster_key, aor_name, aor), expires });
         }
         Ok(if each.is_empty() { Self::Query } else { Self::Each(each) })
+    }
+
+    /// Whether the AoR would have more contacts than [`CONTACTS_MAX`]. Refreshes and removals never are too many.
+    pub(super) fn is_too_many(&self, aor: Option<&Aor>) -> bool {
+        let Self::Each(each) = self else { return false };
+        let is_known = |key| aor.is_some_and(|aor| aor.binding(key).is_some());
+        let new = each.iter().filter(|asked| asked.expires > 0 && !is_known(asked.key)).count();
+        let removed = each.iter().filter(|asked| asked.expires == 0 && is_known(asked.key)).count();
+        let there = aor.map_or(0, |aor| aor.bindings.len());
+        new > 0 && (there + new).saturating_sub(removed) > CONTACTS_MAX
     }
 
     /// Seconds a response grants each asked contact: that Contact's own parameter, else its Expires header, else what was
@@ -222,7 +238,7 @@ mod tests {
     fn what_cannot_be_reached_is_refused() {
         assert!(read("Contact: <mailto:a@h>\r\n").is_err());
         let many = "Contact: <sip:1@h>\r\n".repeat(CONTACTS_MAX + 1);
-        assert!(read(&many).is_err());
+        assert_eq!(read(&many), Err(BadContacts::TooMany));
     }
 
     #[test]

@@ -102,6 +102,8 @@ enum Stop {
     Limit,
 }
 
+const TOO_MANY: Stop = Stop::Reject(403, "Too Many Contacts");
+
 impl Registrar {
     /// A new REGISTER from an endpoint.
     pub(crate) fn on_register(
@@ -198,8 +200,15 @@ impl Registrar {
             return Err(Stop::Later(RETRY_SECS, "Overloaded"));
         }
         let aor = turn.state.registrations().aor(name.as_str());
-        let wanted = Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor)
-            .map_err(|BadContacts(why)| Stop::Reject(400, why))?;
+        let wanted = Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor).map_err(
+            |bad| match bad {
+                BadContacts::Unreadable(why) => Stop::Reject(400, why),
+                BadContacts::TooMany => TOO_MANY,
+            },
+        )?;
+        if wanted.is_too_many(aor) {
+            return Err(TOO_MANY);
+        }
         in_order(turn, &self.removals, name.as_str(), &wanted, request)?;
         within_limit(turn, origin, &wanted)?;
         let at =

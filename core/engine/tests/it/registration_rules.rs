@@ -61,3 +61,72 @@ fn given_another_contact_removed_meanwhile_then_the_older_register_of_the_first_
     crossed(&mut world, &mut phone, [contact, other], [600, 0]);
     assert_eq!(world.engine.state().registrations().len(), 1);
 }
+
+/// So many Contacts, and how long they are asked for.
+fn contacts(users: std::ops::Range<usize>, secs: u32) -> String {
+    let each: Vec<String> = users.map(|n| format!("<sip:c{n}@192.0.2.7:40000>")).collect();
+    format!("Contact: {}\r\nExpires: {secs}\r\n", each.join(", "))
+}
+
+#[test]
+fn given_as_many_contacts_as_an_aor_may_have_then_one_more_is_refused_before_any_backend_hears_of_it() {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", PHONE);
+    for lines in [contacts(0..20, 600), contacts(20..32, 600), contacts(0..32, 300)] {
+        let text = phone.register_with(&lines);
+        world.deliver(phone.flow, text);
+        let at_pbx = world.one_to(addr(PBX));
+        world.deliver(inside(PBX), granted(&at_pbx, 600));
+        assert_eq!(world.one_to(phone.flow.remote).status(), Some(200));
+    }
+    assert_eq!(world.engine.state().registrations().aor("acme/401@acme.test").unwrap().bindings.len(), 32);
+    let told = world.told().len();
+    // One more than there may be, and at another phone a REGISTER that alone has too many.
+    let mut other = Phone::new("402", "acme.test", "192.0.2.8:5060");
+    for (phone, lines) in [(&mut phone, contacts(32..33, 600)), (&mut other, contacts(0..33, 600))] {
+        let text = phone.register_with(&lines);
+        world.deliver(phone.flow, text);
+        let answer = world.one_to(phone.flow.remote);
+        assert!(answer.text().starts_with("SIP/2.0 403 Too Many Contacts\r\n"), "{}", answer.text());
+        assert!(world.take().is_empty());
+    }
+    assert_eq!(world.told_kinds(told), ["registration.rejected"; 2]);
+    let event = world.told()[told].json();
+    assert_eq!((&event["by"], &event["reason"]), (&"edge".into(), &"Too Many Contacts".into()));
+    // One goes, named twice, and one comes.
+    let gone = "<sip:c0@192.0.2.7:40000>;expires=0";
+    let text = phone.register_with(&format!("Contact: {gone}, {gone}, <sip:new@192.0.2.7:40000>\r\n"));
+    world.deliver(phone.flow, text);
+    world.one_to(addr(PBX));
+}
+
+#[test]
+fn given_one_contact_removed_many_times_in_one_register_then_it_counts_as_any() {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", PHONE);
+    register(&mut world, &mut phone, PBX, 600);
+    let gone = "<sip:401@192.0.2.7:40000>;expires=0, ".repeat(9);
+    let text = phone.register_with(&format!("Contact: {gone}<sip:new@192.0.2.7:40000>\r\n"));
+    world.deliver(phone.flow, text);
+    world.one_to(addr(PBX));
+}
+
+#[test]
+fn given_registers_that_come_together_then_what_has_no_room_is_neither_stored_nor_shown() {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", PHONE);
+    let asked: Vec<Sent> = [contacts(0..20, 600), contacts(20..40, 600)]
+        .iter()
+        .map(|lines| {
+            let text = phone.register_with(lines);
+            world.deliver(phone.flow, text);
+            world.one_to(addr(PBX))
+        })
+        .collect();
+    let shown = asked.iter().map(|at_pbx| {
+        world.deliver(inside(PBX), granted(at_pbx, 600));
+        world.one_to(phone.flow.remote).message().values(signalbox_sip::HeaderName::Contact).count()
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [20, 12]);
+    assert_eq!(world.engine.state().registrations().len(), 32);
+}
