@@ -4,6 +4,7 @@ use crate::call::Calls;
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, METHODS, Release};
 use crate::engine::Rooms;
+use crate::fields::fields_of;
 use crate::gate::fingerprints;
 use crate::net::User;
 use crate::settings::CallsFrom;
@@ -256,7 +257,8 @@ impl Fresh<'_, '_, '_> {
     fn refuse(&mut self, refusal: Refusal) {
         refuse(self.turn, &self.flow, self.request, refusal);
         match refusal {
-            // Whoever asks for a domain that is not here learns nothing.
+            Refusal::UnknownDomain if is_known(self.turn, &self.flow) => self.reject(404, "Not Found"),
+            // A stranger who asks for a domain that is not here learns nothing.
             Refusal::UnknownDomain => {}
             Refusal::UnknownPeer => self.reject(403, "Forbidden"),
             Refusal::NoDomain => self.reject(403, "Domain Not Named"),
@@ -465,38 +467,6 @@ fn refuse(turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>, refusal: R
         Refusal::UnknownPeer => RequestRule::UnknownPeer,
     };
     turn.reject_request(flow.remote.ip(), rule, None, request);
-}
-
-fn fields_of<'m>(request: &'m Message<&[u8]>, flow: &Flow) -> Result<RequestFields<'m>, ()> {
-    let via = request.top_via().map_err(|_| ())?;
-    let method = match request.start_line() {
-        signalbox_sip::message::StartLine::Request { .. } => request.cseq().method,
-        signalbox_sip::message::StartLine::Response { .. } => return Err(()),
-    };
-    Ok(RequestFields {
-        method,
-        branch: via.branch(),
-        sent_by_host: via.host,
-        sent_by_port: via.port,
-        via: via.raw,
-        uri: request.request_uri().unwrap_or_default(),
-        from_tag: request.from_tag().unwrap_or_default(),
-        to_tag: request.to_tag().unwrap_or_default(),
-        call_id: request.call_id(),
-        cseq: request.cseq().number,
-        scope: scope_of(flow),
-    })
-}
-
-/// Keeps strangers apart: nobody at another address cancels an INVITE or reads an answer by guessing a branch. The port is
-/// left out, since a NAT may change it between repetitions.
-fn scope_of(flow: &Flow) -> u64 {
-    let ip = match flow.remote.ip() {
-        std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        std::net::IpAddr::V6(ip) => u128::from(ip),
-    };
-    let folded = (ip >> 64) as u64 ^ ip as u64;
-    folded ^ u64::from(flow.transport.reliable()) << 63
 }
 
 fn count_request(turn: &mut Turn<'_>, flow: &Flow, method: Method) {

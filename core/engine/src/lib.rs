@@ -12,6 +12,7 @@ pub mod contract;
 mod dispatch;
 mod engine;
 pub mod facts;
+mod fields;
 pub mod gate;
 pub mod media;
 pub mod net;

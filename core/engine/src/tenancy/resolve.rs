@@ -4,7 +4,7 @@ use super::directory::{Directory, PeerRef};
 use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
 use crate::state::{Aor, BindingKey, Registrations};
-use signalbox_base::{Flow, TenantId, Text};
+use signalbox_base::{Flow, TenantId, Text, canonical_ip};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Message, Uri};
 
@@ -51,7 +51,7 @@ impl Origin {
 /// Why a request has no origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No domain of ours: dropped silently.
+    /// No domain of ours: dropped silently, or 404 to whom the edge knows.
     UnknownDomain,
     /// An address of no tenant on a listener for peers: 403.
     UnknownPeer,
@@ -177,8 +177,8 @@ impl Look<'_> {
         let (from, to) = (request.from().ok(), request.to().ok());
         let from = from.and_then(|a| sip_uri(a.uri));
         let to = to.and_then(|a| sip_uri(a.uri));
-        // The domain addressed; then who it is to; then who it says it is (a call to a foreign domain is its own
-        // domain's business); then the listener's.
+        // The domain addressed; then, for what names none (the edge's own address, a telephone number), who it is to; then
+        // who it says it is; then the listener's.
         let known = |uri: Option<&SipUri<'_>>| uri.and_then(|u| self.directory.domain(self.settings, u.host));
         let (tenant, domain) = known(ruri)
             .or_else(|| known(to.as_ref()))
@@ -188,8 +188,42 @@ impl Look<'_> {
             .ok_or(Refusal::UnknownDomain)?;
         let (tenant, domain) = (tenant.name.clone(), domain.clone());
         let binding = self.identity(&tenant, from.as_ref());
+        // A backend trusts the edge, and might pass on what is for somebody else's domain. Its own address is as good as a
+        // domain of its tenant: transfers name it.
+        if let Some(uri) = ruri
+            && self.is_foreign(uri.host)
+            && !(binding.is_some() && self.is_backend_of(&tenant, uri))
+        {
+            return Err(Refusal::UnknownDomain);
+        }
         let kind = OriginKind::Endpoint { binding };
         Ok(Origin { kind, tenant, domain, network: self.listener.network, flow: *self.flow })
+    }
+
+    /// Whether a host is neither a domain of ours nor the edge itself.
+    fn is_foreign(&self, host: &[u8]) -> bool {
+        self.directory.domain(self.settings, host).is_none()
+            && !self.directory.is_own_host(host)
+            && !self.is_here(host)
+    }
+
+    /// Whether a host is the address that the request came to: a listener on all addresses has no other to know it by.
+    fn is_here(&self, host: &[u8]) -> bool {
+        let host = std::str::from_utf8(host).unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+        address.is_ok_and(|ip| canonical_ip(ip) == canonical_ip(self.flow.local.ip()))
+    }
+
+    /// Whether a URI's host is where one of the tenant's backends is.
+    fn is_backend_of(&self, tenant: &TenantId, uri: &SipUri<'_>) -> bool {
+        let address = uri.address().map(canonical_ip);
+        Directory::peers(self.settings).filter(|(_, found)| found.tenant.name == *tenant).any(
+            |(at, found)| {
+                let here = self.directory.address(self.settings, at).map(|found| found.ip());
+                uri.host.eq_ignore_ascii_case(found.backend.address.host.as_bytes())
+                    || address.is_some() && here == address
+            },
+        )
     }
 
     /// The domain of whoever is registered over this flow, when that is one.

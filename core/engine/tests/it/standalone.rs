@@ -80,7 +80,7 @@ fn given_a_phone_that_writes_the_edge_s_address_then_every_backend_tried_sees_th
     for (method, uri, wanted) in [
         ("MESSAGE", "sip:402@203.0.113.1", "sip:402@acme.test"),
         ("SUBSCRIBE", "sip:402@203.0.113.1:5060;x=1", "sip:402@acme.test;x=1"),
-        ("PUBLISH", "sip:402@elsewhere.test", "sip:402@elsewhere.test"),
+        ("PUBLISH", "sip:402@old.acme.test", "sip:402@old.acme.test"),
     ] {
         let text = request(method, uri, "sip:401@acme.test", phone.flow.remote, method);
         world.deliver(phone.flow, text);

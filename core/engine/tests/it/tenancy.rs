@@ -172,6 +172,43 @@ fn given_an_unknown_domain_then_whatever_the_form_of_the_request_a_stranger_hear
 }
 
 #[test]
+fn given_a_request_uri_of_a_domain_that_is_not_here_then_no_backend_hears_of_it() {
+    let (mut world, phones, _) = registered();
+    let flow = phones[0].flow;
+    let stranger = outside("192.0.2.99:5060");
+    for method in ["INVITE", "MESSAGE", "SUBSCRIBE", "OPTIONS"] {
+        for uri in ["sip:00441@relay.test", "sips:1@198.51.100.4", "sip:relay.test"] {
+            let ask = |via: &str| {
+                request(method, uri, "sip:401@a.test", addr(via), &format!("{method}{uri}{via}"))
+                    .replace(&format!("To: <{uri}>"), "To: <sip:402@a.test>")
+            };
+            world.deliver(flow, ask("192.0.2.1:5060"));
+            assert_eq!(world.one_to(flow.remote).status(), Some(404), "{method} {uri}");
+            world.deliver(stranger, ask("192.0.2.99:5060"));
+            assert!(world.take().is_empty(), "{method} {uri}");
+        }
+    }
+    world.advance(Duration::from_secs(11));
+    let told = world.records("security.request_rejected");
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|r| r.json()["rule"] == "unknown_domain" && r.json()["count"] == 12));
+}
+
+#[test]
+fn given_a_number_a_service_or_the_edge_or_backend_itself_then_a_registered_phone_s_request_passes() {
+    let (mut world, phones, _) = registered();
+    let flow = phones[0].flow;
+    for method in ["INVITE", "MESSAGE"] {
+        for uri in ["tel:+441632960000", "urn:service:sos", "sip:1@203.0.113.1:5060", "sip:1@10.0.1.1"] {
+            let text = request(method, uri, "sip:401@a.test", flow.remote, &format!("{method}{uri}"));
+            world.deliver(flow, text);
+            let asked = world.take().into_iter().any(|sent| sent.flow.remote.ip() == addr(A1).ip());
+            assert!(asked, "{method} {uri}");
+        }
+    }
+}
+
+#[test]
 fn given_a_stranger_when_it_calls_then_no_backend_hears_of_it_unless_the_tenant_says_any() {
     for (calls_from, forwarded) in [(CallsFrom::Registered, false), (CallsFrom::Any, true)] {
         let mut settings = two_tenants();
