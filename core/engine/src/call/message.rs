@@ -312,16 +312,25 @@ fn identify<B: AsRef<[u8]>>(
     Ok(())
 }
 
-/// Our Contact instead of the peer's; its feature parameters follow (RFC 3840), unless the legs hide from each other.
+/// Whether nobody could be called back without a Contact: INVITE and its 2xx make a dialog (RFC 3261 §8.1.1.8, §12.1.1).
+fn needs_contact<B: AsRef<[u8]>>(message: &Message<B>) -> bool {
+    let success = message.status().is_none_or(|status| (200..300).contains(&status));
+    success && message.method() == Method::Invite
+}
+
+/// Our Contact instead of the peer's, or where it should have written one; its feature parameters follow (RFC 3840), unless the legs hide from each other.
 fn rewrite_contact<B: AsRef<[u8]>>(
     forward: &mut Forward<'_>,
     settings: &Settings,
     message: &Message<B>,
     leg: &Leg,
 ) {
-    let Some(value) = message.values(HeaderName::Contact).next() else { return };
-    let features = match NameAddr::parse(value) {
-        Ok(address) if address.bracketed => address.params.as_bytes(),
+    let value = message.values(HeaderName::Contact).next();
+    if value.is_none() && !needs_contact(message) {
+        return;
+    }
+    let features = match value.map(NameAddr::parse) {
+        Some(Ok(address)) if address.bracketed => address.params.as_bytes(),
         _ => b"",
     };
     forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));

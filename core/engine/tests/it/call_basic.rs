@@ -246,3 +246,27 @@ fn given_a_contact_that_is_no_uri_when_the_backend_answers_with_it_then_what_is_
     world.deliver(phone.flow, caller.ack(1, ""));
     assert_eq!(world.one_to(addr(PBX)).uri(), at_pbx.uri(), "where the INVITE went");
 }
+
+#[test]
+fn given_peers_that_write_no_contact_when_they_invite_and_answer_then_each_still_learns_how_to_call_us_back()
+{
+    let (mut world, phone) = with_phone();
+    let plain = invite(&phone.flow, "sip:401@acme.test", "sip:402@acme.test", "c11", "")
+        .replace("Contact: <sip:me@198.51.100.7:5062>\r\n", "");
+    world.deliver(phone.flow, plain);
+    let at_pbx = world.take_to(addr(PBX)).remove(0);
+    world.deliver(inside(PBX), response(&at_pbx, 200, ""));
+    let ok = world.take_to(addr(PHONE)).pop().expect("a 200");
+    let (mut caller, mut callee) =
+        (Dialog::calling(phone.flow, &ok), Dialog::called(inside(PBX), &at_pbx, "pbx"));
+    world.deliver(phone.flow, caller.ack(1, ""));
+    assert_eq!(world.one_to(addr(PBX)).header(HeaderName::Contact), None);
+    world.deliver(inside(PBX), callee.request("INVITE", ""));
+    let again = world.one_to(addr(PHONE));
+    assert_eq!(contact_uri(&again), caller.target);
+    world.deliver(phone.flow, response(&again, 200, ""));
+    let ok = world.take_to(addr(PBX)).pop().expect("a 200");
+    assert_eq!(contact_uri(&ok), callee.target);
+    world.deliver(inside(PBX), callee.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["BYE"]);
+}
