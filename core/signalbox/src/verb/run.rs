@@ -133,7 +133,12 @@ impl Banner {
                 .iter()
                 .map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port))
                 .collect();
-            lines.push(format!("  {:<8} {}  → {}", tenant.name, domains.join(" "), backends.join(", ")));
+            lines.push(format!(
+                "  {:<8} {}  → {}",
+                tenant.name.as_str(),
+                domains.join(" "),
+                backends.join(", ")
+            ));
         }
         lines
     }
