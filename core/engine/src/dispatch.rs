@@ -205,6 +205,10 @@ impl Fresh<'_, '_, '_> {
             self.turn.reject_request(self.flow.remote.ip(), RequestRule::UnknownPeer, None, self.request);
             return self.reject(403, "Forbidden");
         }
+        // These exist inside dialogs only (RFC 3261 §15, RFC 3262 §3, RFC 3311 §5.2), and those of ours have a To tag.
+        if matches!(self.method, Method::Bye | Method::Prack | Method::Update) {
+            return self.reject(481, "Call/Transaction Does Not Exist");
+        }
         let Some(tx) = self.open(User::Nobody) else { return };
         if self.method == Method::Invite {
             self.rooms.calls.on_invite(self.turn, origin, tx, self.request);

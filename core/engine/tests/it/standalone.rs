@@ -58,6 +58,31 @@ fn given_no_hop_left_or_a_proxy_require_then_it_goes_no_further() {
 }
 
 #[test]
+fn given_a_request_that_exists_in_dialogs_only_when_it_names_none_then_it_gets_481_and_goes_nowhere() {
+    let (mut world, phone, _) = world_with_phone();
+    let mut answer = |method: &str| {
+        let text = request(
+            method,
+            "sip:402@acme.test",
+            "sip:401@acme.test",
+            phone.flow.remote,
+            &format!("x{method}"),
+        );
+        world.deliver(phone.flow, text);
+        let passed = !world.take_to(addr(PBX)).is_empty();
+        (passed, world.take().first().and_then(Sent::status))
+    };
+    for method in ["BYE", "PRACK", "UPDATE"] {
+        assert_eq!(answer(method), (false, Some(481)), "{method}");
+    }
+    // A NOTIFY may come unasked, and what nobody knows is the backend's to judge.
+    for method in ["NOTIFY", "INFO", "FROBNICATE"] {
+        assert_eq!(answer(method), (true, None), "{method}");
+    }
+    assert_eq!(answer("ACK"), (false, None));
+}
+
+#[test]
 fn given_two_contacts_then_what_does_not_fork_goes_to_the_one_that_is_preferred() {
     let (mut world, _, _) = world_with_phone();
     let mut other = Phone::new("401", "acme.test", "192.0.2.8:5060");
