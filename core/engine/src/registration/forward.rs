@@ -62,15 +62,19 @@ impl Registrar {
             return;
         }
         let peer = pending.at.peer;
-        if matches!(status, 408 | 503) {
-            return self.failed(turn, number);
+        match status {
+            // It is there, and was too slow or somebody behind it was: another may do better, but it is not down.
+            408 => return self.failed(turn, number, false),
+            503 => return self.failed(turn, number, true),
+            _ => {}
         }
         backend::on_traffic(turn, peer, true);
         self.answer(turn, number, response);
     }
 
-    /// The backend asked now does not answer, or cannot: the next one is asked, or the phone is told.
-    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64) {
+    /// The backend asked now does not answer, or cannot: the next one is asked, or the phone is told. `at_fault` counts
+    /// against its health.
+    pub(super) fn failed(&mut self, turn: &mut Turn<'_>, number: u64, at_fault: bool) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
         if let Some(timer) = pending.timer.take() {
             turn.cancel_timer(timer);
@@ -83,7 +87,9 @@ impl Registrar {
         let peer = pending.at.peer;
         let about = About { aor: Some(pending.address()), source: Some(pending.flow.remote), call: None };
         turn.note(about, || format!("no answer by {}, attempt {}", pending.at.name, pending.attempt));
-        backend::on_traffic(turn, peer, false);
+        if at_fault {
+            backend::on_traffic(turn, peer, false);
+        }
         let aor = turn.state.registrations().aor(&pending.name);
         let next = backend::registrars(turn, &pending.tenant, &pending.name, aor)
             .into_iter()

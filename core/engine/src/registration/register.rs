@@ -261,7 +261,7 @@ impl Registrar {
             Timer::RegisterFailover(number, attempt)
                 if self.pending.get(&number).is_some_and(|p| p.attempt == attempt && p.client.is_some()) =>
             {
-                self.failed(turn, number);
+                self.failed(turn, number, true);
             }
             Timer::Sweep => {
                 let now = turn.now.mono;
@@ -279,7 +279,7 @@ impl Registrar {
     pub(crate) fn on_ended(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx, why: End) {
         let current = self.pending.get(&number).is_some_and(|p| p.client == Some(tx));
         if current && matches!(why, End::Timeout | End::Transport) {
-            self.failed(turn, number);
+            self.failed(turn, number, true);
         }
     }
 
@@ -294,7 +294,7 @@ impl Registrar {
             if !self.pending.get(&number).is_some_and(|p| p.waits_for(remote)) {
                 continue;
             }
-            self.failed(turn, number);
+            self.failed(turn, number, true);
         }
     }
 

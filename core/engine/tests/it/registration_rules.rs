@@ -1,6 +1,8 @@
 //! Answers that cross, and limits: which REGISTERs change what is stored, and which do not.
 
 use crate::support::*;
+use signalbox_schemas::words::BackendState;
+use std::time::Duration;
 
 const PBX: &str = "10.0.1.1:5060";
 const PHONE: &str = "192.0.2.7:40000";
@@ -129,4 +131,28 @@ fn given_registers_that_come_together_then_what_has_no_room_is_neither_stored_no
     });
     assert_eq!(shown.collect::<Vec<_>>(), [20, 12]);
     assert_eq!(world.engine.state().registrations().len(), 32);
+}
+
+#[test]
+fn given_a_backend_that_answers_408_then_another_is_asked_and_only_a_503_speaks_against_it() {
+    const SECOND: &str = "10.0.1.2:5060";
+    for (status, state) in [(408, BackendState::Up), (503, BackendState::Down)] {
+        let mut settings = acme();
+        settings.tenants[0].backends.push(backend("pbx-2", SECOND, 2, None));
+        settings.tenants[0].backends[0].probe.interval = Some(Duration::from_secs(86_400));
+        let mut world = World::new(settings);
+        let mut phone = Phone::new("401", "acme.test", PHONE);
+        register(&mut world, &mut phone, PBX, 3600);
+        for _ in 0..5 {
+            let text = phone.register(3600);
+            world.deliver(phone.flow, text);
+            for at_pbx in world.take_to(addr(PBX)) {
+                world.deliver(inside(PBX), response(&at_pbx, status, ""));
+            }
+            let second = world.one_to(addr(SECOND));
+            world.deliver(inside(SECOND), granted(&second, 3600));
+            assert_eq!(world.one_to(phone.flow.remote).status(), Some(200), "{status}");
+        }
+        assert_eq!(world.engine.state().backends().get("acme/pbx-1").unwrap().state, state, "{status}");
+    }
 }
