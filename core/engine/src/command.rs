@@ -27,10 +27,11 @@ impl Engine {
                     actor: &actor,
                 };
                 let fact = config::applied(&turn, &applied);
-                turn.record_urgent(fact);
+                let applied = turn.record_urgent(fact);
                 if let Some(old) = reload {
                     backend::reload(&mut turn, &old);
                     rooms.registrar.on_reload(&turn);
+                    rooms.registrar.remove_orphans(&mut turn, applied);
                     rooms.standalone.on_reload(&turn);
                 }
                 CommandReply::Done(Text::from(format!("revision {revision}, {} changes", diff.len())))

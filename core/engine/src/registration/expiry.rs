@@ -6,7 +6,8 @@ use crate::facts::registration as facts;
 use crate::net::Timer;
 use crate::state::{Binding, BindingKey};
 use crate::turn::Turn;
-use signalbox_base::{Flow, Mono, Wall};
+use signalbox_base::{EventSeq, Flow, Mono, Wall};
+use signalbox_schemas::words::RemovalReason;
 use signalbox_sip::{HeaderName, Method, RequestBuilder};
 use std::time::Duration;
 
@@ -61,6 +62,24 @@ impl Registrar {
             }
             let first = Duration::from_nanos(turn.entropy.next_u64() % within);
             self.start(turn, key, Start { seen, deadline, first_ping: (!stream).then_some(first) });
+        }
+        self.remove_orphans(turn, EventSeq(0));
+    }
+
+    /// Removes what belongs to a tenant that is no more; whoever waits for an answer is told to come later. `because` is
+    /// the record of the configuration that it is missing from.
+    pub(crate) fn remove_orphans(&mut self, turn: &mut Turn<'_>, because: EventSeq) {
+        let is_gone = |turn: &Turn<'_>, tenant: &str| turn.directory.tenant_place(tenant).is_none();
+        let registrations = turn.state.registrations();
+        let orphans = registrations.iter().filter(|aor| is_gone(turn, aor.tenant()));
+        let keys: Vec<BindingKey> = orphans.flat_map(|aor| &aor.bindings).map(|b| b.key).collect();
+        for key in keys {
+            self.remove_binding(turn, key, RemovalReason::Admin, None, because);
+        }
+        let waiting = self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str()));
+        let waiting: Vec<u64> = waiting.map(|(number, _)| *number).collect();
+        for number in waiting {
+            self.failed(turn, number, false);
         }
     }
 

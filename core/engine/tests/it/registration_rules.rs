@@ -1,6 +1,7 @@
 //! Answers that cross, and limits: which REGISTERs change what is stored, and which do not.
 
 use crate::support::*;
+use signalbox_engine::{Command, Settings};
 use signalbox_schemas::words::BackendState;
 use std::time::Duration;
 
@@ -155,4 +156,58 @@ fn given_a_backend_that_answers_408_then_another_is_asked_and_only_a_503_speaks_
         }
         assert_eq!(world.engine.state().backends().get("acme/pbx-1").unwrap().state, state, "{status}");
     }
+}
+
+/// `acme`, and `globex` with a phone of its own.
+fn two_tenants() -> Settings {
+    let mut both = acme();
+    both.tenants.push(tenant("globex", vec![domain("g.test", &[])], vec![backend("pbx-g", OTHER, 1, None)]));
+    both
+}
+
+const OTHER: &str = "10.0.2.1:5060";
+
+#[test]
+fn given_a_reload_without_a_tenant_then_its_bindings_are_removed_by_the_operator_and_who_waits_hears_503() {
+    let mut world = World::new(two_tenants());
+    let mut stays = Phone::new("401", "acme.test", PHONE);
+    let mut goes = Phone::new("401", "g.test", "192.0.2.8:5060");
+    register(&mut world, &mut stays, PBX, 600);
+    register(&mut world, &mut goes, OTHER, 600);
+    let refresh = goes.register(600);
+    world.deliver(goes.flow, refresh);
+    let at_pbx = world.one_to(addr(OTHER));
+    world.command(Command::Reload {
+        settings: acme().into(),
+        revision: 2,
+        sha256: "x".into(),
+        effective: "{}".into(),
+        diff: vec![],
+        actor: "root".into(),
+    });
+    let removed = world.records("registration.removed");
+    assert_eq!(removed.len(), 1);
+    let event = removed[0].json();
+    assert_eq!((&event["aor"], &event["reason"]), (&"401@g.test".into(), &"admin".into()));
+    assert_eq!(removed[0].causation, world.records("config.applied")[0].seq);
+    assert_eq!(world.one_to(goes.flow.remote).status(), Some(503));
+    world.deliver(inside(OTHER), granted(&at_pbx, 600));
+    assert_eq!(world.engine.state().registrations().len(), 1, "a late answer stores nothing");
+    world.assert_replay_equals_live();
+    world.advance(Duration::from_secs(700));
+    let expired = world.records("registration.expired");
+    assert_eq!(expired.len(), 1, "what was removed does not expire");
+    assert_eq!(expired[0].json()["aor"], "401@acme.test");
+}
+
+#[test]
+fn given_a_restart_without_a_tenant_then_its_bindings_are_removed_too() {
+    let mut world = World::new(two_tenants());
+    register(&mut world, &mut Phone::new("401", "acme.test", PHONE), PBX, 600);
+    register(&mut world, &mut Phone::new("401", "g.test", "192.0.2.8:5060"), OTHER, 600);
+    let World { journal, now, .. } = world;
+    let world = World::over(acme(), replay(&journal), now, journal);
+    assert_eq!(world.records("registration.removed")[0].json()["aor"], "401@g.test");
+    assert_eq!(world.engine.state().registrations().len(), 1);
+    world.assert_replay_equals_live();
 }
