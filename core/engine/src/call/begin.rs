@@ -85,7 +85,7 @@ pub(crate) fn on_invite(
             return refuse(turn, 503, Some(seconds));
         }
         if is_over_limit(calls, turn, origin) {
-            turn.reject(origin.flow.remote.ip(), RequestRule::Limit, None);
+            turn.reject_request(origin.flow.remote.ip(), RequestRule::Limit, None, request);
             return refuse(turn, 503, Some(RETRY_AFTER_LIMIT_SECS));
         }
     }

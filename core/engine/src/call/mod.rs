@@ -79,7 +79,7 @@ impl Calls {
         };
         if !self.admits(turn, at, &flow) {
             // A token in foreign hands: the peer is told no more than that there is nothing for it (promise 6).
-            turn.reject(flow.remote.ip(), RequestRule::UnknownPeer, None);
+            turn.reject_request(flow.remote.ip(), RequestRule::UnknownPeer, None, request);
             return relay::refuse(turn, tx, method, &flow, request, 481, None);
         }
         self.step(turn, at.uid, |state, core, turn| match state {

@@ -152,7 +152,9 @@ fn given_a_limit_of_one_call_when_a_second_is_made_then_it_is_refused_and_counte
     assert_eq!(said(&mut world, addr(PHONE)), ["503"]);
     assert_eq!(world.records("call.attempted").len(), 1);
     world.advance(Duration::from_secs(11));
-    assert_eq!(world.records("security.request_rejected")[0].json()["rule"], "limit");
+    let told = world.records("security.request_rejected")[0].json();
+    assert_eq!(told["rule"], "limit");
+    assert_eq!((&told["method"], &told["domain"]), (&"INVITE".into(), &"acme.test".into()));
 }
 
 /// One backend that is probed and up, and a phone.

@@ -4,6 +4,7 @@ use crate::call_support::{Dialog, PBX, PHONE, established, invite, said, with_ph
 use crate::support::{Phone, Sent, addr, backend, domain, inside, outside, register, settings, tenant};
 use signalbox_engine::Settings;
 use signalbox_sip::HeaderName;
+use std::time::Duration;
 
 const FOREIGN: &str = "10.0.2.1:5060";
 
@@ -27,6 +28,8 @@ fn given_a_legs_token_and_tags_when_another_tenants_backend_uses_them_then_it_is
     assert_eq!(world.take_to(addr(PBX)).len() + world.take_to(addr(PHONE)).len(), 0);
     assert_eq!(world.engine.calls_active(), 1, "the call goes on");
     assert_eq!(world.engine.counters().rejected[2], 2);
+    world.advance(Duration::from_secs(11));
+    assert_eq!(world.records("security.request_rejected")[0].json()["method"], "BYE");
 }
 
 #[test]
