@@ -71,6 +71,8 @@ pub(crate) struct Invite<'a> {
     pub(crate) request: &'a Message<Box<[u8]>>,
     pub(crate) pending: &'a PendingRequest,
     pub(crate) cookie: u64,
+    /// Its share of Max-Breadth, where it is one of several.
+    pub(crate) breadth: Option<u32>,
 }
 
 impl Attempt {
@@ -105,7 +107,7 @@ impl Attempt {
         let cseq = leg.relayed_cseq(invite.pending.cseq);
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
-        let relayed = Relayed { uri: &uri, via: &via, cseq, by: &core.caller.peer };
+        let relayed = Relayed { uri: &uri, via: &via, cseq, by: &core.caller.peer, breadth: invite.breadth };
         let mut bytes = Vec::with_capacity(invite.request.as_bytes().len() + 256);
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));

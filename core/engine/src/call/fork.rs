@@ -1,7 +1,24 @@
-//! Choosing the response of a fork that nobody answered (RFC 3261 §16.7 step 6), with all challenges in it (step 7).
+//! A fork: how many may ring at once (RFC 5393 §5), and choosing the response when nobody answered (RFC 3261 §16.7 step 6),
+//! with all challenges in it (step 7).
 
 use super::raw::Raw;
+use signalbox_sip::header::number;
 use signalbox_sip::{HeaderName, Limits, Message};
+
+/// Branches that one INVITE may have at once, here and further on (RFC 5393 §5.3.3).
+pub(crate) const BREADTH_MAX: usize = 60;
+
+/// How many branches this INVITE may have at once: what its Max-Breadth says, at most [`BREADTH_MAX`], at least one.
+pub(crate) fn breadth<B: AsRef<[u8]>>(invite: &Message<B>) -> usize {
+    let said = invite.value(HeaderName::MaxBreadth).and_then(|value| number(value).ok());
+    said.and_then(|said| usize::try_from(said).ok()).map_or(BREADTH_MAX, |said| said.clamp(1, BREADTH_MAX))
+}
+
+/// What the branch at place `at` of `branches` may fork into in its turn: all shares together are `breadth`.
+pub(crate) fn share(breadth: usize, branches: usize, at: usize) -> u32 {
+    let share = breadth / branches.max(1) + usize::from(at < breadth % branches.max(1));
+    u32::try_from(share).unwrap_or(u32::MAX)
+}
 
 /// The best final failure so far.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +125,16 @@ mod tests {
         let mut best = Best::default();
         statuses.iter().for_each(|status| best.offer(&response(*status, "")));
         best.status()
+    }
+
+    #[test]
+    fn given_a_breadth_when_branches_share_it_then_none_has_nothing_and_all_have_what_there_is_rfc5393_5_3() {
+        for (said, breadth_is) in [("", 60), ("Max-Breadth: 7\r\n", 7), ("Max-Breadth: 0\r\n", 1)] {
+            assert_eq!(breadth(&response(200, said)), breadth_is);
+        }
+        assert_eq!(breadth(&response(200, "Max-Breadth: 4294967296\r\n")), BREADTH_MAX);
+        assert_eq!([0, 1, 2].map(|at| share(7, 3, at)), [3, 2, 2]);
+        assert_eq!([0, 59].map(|at| share(60, 60, at)), [1, 1]);
     }
 
     #[test]

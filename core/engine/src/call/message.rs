@@ -24,6 +24,8 @@ pub(crate) struct Relayed<'a> {
     pub(crate) cseq: u32,
     /// Who sent it.
     pub(crate) by: &'a Peer,
+    /// Its share of Max-Breadth, where it is one of several.
+    pub(crate) breadth: Option<u32>,
 }
 
 /// What a relayed response looks like on the leg it goes out on.
@@ -70,6 +72,9 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     }
     rewrite_contact(&mut forward, settings, message, leg);
     drop_claims(&mut forward, relayed.by);
+    if let Some(breadth) = relayed.breadth {
+        forward.set(HeaderName::MaxBreadth, breadth);
+    }
     if leg.flow.transport.reliable() {
         forward.ensure_content_length();
     }

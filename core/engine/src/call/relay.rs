@@ -99,7 +99,7 @@ pub(crate) fn start(
     let mut branch = Branch { attempt: 0, leg: onward.clone(), via, uri: onward.target.clone(), cseq };
     branch.leg.flow = hop;
     let mut bytes = Vec::with_capacity(request.as_bytes().len() + 256);
-    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer };
+    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer, breadth: None };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
     }
@@ -328,7 +328,7 @@ pub(crate) fn forward_ack(
     let id = turn.branch(Method::Ack);
     let via = identity::via(turn.settings, &hop, id, None);
     let mut bytes = Vec::with_capacity(request.as_bytes().len() + 128);
-    let relayed = Relayed { uri: &onward.target, via: &via, cseq, by };
+    let relayed = Relayed { uri: &onward.target, via: &via, cseq, by, breadth: None };
     message::relay_request(&mut bytes, turn.settings, request, onward, &relayed).ok()?;
     turn.send(hop, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
     Some(Raw::from(bytes))

@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Invite, Progress, Target};
 use super::call::{Core, State};
 use super::cdr::{Moment, Outcome, Reason};
-use super::fork::{Best, Verdict};
+use super::fork::{self, Best, Verdict};
 use super::leg::{End, Leg, LegEvent};
 use super::message::{self, Answering};
 use super::offer::Description;
@@ -35,9 +35,9 @@ pub(crate) struct Setup {
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) dialogs: Vec<Early>,
     pub(crate) best: Best,
-    /// Targets to be tried one after the other when one fails; empty for a fork, which tries all at once.
+    /// Targets to be tried when those before them have failed: one after the other, or as many of a fork as may ring at once.
     pub(crate) rest: VecDeque<Target>,
-    /// Whether the attempts ring at once; a fork has no failover.
+    /// Whether attempts ring at once; a fork has no failover.
     pub(crate) fork: bool,
     /// Timer C has fired.
     pub(crate) timed_out: bool,
@@ -63,29 +63,35 @@ impl Setup {
         }
     }
 
-    /// Sends the INVITE to the next target, or to all of a fork. `false` when none could be sent to.
+    /// Sends the INVITE to the next target, or to as many of a fork as may ring at once. `false` when none could be sent to.
     pub(crate) fn advance(&mut self, core: &mut Core, turn: &mut Turn<'_>) -> bool {
+        let breadth = fork::breadth(&self.request);
         let mut sent = false;
-        while let Some(target) = self.rest.pop_front() {
-            let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
-            let invite = Invite { request: &self.request, pending: &self.invite, cookie: self.cookie };
-            let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
-                self.best.offer_silence(500);
-                continue;
-            };
-            if attempt.tx.is_some() {
-                sent = true;
-                if !self.fork && !self.rest.is_empty() {
-                    attempt.silent_until = Some(turn.now.mono.plus(turn.settings.timers.failover_after));
-                }
-            } else {
-                self.best.offer_silence(503);
-            }
-            self.attempts.push(attempt);
-            if sent && !self.fork {
-                break;
+        while !sent && !self.rest.is_empty() {
+            let branches = if self.fork { self.rest.len().min(breadth) } else { 1 };
+            for (at, target) in self.rest.drain(..branches).collect::<Vec<_>>().into_iter().enumerate() {
+                let share = (branches > 1).then(|| fork::share(breadth, branches, at));
+                sent |= self.launch(core, turn, target, share);
             }
         }
+        sent
+    }
+
+    /// Sends the INVITE to one target. `false` when it could not be.
+    fn launch(&mut self, core: &mut Core, turn: &mut Turn<'_>, target: Target, breadth: Option<u32>) -> bool {
+        let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
+        let invite = Invite { request: &self.request, pending: &self.invite, cookie: self.cookie, breadth };
+        let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
+            self.best.offer_silence(500);
+            return false;
+        };
+        let sent = attempt.tx.is_some();
+        if !sent {
+            self.best.offer_silence(503);
+        } else if !self.fork && !self.rest.is_empty() {
+            attempt.silent_until = Some(turn.now.mono.plus(turn.settings.timers.failover_after));
+        }
+        self.attempts.push(attempt);
         sent
     }
 
@@ -255,8 +261,12 @@ impl Setup {
         if self.attempts.iter().any(Attempt::is_open) {
             return self.into_state(ringing);
         }
-        if !ringing && may_fail_over && !self.fork && !self.rest.is_empty() {
-            self.note_failover();
+        // What a fork had no breadth for rings now, after the others (RFC 5393 §5.3.3).
+        let goes_on = if self.fork { !self.best.is_global() } else { !ringing && may_fail_over };
+        if goes_on && !self.rest.is_empty() {
+            if !self.fork {
+                self.note_failover();
+            }
             if self.advance(core, turn) {
                 return self.into_state(ringing);
             }

@@ -190,3 +190,40 @@ fn given_two_phones_when_one_declines_for_all_then_the_other_stops_ringing_rfc32
     assert_eq!(said(&mut world, addr(SECOND)), ["CANCEL"]);
     assert_eq!(said(&mut world, addr(PBX)), ["603"]);
 }
+
+/// The backend calls 401 with this Max-Breadth.
+fn call_with_breadth(world: &mut World, breadth: &str, id: &str) {
+    let call = invite(&inside(PBX), "sip:402@acme.test", "sip:401@acme.test", id, "")
+        .replace("Max-Forwards", &format!("{breadth}Max-Forwards"));
+    world.deliver(inside(PBX), call);
+    assert_eq!(said(world, addr(PBX)), ["100"]);
+}
+
+#[test]
+fn given_two_phones_when_a_call_may_have_one_branch_then_they_ring_one_after_the_other_rfc5393_5_3_3() {
+    let (mut world, first, second) = with_two_phones();
+    call_with_breadth(&mut world, "Max-Breadth: 1\r\n", "b1");
+    let mut asked = world.take();
+    let only = asked.pop().expect("an INVITE");
+    assert_eq!((asked.len(), only.header(HeaderName::MaxBreadth).as_deref()), (0, Some("1")));
+    world.deliver(only.flow, response(&only, 180, ""));
+    world.take();
+    world.deliver(only.flow, response(&only, 486, ""));
+    let other = if only.flow.remote == first.flow.remote { second } else { first };
+    let sent = world.take();
+    assert_eq!(sent.iter().filter(|sent| sent.text().starts_with("INVITE ")).count(), 1);
+    let next = sent.iter().find(|sent| sent.flow.remote == other.flow.remote).expect("the other rings now");
+    world.deliver(other.flow, response(next, 200, "Contact: <sip:401@192.168.0.9>\r\n"));
+    assert_eq!(said(&mut world, addr(PBX)), ["200"]);
+}
+
+#[test]
+fn given_two_phones_when_a_call_forks_then_its_breadth_is_shared_rfc5393_5_3_3() {
+    for (id, said, shares) in [("b2", "Max-Breadth: 5\r\n", ["3", "2"]), ("b3", "", ["30", "30"])] {
+        let (mut world, ..) = with_two_phones();
+        call_with_breadth(&mut world, said, id);
+        let asked = world.take();
+        let breadths: Vec<_> = asked.iter().filter_map(|sent| sent.header(HeaderName::MaxBreadth)).collect();
+        assert_eq!(breadths, shares);
+    }
+}
