@@ -3,11 +3,12 @@
 use super::token::key_of;
 use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
-use signalbox_base::{Flow, Secret, Text};
+use signalbox_base::{Flow, Secret, Text, canonical_ip};
 use signalbox_sip::header::{NameAddr, delta_seconds};
 use signalbox_sip::uri::{SipUri, equivalent};
 use signalbox_sip::{HeaderName, Message, Uri};
 use smallvec::SmallVec;
+use std::net::IpAddr;
 
 /// Contacts of one AoR at most, and so of one REGISTER: each is a call leg when it is called.
 pub(super) const CONTACTS_MAX: usize = 32;
@@ -51,7 +52,9 @@ impl Wanted {
         cluster_key: &Secret,
         aor_name: &str,
         aor: Option<&Aor>,
+        source: IpAddr,
     ) -> Result<Self, BadContacts> {
+        let asker = Asker { secret: cluster_key, aor_name, aor, call_id: request.call_id(), source };
         let header = request.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());
         let mut each = SmallVec::new();
         for value in request.values(HeaderName::Contact) {
@@ -76,7 +79,7 @@ impl Wanted {
                 return Err(BadContacts::TooMany);
             }
             let expires = contact.expires().or(header).unwrap_or(DEFAULT_EXPIRES_SECS);
-            each.push(Asked { key: key_for(&contact, cluster_key, aor_name, aor), expires });
+            each.push(Asked { key: asker.key_for(&contact), expires });
         }
         Ok(if each.is_empty() { Self::Query } else { Self::Each(each) })
     }
@@ -135,23 +138,43 @@ pub(super) fn token_of(shown: &NameAddr<'_>) -> Option<BindingKey> {
     }
 }
 
-fn key_for(contact: &NameAddr<'_>, secret: &Secret, aor_name: &str, aor: Option<&Aor>) -> BindingKey {
-    let instance = contact.sip_instance();
-    if instance.is_none()
-        && let Some(aor) = aor
-        && let Ok(uri) = contact.parsed_uri()
-    {
-        // The same bytes are the same URI; only others are worth a comparison.
-        let mut known = aor.bindings.iter().map(|b| &**b).filter(|b| b.instance.is_none());
-        let same = |b: &&Binding| {
-            b.contact.as_bytes() == contact.uri
-                || Uri::parse(b.contact.as_bytes()).is_ok_and(|known| equivalent(&known, &uri))
-        };
-        if let Some(binding) = known.find(same) {
-            return binding.key;
+/// Who asks, as far as it tells one phone's Contact from another's.
+struct Asker<'a> {
+    secret: &'a Secret,
+    aor_name: &'a str,
+    aor: Option<&'a Aor>,
+    call_id: &'a [u8],
+    source: IpAddr,
+}
+
+impl Asker<'_> {
+    fn key_for(&self, contact: &NameAddr<'_>) -> BindingKey {
+        let instance = contact.sip_instance();
+        let uri = contact.parsed_uri();
+        let source = canonical_ip(self.source);
+        let here = matches!(&uri, Ok(Uri::Sip(uri)) if uri.address().map(canonical_ip) == Some(source));
+        if instance.is_none()
+            && let Some(aor) = self.aor
+            && let Ok(uri) = uri
+        {
+            // The same bytes are the same URI; only others are worth a comparison.
+            let same = |b: &&Binding| {
+                b.contact.as_bytes() == contact.uri
+                    || Uri::parse(b.contact.as_bytes()).is_ok_and(|known| equivalent(&known, &uri))
+            };
+            let known: SmallVec<[&Binding; 2]> =
+                aor.bindings.iter().map(|b| &**b).filter(|b| b.instance.is_none()).filter(same).collect();
+            // A phone keeps its Call-ID wherever it moves (RFC 3261 §10.2). Without that, an address that is not where the
+            // phone is seen is the same one only behind the same NAT, from whatever port.
+            let mine = known.iter().find(|b| b.call_id.as_bytes() == self.call_id);
+            let near = |b: &&&Binding| here || canonical_ip(b.flow.remote.ip()) == source;
+            if let Some(binding) = mine.or_else(|| known.iter().find(near)) {
+                return binding.key;
+            }
         }
+        let seen_at = (!here).then_some(source);
+        key_of(self.secret, self.aor_name, instance, contact.reg_id(), contact.uri, seen_at)
     }
-    key_of(secret, aor_name, instance, contact.reg_id(), contact.uri)
 }
 
 /// Whether the phone is not where its Contact says: it is behind NAT then.
@@ -208,7 +231,13 @@ mod tests {
     fn read(lines: &str) -> Result<Wanted, BadContacts> {
         let bytes = register(lines);
         let message = Message::parse(bytes.as_slice(), &Limits::DATAGRAM).unwrap();
-        Wanted::read(&message, &Secret::new(b"k".to_vec()), "acme/401@a.test", None)
+        Wanted::read(
+            &message,
+            &Secret::new(b"k".to_vec()),
+            "acme/401@a.test",
+            None,
+            IpAddr::from([10, 0, 0, 1]),
+        )
     }
 
     fn expiries(lines: &str) -> Vec<u32> {

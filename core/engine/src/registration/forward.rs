@@ -170,7 +170,9 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
             (None, Some(key)) => {
                 let other =
                     turn.state.registrations().binding(key).filter(|(aor, _)| aor.name == pending.name);
-                if let Some((_, binding)) = other {
+                // Another phone behind another NAT may have this one's address: two of them would only confuse it.
+                let shared = |uri: &[u8]| own.iter().any(|own| own.uri == uri);
+                if let Some((_, binding)) = other.filter(|(_, b)| !shared(b.contact.as_bytes())) {
                     let left = contact.expires().unwrap_or_else(|| {
                         u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0)
                     });

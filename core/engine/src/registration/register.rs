@@ -200,12 +200,12 @@ impl Registrar {
             return Err(Stop::Later(RETRY_SECS, "Overloaded"));
         }
         let aor = turn.state.registrations().aor(name.as_str());
-        let wanted = Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor).map_err(
-            |bad| match bad {
-                BadContacts::Unreadable(why) => Stop::Reject(400, why),
-                BadContacts::TooMany => TOO_MANY,
-            },
-        )?;
+        let wanted =
+            Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor, origin.flow.remote.ip())
+                .map_err(|bad| match bad {
+                    BadContacts::Unreadable(why) => Stop::Reject(400, why),
+                    BadContacts::TooMany => TOO_MANY,
+                })?;
         if wanted.is_too_many(aor) {
             return Err(TOO_MANY);
         }

@@ -3,10 +3,12 @@
 use crate::state::BindingKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use signalbox_base::Secret;
+use signalbox_base::{Secret, canonical_ip};
+use std::net::IpAddr;
 
 /// The key of a binding: a keyed function of its AoR's name and of the device (`+sip.instance` with `reg-id`) or, for
-/// phones that name none, of the Contact URI.
+/// phones that name none, of the Contact URI and, where that is not where the phone is seen, of the address it is seen at:
+/// phones behind different NATs have the same private addresses.
 #[must_use]
 pub fn key_of(
     cluster_key: &Secret,
@@ -14,6 +16,7 @@ pub fn key_of(
     instance: Option<&[u8]>,
     reg_id: Option<u32>,
     contact: &[u8],
+    seen_at: Option<IpAddr>,
 ) -> BindingKey {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length");
@@ -29,6 +32,11 @@ pub fn key_of(
     }
     mac.update(&[kind]);
     mac.update(&reg_id.filter(|_| kind == 1).unwrap_or(0).to_be_bytes());
+    match seen_at.filter(|_| kind == 0).map(canonical_ip) {
+        Some(IpAddr::V4(ip)) => mac.update(&ip.octets()),
+        Some(IpAddr::V6(ip)) => mac.update(&ip.octets()),
+        None => {}
+    }
     let digest = mac.finalize().into_bytes();
     let (first, _) = digest.split_at(16);
     BindingKey(first.iter().fold(0u128, |key, byte| key << 8 | u128::from(*byte)))
@@ -41,18 +49,31 @@ mod tests {
     #[test]
     fn a_key_depends_on_everything_that_names_the_binding() {
         let secret = Secret::new(b"cluster".to_vec());
-        let base = key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.0.0.1");
-        let same = key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.9.9.9");
+        let nat = Some(IpAddr::from([192, 0, 2, 7]));
+        let base =
+            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.0.0.1", None);
+        let same = key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.9.9.9", nat);
         assert_eq!(base, same, "the device counts, not where it is");
         for other in [
-            key_of(&Secret::new(b"other".to_vec()), "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"x"),
-            key_of(&secret, "globex/401@a.test", Some(b"urn:uuid:1"), Some(1), b"x"),
-            key_of(&secret, "acme/401@b.test", Some(b"urn:uuid:1"), Some(1), b"x"),
-            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:2"), Some(1), b"x"),
-            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(2), b"x"),
-            key_of(&secret, "acme/401@a.test", None, None, b"urn:uuid:1"),
+            key_of(
+                &Secret::new(b"other".to_vec()),
+                "acme/401@a.test",
+                Some(b"urn:uuid:1"),
+                Some(1),
+                b"x",
+                None,
+            ),
+            key_of(&secret, "globex/401@a.test", Some(b"urn:uuid:1"), Some(1), b"x", None),
+            key_of(&secret, "acme/401@b.test", Some(b"urn:uuid:1"), Some(1), b"x", None),
+            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:2"), Some(1), b"x", None),
+            key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(2), b"x", None),
+            key_of(&secret, "acme/401@a.test", None, None, b"urn:uuid:1", None),
+            key_of(&secret, "acme/401@a.test", None, None, b"x", None),
         ] {
             assert_ne!(base, other);
         }
+        let seen_at = |ip: Option<IpAddr>| key_of(&secret, "acme/401@a.test", None, None, b"x", ip);
+        assert_ne!(seen_at(nat), seen_at(None), "without a device, where it is seen tells it apart");
+        assert_ne!(seen_at(nat), seen_at(Some(IpAddr::from([192, 0, 2, 8]))));
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::*;
 use signalbox_engine::{Command, Settings};
 use signalbox_schemas::words::BackendState;
+use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 const PBX: &str = "10.0.1.1:5060";
@@ -128,7 +129,7 @@ fn given_registers_that_come_together_then_what_has_no_room_is_neither_stored_no
         .collect();
     let shown = asked.iter().map(|at_pbx| {
         world.deliver(inside(PBX), granted(at_pbx, 600));
-        world.one_to(phone.flow.remote).message().values(signalbox_sip::HeaderName::Contact).count()
+        world.one_to(phone.flow.remote).message().values(HeaderName::Contact).count()
     });
     assert_eq!(shown.collect::<Vec<_>>(), [20, 12]);
     assert_eq!(world.engine.state().registrations().len(), 32);
@@ -209,5 +210,50 @@ fn given_a_restart_without_a_tenant_then_its_bindings_are_removed_too() {
     let world = World::over(acme(), replay(&journal), now, journal);
     assert_eq!(world.records("registration.removed")[0].json()["aor"], "401@g.test");
     assert_eq!(world.engine.state().registrations().len(), 1);
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_two_phones_with_one_private_address_behind_two_nats_then_both_stay_and_each_keeps_its_token() {
+    let mut world = World::new(acme());
+    let mut phones = [PHONE, "198.51.100.8:5060"].map(|nat| Phone::new("401", "acme.test", nat));
+    let tokens = phones.each_mut().map(|phone| {
+        phone.contact = "<sip:401@192.168.1.20:5060>".to_owned();
+        register(&mut world, phone, PBX, 600)
+    });
+    assert_ne!(tokens[0], tokens[1]);
+    assert_eq!(world.engine.state().registrations().len(), 2);
+
+    // The NAT chose another port, and the phone another Call-ID: it began anew.
+    phones[0].flow = outside("192.0.2.7:41111");
+    phones[0].call_id = "after-reboot".to_owned();
+    assert_eq!(register(&mut world, &mut phones[0], PBX, 600), tokens[0]);
+    // The other one moved to another network, and says by its Call-ID who it is.
+    phones[1].flow = outside("198.51.100.99:5060");
+    assert_eq!(register(&mut world, &mut phones[1], PBX, 600), tokens[1]);
+    assert_eq!(world.engine.state().registrations().len(), 2);
+    assert_eq!(world.told_kinds(2), ["registration.refreshed"; 2]);
+
+    // What the registrar lists of the other phone looks like its own to each.
+    let text = phones[0].register(300);
+    world.deliver(phones[0].flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    let both = [(&tokens[1], 17), (&tokens[0], 300)]
+        .map(|(token, secs)| format!("Contact: <sip:{token}@10.0.0.5:5060>;expires={secs}\r\n"));
+    world.deliver(inside(PBX), response(&at_pbx, 200, &both.concat()));
+    let answer = world.one_to(phones[0].flow.remote);
+    let shown: Vec<_> = answer.message().values(HeaderName::Contact).map(<[u8]>::to_vec).collect();
+    assert_eq!(shown, [b"<sip:401@192.168.1.20:5060>;expires=300".to_vec()]);
+
+    let text = phones[1].register(0);
+    world.deliver(phones[1].flow, text);
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(inside(PBX), granted(&at_pbx, 0));
+    let left: Vec<_> = world.engine.state().registrations().iter().flat_map(|aor| &aor.bindings).collect();
+    assert_eq!(
+        left.iter().map(|b| b.flow).collect::<Vec<_>>(),
+        [phones[0].flow],
+        "one leaves, the other stays"
+    );
     world.assert_replay_equals_live();
 }
