@@ -10,6 +10,8 @@ use crate::header::{HeaderName, ListValues, NameAddr, RAck};
 use smallvec::SmallVec;
 use std::ops::Range;
 
+/// What start lines say, in whatever case.
+const VERSION: &str = "SIP/2.0";
 /// Edits kept without an allocation.
 const INLINE_EDITS: usize = 24;
 /// Bytes of new text kept without an allocation.
@@ -51,16 +53,26 @@ struct Edit {
 }
 
 impl<'m> Forward<'m> {
-    /// Starts without edits.
+    /// Starts without edits, but for a version in small letters: it is read in any case, and sent in upper case (RFC 3261 §7.1).
     #[must_use]
     pub fn new<B: AsRef<[u8]>>(message: &'m Message<B>) -> Self {
-        Self {
+        let mut forward = Self {
             bytes: message.all_bytes(),
             index: &message.index,
             text: SmallVec::new(),
             edits: SmallVec::new(),
             counted: false,
+        };
+        let line = forward.index.start_line.range();
+        let version = match forward.index.start {
+            Start::Request { .. } => line.end - VERSION.len()..line.end,
+            Start::Response { .. } => line.start..line.start + VERSION.len(),
+        };
+        let said = &forward.bytes[version.clone()];
+        if said != VERSION.as_bytes() && said.eq_ignore_ascii_case(VERSION.as_bytes()) {
+            forward.replace(version, VERSION);
         }
+        forward
     }
 
     /// Writes another Request-URI; does nothing to a response.

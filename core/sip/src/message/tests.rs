@@ -184,6 +184,16 @@ fn validation_reads_what_parsing_carries_unread() {
 }
 
 #[test]
+fn a_version_in_small_letters_leaves_in_upper_case_and_nothing_else_differs_rfc3261_7_1() {
+    let asked = request("INVITE", "", "");
+    assert_eq!(forward(&asked.replace("m SIP/2.0\r", "m sip/2.0\r"), |_, _| {}), asked);
+    let answer = format!("SIP/2.0 200 sip/2.0\r\n{HEAD}CSeq: 7 INVITE\r\n\r\n");
+    assert_eq!(forward(&answer.replacen("SIP", "sIp", 1), |_, _| {}), answer);
+    let busy = forward(&answer.replacen("SIP", "sip", 1), |_, forward| forward.set_status(486, "Busy"));
+    assert!(busy.starts_with("SIP/2.0 486 Busy\r\n"), "{busy}");
+}
+
+#[test]
 fn a_typical_hop_changes_only_what_it_names() {
     let text = request("INVITE", "Route: <sip:us;lr>, <sip:next;lr>\r\nX-Odd :  kept \r\nl: 0\r\n", "");
     let out = forward(&text, |_, forward| {
