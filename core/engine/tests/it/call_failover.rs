@@ -139,6 +139,7 @@ fn given_a_full_disk_or_a_drain_when_a_phone_calls_then_it_may_try_again_later_b
     world.command(Command::Drain { actor: Text::new("op") });
     world.deliver(phone.flow, calls("sip:402@acme.test", "e3"));
     assert_eq!(said(&mut world, addr(PHONE)), ["503"]);
+    assert_eq!(world.records("call.failed").len(), 0, "what was never taken is no failed call");
 }
 
 #[test]
