@@ -18,6 +18,7 @@ mod gate;
 mod hostile;
 mod privacy;
 mod registration;
+mod registration_path;
 mod registration_rules;
 mod standalone;
 mod tenancy;
