@@ -40,6 +40,7 @@ catalogue! {
     SIP_RETRANSMISSIONS = Counter "signalbox_sip_retransmissions_total" [] "SIP requests sent again for want of an answer";
     SIP_TRANSACTIONS = Gauge "signalbox_sip_transactions" [] "SIP transactions in progress";
     REGISTRATIONS = Gauge "signalbox_registrations" ["tenant"] "Bindings in force";
+    REGISTRATION_SECONDS = Histogram "signalbox_registration_seconds" [] "Time from a REGISTER to its final answer";
     CALLS_ACTIVE = Gauge "signalbox_calls_active" ["tenant"] "Calls in progress";
     CALLS_ATTEMPTED = Counter "signalbox_calls_attempted_total" [] "Calls attempted";
     CALLS_ANSWERED = Counter "signalbox_calls_answered_total" [] "Calls answered";

@@ -3,16 +3,16 @@
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
     EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_SECONDS, Metric, MetricKind,
-    PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATIONS, SECURITY_EVENTS, SIP_REQUESTS,
-    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
-    UDP_SENT,
+    PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS, REGISTRATIONS,
+    SECURITY_EVENTS, SIP_REQUESTS, SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS,
+    SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED, UDP_SENT,
 };
 use super::process;
 use crate::status::{Figures, Phase, Shared};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use signalbox_engine::contract::{METHODS, RULES};
+use signalbox_engine::contract::{METHODS, RULES, SPAN_BOUNDS_MS, Spans};
 use std::fmt;
 use std::sync::Arc;
 
@@ -63,6 +63,7 @@ fn calls(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
         let tenants = figures.tenants.iter().zip(counts);
         out.rows(metric, tenants.map(|(tenant, n)| ([tenant.to_string()], *n as f64)))?;
     }
+    out.spans(REGISTRATION_SECONDS, &counters.registration)?;
     out.one(CALLS_ATTEMPTED, counters.calls_attempted as f64)?;
     out.one(CALLS_ANSWERED, counters.calls_answered as f64)?;
     out.one(CALLS_FAILED, counters.calls_failed as f64)?;
@@ -98,6 +99,13 @@ struct Out<'a>(DescriptorEncoder<'a>);
 impl Out<'_> {
     fn one(&mut self, metric: Metric, value: f64) -> fmt::Result {
         self.rows::<0>(metric, [([], value)])
+    }
+
+    fn spans(&mut self, metric: Metric, spans: &Spans) -> fmt::Result {
+        let bounds = SPAN_BOUNDS_MS.iter().map(|ms| *ms as f64 / 1e3).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(spans.buckets).collect();
+        let mut encoder = self.0.encode_descriptor(metric.name, metric.help, None, MetricType::Histogram)?;
+        encoder.encode_histogram::<[(&str, &str); 0]>(spans.sum_us as f64 / 1e6, spans.count, &buckets, None)
     }
 
     fn rows<const N: usize>(

@@ -11,7 +11,7 @@ mod outbox;
 mod release;
 
 pub use context::{Context, Entropy, Watch};
-pub use counters::{Counters, METHODS, RULES};
+pub use counters::{Counters, METHODS, RULES, SPAN_BOUNDS_MS, Spans};
 pub use input::{
     BackendWish, Command, CommandReply, FlowEnd, Input, Pressure, QueryId, ResolvedTarget, SendError, Ticket,
 };

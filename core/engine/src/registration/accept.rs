@@ -16,6 +16,9 @@ impl Registrar {
     /// Handles a final response other than 408 and 503.
     pub(super) fn answer(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
         let status = response.status().unwrap_or(500);
+        if let Some(pending) = self.pending.get(&number) {
+            turn.counters.registration.note(turn.now.mono.since(pending.begun));
+        }
         match status {
             200..=299 => return self.accept(turn, number, response),
             401 | 407 => self.remember_challenge(turn, number),

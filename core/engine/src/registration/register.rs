@@ -74,6 +74,7 @@ pub(crate) struct Pending {
     pub(super) client: Option<ClientTx>,
     pub(super) attempt: u16,
     pub(super) timer: Option<TimerId>,
+    pub(super) begun: Mono,
 }
 
 impl Pending {
@@ -137,6 +138,7 @@ impl Registrar {
                     client: None,
                     attempt: 0,
                     timer: None,
+                    begun: turn.now.mono,
                 };
                 self.pending.insert(number, pending);
                 self.forward(turn, number);
