@@ -27,35 +27,33 @@ pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
         let columns = ["CALL", "TENANT", "FROM", "TO", "STATE", "FOR", "SIDE", "VIA", "CODECS"];
         let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
         let moment = at.unwrap_or_else(now);
+        // One row of either table, as of the moment asked about.
+        macro_rules! show {
+            ($call:expr, $state:expr) => {{
+                let call = $call;
+                let since = Wall(call.answered_at.filter(|a| *a <= moment.0).unwrap_or(call.invited_at));
+                let (via, codecs) = (call.egress_peer.unwrap_or_default(), listed(&call.codecs));
+                let lasted = duration(moment.since(since));
+                table.row(vec![
+                    call.call_uid,
+                    call.tenant,
+                    call.caller,
+                    call.callee,
+                    $state,
+                    lasted,
+                    call.side,
+                    via,
+                    codecs,
+                ]);
+            }};
+        }
         for c in up {
-            let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
-            let state = if c.held_by.is_some() { format!("{}, held", c.state) } else { c.state };
-            table.row(vec![
-                c.call_uid,
-                c.tenant,
-                c.caller,
-                c.callee,
-                state,
-                duration(moment.since(since)),
-                c.side,
-                c.egress_peer.unwrap_or_default(),
-                listed(&c.codecs),
-            ]);
+            let state = if c.held_by.is_some() { format!("{}, held", c.state) } else { c.state.clone() };
+            show!(c, state);
         }
         for c in ended {
             let state = if c.answered_at.is_some_and(|a| a <= moment.0) { "answered" } else { "inviting" };
-            let since = Wall(c.answered_at.filter(|a| *a <= moment.0).unwrap_or(c.invited_at));
-            table.row(vec![
-                c.call_uid,
-                c.tenant,
-                c.caller,
-                c.callee,
-                state.into(),
-                duration(moment.since(since)),
-                c.side,
-                c.egress_peer.unwrap_or_default(),
-                listed(&c.codecs),
-            ]);
+            show!(c, state.to_owned());
         }
         if table.is_empty() {
             out.line("no call is up")?

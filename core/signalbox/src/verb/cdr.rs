@@ -52,11 +52,7 @@ fn table() -> Table {
 
 fn cells(out: &Out, r: &CdrRow) -> Vec<String> {
     let talk = r.answered_at.map(|_| r.billable_ms);
-    let result = if r.completeness == "normal" {
-        r.category.clone()
-    } else {
-        format!("{} ({})", r.category, r.completeness)
-    };
+    let result = result(&r.category, &r.completeness);
     let via = r.egress_peer.clone().or_else(|| r.route.clone()).unwrap_or_default();
     vec![
         out.clock.time(Wall(r.ended_at), now()),
@@ -70,6 +66,11 @@ fn cells(out: &Out, r: &CdrRow) -> Vec<String> {
         via,
         r.call_uid.clone(),
     ]
+}
+
+/// How it ended; a record that is not the edge's own observation says so.
+fn result(category: &str, completeness: &str) -> String {
+    if completeness == "normal" { category.to_owned() } else { format!("{category} ({completeness})") }
 }
 
 /// Follows the journal: a record is printed as its call ends, whatever the tables' lag.
@@ -101,7 +102,7 @@ fn follow(cli: &Cli, args: &ListArgs, out: &Out) -> Result<(), Failure> {
                     cdr.callee.to_string(),
                     ms(cdr.setup_ms),
                     ms(cdr.answered_at.map(|_| cdr.billable_ms)),
-                    cdr.category.to_string(),
+                    result(cdr.category.as_str(), cdr.completeness.as_str()),
                     cdr.released_by.to_string(),
                     cdr.egress_peer.map(|p| p.to_string()).unwrap_or_default(),
                     cdr.call_uid.to_string(),
