@@ -3,6 +3,7 @@
 //! Figures on a shared machine are noisy: read the ratios within one run. Written to `target/bench/report.json`.
 
 mod cpu;
+mod engine;
 mod journal;
 mod load;
 mod messages;
@@ -28,7 +29,7 @@ pub(crate) struct Plan {
     out: PathBuf,
 }
 
-const HELP: &str = "signalbox-bench [--only micro,journal,reflector,register,call,dialog,memory,limit] [--rates N,N] [--subject signalbox|kamailio] [--seconds N] [--out FILE]";
+const HELP: &str = "signalbox-bench [--only micro,engine,engine-register,engine-call,engine-memory,journal,reflector,register,call,dialog,memory,limit] [--rates N,N] [--subject signalbox|kamailio] [--seconds N] [--out FILE]";
 
 fn plan() -> Result<Plan> {
     let mut plan = Plan {
@@ -59,6 +60,15 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if wants("micro") {
         micro::run(&mut report);
+    }
+    if wants("engine") || wants("engine-register") {
+        engine::registers(&mut report, plan.seconds)?;
+    }
+    if wants("engine") || wants("engine-call") {
+        engine::calls(&mut report, plan.seconds)?;
+    }
+    if wants("engine") || wants("engine-memory") {
+        engine::memory(&mut report)?;
     }
     if wants("journal") {
         journal::run(&mut report)?;

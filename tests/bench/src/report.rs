@@ -52,7 +52,7 @@ impl Report {
     /// Adds a figure and prints it.
     pub(crate) fn add(&mut self, part: &str, subject: &str, offered: u64, name: &str, value: f64) {
         let at = if offered == 0 { String::new() } else { format!("{offered}/s") };
-        println!("{part:<10} {subject:<10} {at:>9}  {name:<22} {value:>14.2}");
+        println!("{part:<15} {subject:<10} {at:>9}  {name:<22} {value:>14.2}");
         self.figures.push(Figure {
             part: part.into(),
             subject: subject.into(),
