@@ -27,6 +27,12 @@ impl TenantId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name as text that is cheap to clone.
+    #[must_use]
+    pub fn text(&self) -> &Text {
+        &self.0
+    }
 }
 
 impl FromStr for TenantId {
@@ -147,7 +153,8 @@ macro_rules! token64 {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), ShortToken(self.0))
+                f.write_str($prefix)?;
+                ShortToken(self.0).fmt(f)
             }
         }
 
@@ -184,15 +191,23 @@ macro_rules! token64 {
 #[serde(transparent)]
 pub struct ShortToken(pub u64);
 
-impl fmt::Display for ShortToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ShortToken {
+    /// The characters it is printed as.
+    #[must_use]
+    pub fn digits(self) -> [u8; 11] {
         let mut out = [b'0'; 11];
         let mut rest = self.0;
         for slot in out.iter_mut().rev() {
             *slot = BASE62[(rest % 62) as usize];
             rest /= 62;
         }
-        f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+        out
+    }
+}
+
+impl fmt::Display for ShortToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
@@ -205,8 +220,13 @@ impl FromStr for ShortToken {
         }
         text.bytes()
             .try_fold(0u64, |acc, b| {
-                let digit = BASE62.iter().position(|c| *c == b)? as u64;
-                acc.checked_mul(62)?.checked_add(digit)
+                let digit = match b {
+                    b'0'..=b'9' => b - b'0',
+                    b'A'..=b'Z' => b - b'A' + 10,
+                    b'a'..=b'z' => b - b'a' + 36,
+                    _ => return None,
+                };
+                acc.checked_mul(62)?.checked_add(u64::from(digit))
             })
             .map(Self)
             .ok_or(WRONG)

@@ -4,7 +4,7 @@ use super::call::{Core, next_hop, owner};
 use super::identity;
 use super::leg::{Leg, LegEvent, Peer};
 use super::message::{self, Relayed};
-use super::raw::Raw;
+use super::raw::{Raw, RawList};
 use crate::backend;
 use crate::classes::Sent;
 use crate::facts::call as facts;
@@ -22,7 +22,7 @@ pub(crate) struct Target {
     pub(crate) peer: Peer,
     pub(crate) flow: Flow,
     pub(crate) uri: Raw,
-    pub(crate) routes: Vec<Raw>,
+    pub(crate) routes: RawList,
     pub(crate) event: RouteTarget,
     pub(crate) why: RouteWhy,
 }
@@ -111,7 +111,7 @@ impl Attempt {
         let mut bytes = Vec::with_capacity(invite.request.as_bytes().len() + 256);
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));
-        let branch = Branch { attempt: number, leg, via, uri, cseq };
+        let branch = Branch { attempt: number, leg, via: Raw::from(&*via), uri, cseq };
         let mut it = Self {
             branch,
             tx: None,

@@ -221,7 +221,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
         peer: Peer::Endpoint { name: name.clone() },
         flow: binding.flow,
         uri: Raw::from(&*binding.contact),
-        routes: binding.path.iter().map(|path| Raw::from(&**path)).collect(),
+        routes: binding.path.iter().map(|path| path.as_bytes()).collect(),
         event: RouteTarget {
             kind: TargetKind::Contact,
             name,
@@ -254,7 +254,7 @@ fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<
             peer: Peer::Backend { name: candidate.name.clone() },
             flow: candidate.flow,
             uri: uri.clone(),
-            routes: Vec::new(),
+            routes: Default::default(),
             event: RouteTarget {
                 kind: TargetKind::Backend,
                 name: candidate.name.clone(),

@@ -321,11 +321,10 @@ pub(crate) fn next_hop(leg: &Leg) -> Flow {
     if leg.peer.is_endpoint() || flow.transport.reliable() {
         return flow;
     }
-    let first = leg.routes.first().and_then(|route| {
-        signalbox_sip::header::NameAddr::parse(route).ok().map(|address| Raw::from(address.uri))
-    });
-    let uri = first.unwrap_or_else(|| leg.target.clone());
-    let Ok(signalbox_sip::Uri::Sip(uri)) = signalbox_sip::Uri::parse(&uri) else { return flow };
+    let first = leg.routes.iter().next();
+    let route = first.and_then(|route| signalbox_sip::header::NameAddr::parse(route).ok());
+    let uri = route.map_or(&*leg.target, |address| address.uri);
+    let Ok(signalbox_sip::Uri::Sip(uri)) = signalbox_sip::Uri::parse(uri) else { return flow };
     if let Some(ip) = uri.address() {
         let port = uri.port.unwrap_or(flow.transport.default_port());
         flow.remote = signalbox_base::canonical((ip, port).into());

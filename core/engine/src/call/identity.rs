@@ -5,9 +5,10 @@ use crate::contract::Entropy;
 use crate::settings::Settings;
 use crate::tenancy::{Origin, OriginKind};
 use signalbox_base::{CallUid, Flow, ShortToken};
-use signalbox_sip::Message;
 use signalbox_sip::header::{HeaderName, ListValues, Via};
 use signalbox_sip::transaction::Branch;
+use signalbox_sip::{Message, Put};
+use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 
 /// Via parameter that carries the loop cookie. Peers carry it back untouched, as any unknown parameter.
@@ -25,7 +26,7 @@ pub(crate) fn new_token(entropy: &mut dyn Entropy) -> ShortToken {
 
 /// A tag or Call-ID of our own: 64 random bits are more than RFC 3261 §19.3 asks for.
 pub(crate) fn new_identifier(entropy: &mut dyn Entropy) -> Raw {
-    Raw::from(ShortToken(entropy.next_u64()).to_string())
+    Raw::from(&ShortToken(entropy.next_u64()).digits()[..])
 }
 
 /// `host:port` that peers on this flow know the edge by.
@@ -36,14 +37,20 @@ pub(crate) fn advertised<'s>(settings: &'s Settings, flow: &Flow) -> std::borrow
     }
 }
 
+/// A header value of our own that is used in this turn only.
+pub(crate) type Line = SmallVec<[u8; 128]>;
+
 /// Our Via on a flow; `cookie` marks requests that could come back to us.
-pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Option<u64>) -> Raw {
-    let mut text =
-        format!("SIP/2.0/{} {};branch={branch};rport", flow.transport.via(), advertised(settings, flow));
+pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Option<u64>) -> Line {
+    let (mut line, by) = (Line::new(), advertised(settings, flow));
+    let transport = flow.transport.via();
+    let id = ShortToken(branch.0).digits();
+    ("SIP/2.0/", (transport, (" ", (&*by, (";branch=", (Via::MAGIC_COOKIE, (id, ";rport")))))))
+        .put(&mut line);
     if let Some(cookie) = cookie {
-        text.push_str(&format!(";{LOOP_PARAM}={}", ShortToken(cookie)));
+        (";", (LOOP_PARAM, ("=", ShortToken(cookie).digits()))).put(&mut line);
     }
-    Raw::from(text)
+    line
 }
 
 /// Everything that a request's way was chosen by: a loop brings the same back from the same side, a spiral brings another
@@ -96,16 +103,14 @@ fn seed_of(key: &[u8]) -> u64 {
 }
 
 /// Our Contact on a leg. Header parameters of the peer's own Contact (feature tags, RFC 3840) follow it.
-pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, features: &[u8]) -> Raw {
-    let mut value =
-        format!("<sip:{}@{}", super::leg::contact_user(token), advertised(settings, flow)).into_bytes();
+pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, features: &[u8]) -> Line {
+    let (mut line, host) = (Line::new(), advertised(settings, flow));
+    ("<sip:", (super::leg::contact_user(token), ("@", &*host))).put(&mut line);
     if flow.transport != signalbox_base::Transport::Udp {
-        value.extend_from_slice(b";transport=");
-        value.extend_from_slice(flow.transport.as_str().as_bytes());
+        (";transport=", flow.transport.as_str()).put(&mut line);
     }
-    value.push(b'>');
-    value.extend_from_slice(features);
-    Raw::from(value)
+    (">", features).put(&mut line);
+    line
 }
 
 /// A From or To value without its tag, byte for byte otherwise.
@@ -114,9 +119,9 @@ pub(crate) fn without_tag(value: &[u8]) -> Raw {
     let Some(tag) = address.params.get(b"tag") else { return Raw::from(value) };
     let start = tag.raw.as_ptr() as usize - value.as_ptr() as usize;
     let before = value[..start].trim_ascii_end();
-    let mut rest = before.strip_suffix(b";").unwrap_or(before).to_vec();
-    rest.extend_from_slice(&value[start + tag.raw.len()..]);
-    Raw::from(rest)
+    let before = before.strip_suffix(b";").unwrap_or(before);
+    let behind = &value[start + tag.raw.len()..];
+    if behind.is_empty() { Raw::from(before) } else { Raw::from([before, behind].concat()) }
 }
 
 #[cfg(test)]

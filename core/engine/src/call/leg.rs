@@ -3,7 +3,7 @@
 //! Everything here is what a restart needs to go on with the dialog, so the same struct lives in the live call and in the
 //! private part of records.
 
-use super::raw::Raw;
+use super::raw::{Raw, RawList};
 use serde::{Deserialize, Serialize};
 use signalbox_base::{Flow, ShortToken, Text};
 use signalbox_schemas::words::Party;
@@ -90,7 +90,7 @@ pub struct Leg {
     /// Remote target: the URI of the peer's Contact.
     pub target: Raw,
     /// Route values in the order they are sent (RFC 3261 §12.1).
-    pub routes: Vec<Raw>,
+    pub routes: RawList,
     /// Highest CSeq we have sent on this leg.
     pub sent: u32,
     /// Highest CSeq the peer has sent on this leg.
@@ -183,8 +183,10 @@ pub enum Order {
 
 /// User part of a leg's Contact: `c` and the token, kept apart from binding tokens (`b…`).
 #[must_use]
-pub fn contact_user(token: ShortToken) -> String {
-    format!("c{token}")
+pub fn contact_user(token: ShortToken) -> [u8; 12] {
+    let mut user = [b'c'; 12];
+    user[1..].copy_from_slice(&token.digits());
+    user
 }
 
 /// Reads [`contact_user`].
@@ -211,7 +213,7 @@ pub(crate) mod tests {
             remote: Raw::from("<sip:b@a.example>"),
             remote_tag: Raw::from("there"),
             target: Raw::from("sip:b@192.0.2.1"),
-            routes: vec![],
+            routes: RawList::default(),
             sent: 1,
             seen: 0,
             offset: 0,
@@ -221,7 +223,7 @@ pub(crate) mod tests {
     #[test]
     fn given_a_token_when_printed_as_a_user_then_it_reads_back_and_nothing_else_does() {
         let token = ShortToken(0xABCD_EF01_2345);
-        assert_eq!(token_of_user(contact_user(token).as_bytes()), Some(token));
+        assert_eq!(token_of_user(&contact_user(token)), Some(token));
         for other in ["", "c", "401", "b00000000001", "cshort", "c0000000000!"] {
             assert_eq!(token_of_user(other.as_bytes()), None, "{other}");
         }

@@ -5,13 +5,14 @@
 
 use super::identity;
 use super::leg::{Leg, Peer};
-use super::raw::Raw;
+use super::raw::{ListWriter, Raw, RawList};
 use crate::settings::Settings;
 use crate::state::calls::{Branch, PendingRequest};
 use signalbox_base::Flow;
 use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
-use signalbox_sip::message::ForwardError;
-use signalbox_sip::{Forward, Limits, Message, Method, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
+use signalbox_sip::message::{ForwardError, Sink, StampedVia};
+use signalbox_sip::{Forward, Message, Method, Put, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
+use smallvec::SmallVec;
 
 /// Who somebody says they are, in headers that whoever reads them believes. A phone's word for it does not count, so it goes
 /// no further (RFC 3325 §5). What it would like to be called, P-Preferred-Identity, is for the backend to judge.
@@ -56,8 +57,8 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     forward.set(HeaderName::Via, relayed.via);
     forward.remove(HeaderName::RecordRoute);
     forward.remove(HeaderName::Route);
-    for route in &leg.routes {
-        forward.insert_first(HeaderName::Route, &**route);
+    for route in leg.routes.iter() {
+        forward.insert_first(HeaderName::Route, route);
     }
     forward.decrement_max_forwards()?;
     identify(&mut forward, message, leg)?;
@@ -95,17 +96,17 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     let status = message.status().unwrap_or(500);
     let mut forward = Forward::new(message);
     forward.remove(HeaderName::Via);
-    for via in &pending.vias {
-        forward.insert_first(HeaderName::Via, &**via);
+    for via in pending.vias() {
+        forward.insert_first(HeaderName::Via, via);
     }
     forward.remove(HeaderName::RecordRoute);
     if (101..300).contains(&status) {
-        for route in &pending.record_routes {
-            forward.append(HeaderName::RecordRoute, &**route);
+        for route in pending.record_routes() {
+            forward.append(HeaderName::RecordRoute, route);
         }
     }
-    forward.set(HeaderName::From, &*pending.from);
-    forward.set(HeaderName::To, &*tagged(&pending.to, tag));
+    forward.set(HeaderName::From, pending.from());
+    forward.set(HeaderName::To, Tagged(pending.to(), tag));
     if message.call_id() != &*leg.call_id {
         forward.set_call_id(&*leg.call_id);
     }
@@ -134,22 +135,14 @@ pub(crate) fn own_response(
     tag: &[u8],
     status: u16,
 ) {
-    out.extend_from_slice(format!("SIP/2.0 {status} {}\r\n", phrase(status)).as_bytes());
-    let mut line = |name: &str, value: &[u8]| {
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    };
-    for via in &pending.vias {
-        line("Via", via);
+    ("SIP/2.0 ", (u32::from(status), (" ", (phrase(status), "\r\n")))).put(out);
+    for via in pending.vias() {
+        ("Via: ", (via, "\r\n")).put(out);
     }
-    line("From", &pending.from);
-    let to = if status == 100 { pending.to.clone() } else { tagged(&pending.to, tag) };
-    line("To", &to);
-    line("Call-ID", call_id);
-    line("CSeq", format!("{} {method}", pending.cseq).as_bytes());
-    line("Content-Length", b"0");
-    out.extend_from_slice(b"\r\n");
+    let to = Tagged(pending.to(), if status == 100 { b"" } else { tag });
+    ("From: ", (pending.from(), ("\r\nTo: ", (to, "\r\n")))).put(out);
+    ("Call-ID: ", (call_id, ("\r\nCSeq: ", (pending.cseq, (" ", (method, "\r\n")))))).put(out);
+    "Content-Length: 0\r\n\r\n".put(out);
 }
 
 /// Writes a request of our own within the leg's dialog: BYE, or OPTIONS to see whether the peer still has it.
@@ -163,8 +156,8 @@ pub(crate) fn own_request(
     reason: Option<&str>,
 ) {
     let mut request = start(out, method, &leg.target, via, &leg.routes)
-        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
-        .header(HeaderName::To, &*tagged(&leg.remote, &leg.remote_tag))
+        .header(HeaderName::From, Tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::To, Tagged(&leg.remote, &leg.remote_tag))
         .header(HeaderName::CallId, &*leg.call_id)
         .header(HeaderName::CSeq, (cseq, (" ", method)));
     if method == Method::Options {
@@ -185,8 +178,8 @@ pub(crate) fn ack_failure<B: AsRef<[u8]>>(out: &mut Vec<u8>, branch: &Branch, re
 
 /// Writes the CANCEL of a branch's INVITE (RFC 3261 §9.1): same branch, Request-URI, To and CSeq number.
 pub(crate) fn cancel(out: &mut Vec<u8>, branch: &Branch, reason: Option<&[u8]>) {
-    let to = tagged(&branch.leg.remote, &branch.leg.remote_tag);
-    let request = hop_by_hop_head(out, Method::Cancel, branch, &to);
+    let to = Tagged(&branch.leg.remote, &branch.leg.remote_tag);
+    let request = hop_by_hop_head(out, Method::Cancel, branch, to);
     match reason {
         Some(reason) => request.header(HeaderName::Reason, reason).finish(),
         None => request.finish(),
@@ -196,8 +189,8 @@ pub(crate) fn cancel(out: &mut Vec<u8>, branch: &Branch, reason: Option<&[u8]>) 
 /// Writes the ACK to a 2xx that nobody wants: the dialog it made gets a BYE next (RFC 3261 §13.2.2.4).
 pub(crate) fn own_ack(out: &mut Vec<u8>, leg: &Leg, cseq: u32, via: &[u8]) {
     start(out, Method::Ack, &leg.target, via, &leg.routes)
-        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
-        .header(HeaderName::To, &*tagged(&leg.remote, &leg.remote_tag))
+        .header(HeaderName::From, Tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::To, Tagged(&leg.remote, &leg.remote_tag))
         .header(HeaderName::CallId, &*leg.call_id)
         .header(HeaderName::CSeq, (cseq, (" ", Method::Ack)))
         .finish();
@@ -243,23 +236,16 @@ pub(crate) const fn phrase(status: u16) -> &'static str {
 
 /// What a request needs to be answered later. `source` goes into its top Via (RFC 3261 §18.2.1, RFC 3581 §4).
 pub(crate) fn pending<B: AsRef<[u8]>>(request: &Message<B>, flow: &Flow) -> PendingRequest {
-    let mut bytes = Vec::with_capacity(512);
-    let head = ResponseHead { status: 183, reason: "", to_tag: None, source: Some(flow.remote) };
-    ResponseBuilder::new(&mut bytes, request, &head).finish();
-    let template = Message::parse(bytes, &Limits::DATAGRAM);
-    let lines = |name: HeaderName| -> Vec<Raw> {
-        match &template {
-            Ok(template) => template.all(name).map(|header| Raw::from(header.value)).collect(),
-            Err(_) => request.all(name).map(|header| Raw::from(header.value)).collect(),
-        }
-    };
-    PendingRequest {
-        cseq: request.cseq().number,
-        vias: lines(HeaderName::Via),
-        from: Raw::from(request.value(HeaderName::From).unwrap_or_default()),
-        to: Raw::from(request.value(HeaderName::To).unwrap_or_default()),
-        record_routes: lines(HeaderName::RecordRoute),
+    let mut parts = ListWriter::default();
+    parts.push(request.value(HeaderName::From).unwrap_or_default());
+    parts.push(request.value(HeaderName::To).unwrap_or_default());
+    let (mut vias, mut source) = (0, Some(flow.remote));
+    for via in request.all(HeaderName::Via) {
+        parts.push(StampedVia { value: via.value, source: source.take() });
+        vias += 1;
     }
+    request.all(HeaderName::RecordRoute).for_each(|route| parts.push(route.value));
+    PendingRequest { cseq: request.cseq().number, vias, parts: parts.finish() }
 }
 
 /// The URI of the first Contact, where requests can be sent to it.
@@ -279,25 +265,27 @@ pub(crate) fn is_request_uri(uri: &[u8]) -> bool {
 }
 
 /// The route set: Record-Route as the server saw it, or reversed as the client did (RFC 3261 §12.1).
-pub(crate) fn route_set<B: AsRef<[u8]>>(message: &Message<B>, client: bool) -> Vec<Raw> {
-    let mut routes: Vec<Raw> = message
-        .all(HeaderName::RecordRoute)
-        .flat_map(|header| ListValues::new(header.value))
-        .map(Raw::from)
-        .collect();
+pub(crate) fn route_set<B: AsRef<[u8]>>(message: &Message<B>, client: bool) -> RawList {
+    let mut routes: SmallVec<[&[u8]; 8]> =
+        message.all(HeaderName::RecordRoute).flat_map(|header| ListValues::new(header.value)).collect();
     if client {
         routes.reverse();
     }
-    routes
+    routes.into_iter().collect()
 }
 
 /// A From or To value with a tag, where there is one to give and none in it.
-pub(crate) fn tagged(value: &Raw, tag: &[u8]) -> Raw {
-    let has_tag = NameAddr::parse(value).is_ok_and(|address| address.tag().is_some());
-    if tag.is_empty() || has_tag {
-        return value.clone();
+#[derive(Clone, Copy, Debug)]
+struct Tagged<'a>(&'a [u8], &'a [u8]);
+
+impl Put for Tagged<'_> {
+    fn put(&self, out: &mut impl Sink) {
+        let Self(value, tag) = *self;
+        value.put(out);
+        if !tag.is_empty() && !NameAddr::parse(value).is_ok_and(|address| address.tag().is_some()) {
+            (";tag=", tag).put(out);
+        }
     }
-    Raw::from([value, b";tag=".as_slice(), tag].concat())
 }
 
 fn identify<B: AsRef<[u8]>>(
@@ -347,7 +335,7 @@ fn drop_claims(forward: &mut Forward<'_>, by: &Peer) {
     }
 }
 
-fn hop_by_hop(out: &mut Vec<u8>, method: Method, branch: &Branch, to: &[u8]) {
+fn hop_by_hop(out: &mut Vec<u8>, method: Method, branch: &Branch, to: impl Put) {
     hop_by_hop_head(out, method, branch, to).finish();
 }
 
@@ -355,11 +343,11 @@ fn hop_by_hop_head<'o>(
     out: &'o mut Vec<u8>,
     method: Method,
     branch: &Branch,
-    to: &[u8],
+    to: impl Put,
 ) -> RequestBuilder<'o> {
     let leg = &branch.leg;
     start(out, method, &branch.uri, &branch.via, &leg.routes)
-        .header(HeaderName::From, &*tagged(&leg.local, &leg.local_tag))
+        .header(HeaderName::From, Tagged(&leg.local, &leg.local_tag))
         .header(HeaderName::To, to)
         .header(HeaderName::CallId, &*leg.call_id)
         .header(HeaderName::CSeq, (branch.cseq, (" ", method)))
@@ -370,11 +358,11 @@ fn start<'o>(
     method: Method,
     uri: &[u8],
     via: &[u8],
-    routes: &[Raw],
+    routes: &RawList,
 ) -> RequestBuilder<'o> {
     let mut request = RequestBuilder::new(out, method, uri).header(HeaderName::Via, via);
-    for route in routes {
-        request = request.header(HeaderName::Route, &**route);
+    for route in routes.iter() {
+        request = request.header(HeaderName::Route, route);
     }
     request.header(HeaderName::MaxForwards, 70_u32)
 }

@@ -96,7 +96,8 @@ pub(crate) fn start(
     let id = turn.branch(method);
     let via = identity::via(turn.settings, &hop, id, None);
     let cseq = onward.relayed_cseq(request.cseq().number);
-    let mut branch = Branch { attempt: 0, leg: onward.clone(), via, uri: onward.target.clone(), cseq };
+    let mut branch =
+        Branch { attempt: 0, leg: onward.clone(), via: Raw::from(&*via), uri: onward.target.clone(), cseq };
     branch.leg.flow = hop;
     let mut bytes = Vec::with_capacity(request.as_bytes().len() + 256);
     let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer, breadth: None };

@@ -4,7 +4,7 @@
 //! said again; it is pruned by the wall time of later records, so that a replay prunes at the same record.
 
 use crate::call::leg::{End, Leg};
-use crate::call::raw::Raw;
+use crate::call::raw::{Raw, RawList};
 use serde::{Deserialize, Serialize};
 use signalbox_base::{CallUid, EventSeq, TenantId, Wall};
 use signalbox_schemas::call::Cdr;
@@ -79,14 +79,33 @@ pub enum Stage {
 pub struct PendingRequest {
     /// CSeq number.
     pub(crate) cseq: u32,
-    /// Via values in order, as they are to be copied into responses (received and rport filled in).
-    pub(crate) vias: Vec<Raw>,
-    /// The From value as it came.
-    pub(crate) from: Raw,
-    /// The To value as it came.
-    pub(crate) to: Raw,
-    /// Record-Route values, copied into responses that make a dialog.
-    pub(crate) record_routes: Vec<Raw>,
+    /// How many of the parts are Via values.
+    pub(crate) vias: u32,
+    /// The From and the To value as they came, the Via values as they are to be copied into responses (received and rport
+    /// filled in), the Record-Route values for responses that make a dialog.
+    pub(crate) parts: RawList,
+}
+
+impl PendingRequest {
+    /// The From value.
+    pub(crate) fn from(&self) -> &[u8] {
+        self.parts.iter().next().unwrap_or_default()
+    }
+
+    /// The To value.
+    pub(crate) fn to(&self) -> &[u8] {
+        self.parts.iter().nth(1).unwrap_or_default()
+    }
+
+    /// Via values in order.
+    pub(crate) fn vias(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().skip(2).take(self.vias as usize)
+    }
+
+    /// Record-Route values in order.
+    pub(crate) fn record_routes(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().skip(2 + self.vias as usize)
+    }
 }
 
 /// One attempt towards the called side.
