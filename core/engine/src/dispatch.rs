@@ -146,11 +146,14 @@ struct Fresh<'t, 'e, 'm> {
 impl Fresh<'_, '_, '_> {
     fn dispatch(mut self) {
         let owned = self.rooms.calls.owns(self.turn, &self.flow, self.request);
-        if !owned
-            && is_for_nobody(self.turn, &self.flow, self.request)
-            && !standalone::opens_token(self.turn, self.request)
-        {
-            return self.refuse(Refusal::UnknownDomain);
+        let mut origin = None;
+        if !owned && !is_known(self.turn, &self.flow) {
+            let found = origin_of(self.turn, &self.flow, self.request);
+            // A stranger who asks for a domain that is not here gets silence, whatever else is wrong with its request.
+            if found == Err(Refusal::UnknownDomain) && !standalone::opens_token(self.turn, self.request) {
+                return self.refuse(Refusal::UnknownDomain);
+            }
+            origin = Some(found);
         }
         let hops = self.request.max_forwards();
         if hops.as_ref().is_some_and(Result::is_err) {
@@ -178,13 +181,7 @@ impl Fresh<'_, '_, '_> {
         if self.request.to_tag().is_some() && self.method != Method::Register {
             return self.reject(481, "Call/Transaction Does Not Exist");
         }
-        match resolve(
-            self.turn.settings,
-            self.turn.directory,
-            self.turn.state.registrations(),
-            &self.flow,
-            self.request,
-        ) {
+        match origin.unwrap_or_else(|| origin_of(self.turn, &self.flow, self.request)) {
             Ok(origin) => self.out_of_dialog(origin),
             Err(refusal) => self.refuse(refusal),
         }
@@ -456,9 +453,11 @@ fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
 
 /// Whether a stranger asks for a domain that is not here: it gets silence, whatever else is wrong with its request.
 fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-    !is_known(turn, flow)
-        && resolve(turn.settings, turn.directory, turn.state.registrations(), flow, request)
-            == Err(Refusal::UnknownDomain)
+    !is_known(turn, flow) && origin_of(turn, flow, request) == Err(Refusal::UnknownDomain)
+}
+
+fn origin_of(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Result<Origin, Refusal> {
+    resolve(turn.settings, turn.directory, turn.state.registrations(), flow, request)
 }
 
 /// Counts a request of nobody's.
@@ -475,9 +474,9 @@ fn refuse(turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>, refusal: R
 
 fn count_request(turn: &mut Turn<'_>, flow: &Flow, method: Method) {
     let network = turn.settings.listener(flow.listener).map_or(0, |l| usize::from(l.network));
-    let name = method.as_str();
-    let at = METHODS.iter().position(|m| *m == name).unwrap_or(METHODS.len() - 1);
     if let Some(row) = turn.counters.requests.get_mut(network) {
+        let name = method.as_str();
+        let at = METHODS.iter().position(|m| *m == name).unwrap_or(METHODS.len() - 1);
         row[at] += 1;
     }
 }

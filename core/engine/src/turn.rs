@@ -64,7 +64,7 @@ impl Turn<'_> {
             seq,
             wall: fact.wall,
             kind: fact.event.kind().versioned(),
-            tenant: fact.tenant.as_ref().map(|t| Text::new(t.as_str())).unwrap_or_default(),
+            tenant: fact.tenant.as_ref().map(|t| t.text().clone()).unwrap_or_default(),
             subject: fact.subject.clone(),
             correlation: fact.correlation.map(|c| Text::from(c.to_string())).unwrap_or_default(),
             causation: fact.causation,

@@ -1,7 +1,7 @@
 //! What became of bindings.
 
 use super::Fact;
-use super::uri::{public, public_values};
+use super::uri::{public, public_text, public_values};
 use crate::registration::Pending;
 use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms};
 use crate::turn::Turn;
@@ -13,6 +13,7 @@ use signalbox_schemas::values::{QValue, TransportAddress};
 use signalbox_schemas::words::{RejectedBy, RemovalReason};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, Message};
+use std::borrow::Cow;
 
 /// A binding as it is about to be stored.
 pub(crate) struct Stored<'a> {
@@ -25,7 +26,7 @@ pub(crate) struct Stored<'a> {
     pub(crate) q: Option<u16>,
     pub(crate) path: Option<Text>,
     pub(crate) user_agent: Option<Text>,
-    pub(crate) methods: Option<Text>,
+    pub(crate) methods: Option<Cow<'a, str>>,
     pub(crate) call_id: &'a [u8],
     pub(crate) cseq: u32,
     pub(crate) granted_secs: u32,
@@ -34,7 +35,7 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn private(&self) -> Private {
+    fn private(&self, contact: &Text, path: Option<&Text>) -> Private {
         let private = Box::new(BindingPrivate {
             key: self.key,
             flow: self.pending.flow,
@@ -44,18 +45,17 @@ impl Stored<'_> {
             behind_nat: self.behind_nat,
         });
         // What an event may not show is still what the phone is called by.
-        let (contact, path) = (public(self.contact.as_bytes()), self.path.as_ref().map(public_values));
-        if contact == self.contact && path == self.path {
+        if *contact == self.contact && path == self.path.as_ref() {
             return Private::Binding(private);
         }
         let forms = TrueForms { contact: self.contact.clone(), path: self.path.clone() };
         Private::BindingWith(private, Box::new(forms))
     }
 
-    fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>) -> Fact {
+    fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>, private: Private) -> Fact {
         Fact::new(event, self.pending.name.clone(), turn.now.wall)
             .tenant(&self.pending.tenant)
-            .private(self.private())
+            .private(private)
     }
 }
 
@@ -63,27 +63,29 @@ impl Stored<'_> {
 pub(crate) fn added(turn: &Turn<'_>, stored: &Stored<'_>) -> Fact {
     let pending = stored.pending;
     let address = pending.address();
+    let (contact, path) = (public_text(&stored.contact), stored.path.as_ref().map(public_values));
+    let private = stored.private(&contact, path.as_ref());
     let event = RegistrationAdded {
         edge: turn.edge(),
         flow: Some(pending.flow.into()),
         aor: Text::new(address),
-        binding: Text::from(stored.key.to_string()),
+        binding: stored.key.text(),
         domain: Text::new(address.rsplit_once('@').map_or("", |(_, domain)| domain)),
         backend: Some(pending.at.name.clone()),
-        contact: public(stored.contact.as_bytes()),
+        contact,
         received: Some(TransportAddress::remote(&pending.flow)),
-        path: stored.path.as_ref().map(public_values),
+        path,
         instance_id: stored.instance.clone(),
         reg_id: stored.reg_id,
         q: stored.q.map(QValue::from_thousandths),
-        methods: methods(stored.methods.as_ref()),
+        methods: methods(stored.methods.as_deref()),
         expires_at: stored.expires_at.into(),
         user_agent: stored.user_agent.clone(),
         call_id: Text::lossy(stored.call_id),
         cseq: stored.cseq,
         socket: TransportAddress::local(&pending.flow),
     };
-    stored.fact(turn, event)
+    stored.fact(turn, event, private)
 }
 
 /// The same contact of the same binding again; only what changed is told.
@@ -92,27 +94,28 @@ pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &B
     let moved = old.flow != pending.flow;
     let changed = |new: &Option<Text>, old: &Option<Text>| new.clone().filter(|_| new != old);
     let q = stored.q.filter(|_| stored.q != old.q);
-    let list = methods(stored.methods.as_ref());
-    let same_methods = old.methods.as_deref() == Some(&*list.join(","));
+    let same_methods = each_method(stored.methods.as_deref()).eq(each_method(old.methods.as_deref()));
+    let (contact, path) = (public_text(&stored.contact), stored.path.as_ref().map(public_values));
+    let private = stored.private(&contact, path.as_ref());
     let event = RegistrationRefreshed {
         edge: turn.edge(),
         flow: Some(pending.flow.into()),
         aor: Text::new(aor.address()),
-        binding: Text::from(stored.key.to_string()),
-        contact: public(stored.contact.as_bytes()),
+        binding: stored.key.text(),
+        contact,
         expires_at: stored.expires_at.into(),
         cseq: stored.cseq,
         received: moved.then(|| TransportAddress::remote(&pending.flow)),
         received_before: moved.then(|| TransportAddress::remote(&old.flow)),
         backend: (aor.backend != pending.at.name).then(|| pending.at.name.clone()),
-        path: changed(&stored.path, &old.path).as_ref().map(public_values),
+        path: path.filter(|_| stored.path != old.path),
         q: q.map(QValue::from_thousandths),
-        methods: if same_methods { Vec::new() } else { list },
+        methods: if same_methods { Vec::new() } else { methods(stored.methods.as_deref()) },
         user_agent: changed(&stored.user_agent, &old.user_agent),
         call_id: (old.call_id.as_bytes() != stored.call_id).then(|| Text::lossy(stored.call_id)),
         socket: (old.flow.local != pending.flow.local).then(|| TransportAddress::local(&pending.flow)),
     };
-    stored.fact(turn, event)
+    stored.fact(turn, event, private)
 }
 
 /// A binding taken out; `None` when it is not there. `by` is the REGISTER that did it.
@@ -127,8 +130,8 @@ pub(crate) fn removed(
         edge: turn.edge(),
         flow: Some(by.map_or(binding.flow, |p| p.flow).into()),
         aor: Text::new(aor.address()),
-        binding: Text::from(key.to_string()),
-        contact: public(binding.contact.as_bytes()),
+        binding: key.text(),
+        contact: public_text(&binding.contact),
         reason,
         call_id: by.map(|p| Text::lossy(p.request.call_id())),
         cseq: by.map(|p| p.request.cseq().number),
@@ -143,8 +146,8 @@ pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> O
         edge: turn.edge(),
         flow: Some(binding.flow.into()),
         aor: Text::new(aor.address()),
-        binding: Text::from(key.to_string()),
-        contact: public(binding.contact.as_bytes()),
+        binding: key.text(),
+        contact: public_text(&binding.contact),
         expired_at: turn.now.wall.into(),
         last_seen_at: last_seen_at.into(),
     };
@@ -191,7 +194,10 @@ fn of_aor(turn: &Turn<'_>, aor: &Aor, event: impl Into<signalbox_schemas::Event>
     }
 }
 
-fn methods(allow: Option<&Text>) -> Vec<Text> {
-    let list = allow.map_or("", |text| text.as_str());
-    list.split(',').map(str::trim).filter(|m| !m.is_empty()).map(Text::new).collect()
+fn methods(allow: Option<&str>) -> Vec<Text> {
+    each_method(allow).map(Text::new).collect()
+}
+
+fn each_method(allow: Option<&str>) -> impl Iterator<Item = &str> {
+    allow.unwrap_or_default().split(',').map(str::trim).filter(|m| !m.is_empty())
 }

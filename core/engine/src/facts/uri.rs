@@ -10,8 +10,19 @@ pub(crate) fn public(uri: &[u8]) -> Text {
     Text::lossy(&without_secrets(uri))
 }
 
+/// The same for text, which is shared when all of it may be shown, as nearly always.
+pub(crate) fn public_text(uri: &Text) -> Text {
+    match without_secrets(uri.as_bytes()) {
+        Cow::Borrowed(shown) if shown.len() == uri.len() => uri.clone(),
+        shown => Text::lossy(&shown),
+    }
+}
+
 /// The same for header values with addresses in angle brackets, such as Path; what is outside of them stays.
 pub(crate) fn public_values(values: &Text) -> Text {
+    if !values.bytes().any(|b| b == b'<') {
+        return public_text(values);
+    }
     let mut out: Vec<u8> = Vec::new();
     let mut rest = values.as_bytes();
     while let Some(open) = find(rest, b'<') {
@@ -20,9 +31,6 @@ pub(crate) fn public_values(values: &Text) -> Text {
         let close = find(behind, b'>').unwrap_or(behind.len());
         out.extend_from_slice(&without_secrets(&behind[..close]));
         rest = &behind[close..];
-    }
-    if out.is_empty() {
-        return Text::lossy(&without_secrets(rest));
     }
     out.extend_from_slice(rest);
     Text::lossy(&out)

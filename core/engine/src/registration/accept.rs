@@ -94,7 +94,7 @@ impl Registrar {
     ) -> Option<EventSeq> {
         let wall = turn.now.wall;
         let known = turn.state.registrations().binding(key);
-        let (uri, cseq) = (Text::lossy(contact.uri), pending.request.cseq().number);
+        let cseq = pending.request.cseq().number;
         if let Some((_, old)) = known {
             match Place::of(old, &pending.request) {
                 // It crossed a later one of the same phone, which counts.
@@ -109,6 +109,12 @@ impl Registrar {
             Ok(Uri::Sip(uri)) => is_behind_nat(&uri, &pending.flow),
             _ => true,
         };
+        // What has not changed since the last REGISTER, and what many phones say, is shared.
+        let old = known.map(|(_, old)| old);
+        let uri = match old {
+            Some(old) if old.contact.as_bytes() == contact.uri => old.contact.clone(),
+            _ => Text::lossy(contact.uri),
+        };
         let stored = Stored {
             pending,
             key,
@@ -118,8 +124,11 @@ impl Registrar {
             reg_id: contact.reg_id(),
             q: contact.q(),
             path: text_of(&pending.request, HeaderName::Path),
-            user_agent: text_of(&pending.request, HeaderName::UserAgent),
-            methods: text_of(&pending.request, HeaderName::Allow),
+            user_agent: pending
+                .request
+                .value(HeaderName::UserAgent)
+                .map(|value| turn.state.registrations().shared(value)),
+            methods: pending.request.value(HeaderName::Allow).map(String::from_utf8_lossy),
             call_id: pending.request.call_id(),
             cseq,
             granted_secs: secs,

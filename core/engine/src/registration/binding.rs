@@ -5,8 +5,9 @@ use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
 use signalbox_base::{Flow, Secret, Text, canonical_ip};
 use signalbox_sip::header::{NameAddr, delta_seconds};
+use signalbox_sip::message::Sink;
 use signalbox_sip::uri::{SipUri, equivalent};
-use signalbox_sip::{HeaderName, Message, Uri};
+use signalbox_sip::{HeaderName, Message, Put, Uri};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
@@ -183,29 +184,34 @@ pub(super) fn is_behind_nat(contact: &SipUri<'_>, flow: &Flow) -> bool {
     contact.address() != Some(flow.remote.ip()) || port != flow.remote.port()
 }
 
-/// Writes a Contact as the phone wrote it, with another expiry.
-pub(super) fn write_with_expires(contact: &NameAddr<'_>, expires: u32, out: &mut Vec<u8>) {
-    let params = contact.params.as_bytes();
-    let head = contact.raw.len() - params.len();
-    // An address without brackets cannot have parameters of its own: brackets make sure that none is taken for one.
-    if contact.bracketed {
-        out.extend_from_slice(contact.raw[..head].trim_ascii_end());
-    } else {
-        out.push(b'<');
-        out.extend_from_slice(contact.uri);
-        out.push(b'>');
+/// A Contact as the phone wrote it, with another expiry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithExpires<'a> {
+    pub(super) contact: &'a NameAddr<'a>,
+    pub(super) expires: u32,
+}
+
+impl Put for WithExpires<'_> {
+    fn put(&self, out: &mut impl Sink) {
+        let contact = self.contact;
+        let params = contact.params.as_bytes();
+        let head = contact.raw.len() - params.len();
+        // An address without brackets cannot have parameters of its own: brackets make sure that none is taken for one.
+        if contact.bracketed {
+            out.push(contact.raw[..head].trim_ascii_end());
+        } else {
+            ("<", (contact.uri, ">")).put(out);
+        }
+        write_params(contact, &[b"expires"], out);
+        (";expires=", self.expires).put(out);
     }
-    write_params(contact, &[b"expires"], out);
-    out.extend_from_slice(b";expires=");
-    out.extend_from_slice(expires.to_string().as_bytes());
 }
 
 /// Writes a Contact's parameters but these.
-pub(super) fn write_params(contact: &NameAddr<'_>, without: &[&[u8]], out: &mut Vec<u8>) {
+pub(super) fn write_params(contact: &NameAddr<'_>, without: &[&[u8]], out: &mut impl Sink) {
     for param in contact.params {
         if !without.iter().any(|name| param.name.eq_ignore_ascii_case(name)) {
-            out.push(b';');
-            out.extend_from_slice(param.raw);
+            (";", param.raw).put(out);
         }
     }
 }
@@ -274,7 +280,8 @@ mod tests {
     fn a_contact_keeps_all_but_its_expiry() {
         let shown = |value: &str| {
             let mut out = Vec::new();
-            write_with_expires(&NameAddr::parse(value.as_bytes()).unwrap(), 90, &mut out);
+            let contact = NameAddr::parse(value.as_bytes()).unwrap();
+            WithExpires { contact: &contact, expires: 90 }.put(&mut out);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(shown("\"A\" <sip:1@h;ob>;q=0.5;expires=7;x"), "\"A\" <sip:1@h;ob>;q=0.5;x;expires=90");

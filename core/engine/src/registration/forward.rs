@@ -1,6 +1,6 @@
 //! To the backend and back: the REGISTER as the backend sees it, failover, and the answer as the phone sees it.
 
-use super::binding::{Wanted, is_same, token_of, write_params, write_with_expires};
+use super::binding::{Wanted, WithExpires, is_same, token_of, write_params};
 use super::register::{Pending, RETRY_SECS, Registrar};
 use crate::backend::{self, Candidate};
 use crate::classes::Sent;
@@ -9,10 +9,12 @@ use crate::settings::ContactMode;
 use crate::standalone::sip_uri;
 use crate::state::BindingKey;
 use crate::turn::{About, Outgoing, Turn};
-use signalbox_base::{EventSeq, Text};
-use signalbox_sip::header::NameAddr;
+use signalbox_base::{EventSeq, ShortToken, Text};
+use signalbox_sip::header::{NameAddr, Via};
+use signalbox_sip::transaction::Branch;
 use signalbox_sip::uri::SipUri;
-use signalbox_sip::{Forward, HeaderName, Message, Method, ResponseBuilder, ResponseHead};
+use signalbox_sip::{Forward, HeaderName, Message, Method, Put, ResponseBuilder, ResponseHead};
+use smallvec::SmallVec;
 
 impl Registrar {
     /// Sends a pending REGISTER to its candidate.
@@ -31,9 +33,8 @@ impl Registrar {
             user: User::Register(number),
             record: None,
         };
-        let via = format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()).to_string();
         let own = EdgeAsHost::of(turn, pending);
-        let started = turn.request(new, |out| write_request(pending, own, &via, &host, out));
+        let started = turn.request(new, |out| write_request(pending, own, branch, &host, out));
         let Ok(client) = started else { return self.finish_unavailable(turn, number) };
         pending.client = Some(client);
         let attempt = pending.attempt;
@@ -136,8 +137,8 @@ impl Registrar {
         turn.note(about, || {
             format!("REGISTER answered {status} by {}, granted {granted:?}", pending.at.name)
         });
-        let contacts =
-            if (200..300).contains(&status) { shown(turn, pending, response, granted) } else { Vec::new() };
+        let is_success = (200..300).contains(&status);
+        let contacts = if is_success { shown(turn, pending, response, granted) } else { Shown::default() };
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
             write_response(pending, response, &contacts, out);
         });
@@ -145,26 +146,47 @@ impl Registrar {
     }
 }
 
+/// Values of Contact, one behind the other: a usual answer has one, and needs no allocation.
+#[derive(Debug, Default)]
+struct Shown {
+    bytes: SmallVec<[u8; 256]>,
+    ends: SmallVec<[usize; 4]>,
+}
+
+impl Shown {
+    fn push(&mut self, value: impl Put) {
+        value.put(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
 /// Contacts as the phone sees them: its own as it wrote them, other bindings of its AoR here by their own URIs, what is
 /// registered past the edge as the backend shows it, tokens of other edges not at all.
-fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted: &[u32]) -> Vec<Vec<u8>> {
+fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted: &[u32]) -> Shown {
     let asked: &[_] = if let Wanted::Each(each) = &pending.wanted { each } else { &[] };
-    let own: Vec<NameAddr<'_>> =
+    let own: SmallVec<[NameAddr<'_>; 2]> =
         pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok()).collect();
-    let mut seen: Vec<BindingKey> = Vec::new();
-    let mut out: Vec<Vec<u8>> = Vec::new();
-    let push_own = |at: usize, seen: &mut Vec<BindingKey>, out: &mut Vec<Vec<u8>>| {
+    let mut seen: SmallVec<[BindingKey; 2]> = SmallVec::new();
+    let mut out = Shown::default();
+    let push_own = |at: usize, seen: &mut SmallVec<[BindingKey; 2]>, out: &mut Shown| {
         seen.push(asked[at].key);
         if granted[at] > 0 {
-            let mut line = Vec::with_capacity(own[at].raw.len() + 16);
-            write_with_expires(&own[at], granted[at], &mut line);
-            out.push(line);
+            out.push(WithExpires { contact: &own[at], expires: granted[at] });
         }
     };
     for value in response.values(HeaderName::Contact) {
         let Ok(contact) = NameAddr::parse(value) else { continue };
-        let mine = asked.iter().enumerate().position(|(at, a)| is_same(&contact, a.key, own.get(at)));
-        match (mine, token_of(&contact)) {
+        let token = token_of(&contact);
+        let mine = asked.iter().enumerate().position(|(at, a)| match token {
+            Some(token) => token == a.key,
+            None => is_same(&contact, a.key, own.get(at)),
+        });
+        match (mine, token) {
             (Some(at), _) if seen.contains(&asked[at].key) => {}
             (Some(at), _) => push_own(at, &mut seen, &mut out),
             (None, Some(key)) => {
@@ -176,10 +198,10 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
                     let left = contact.expires().unwrap_or_else(|| {
                         u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0)
                     });
-                    out.push(format!("<{}>;expires={left}", binding.contact).into_bytes());
+                    out.push(("<", (&*binding.contact, (">;expires=", left))));
                 }
             }
-            (None, None) => out.push(value.to_vec()),
+            (None, None) => out.push(value),
         }
     }
     // A registrar that lists nothing has granted what it did not refuse.
@@ -191,7 +213,7 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
     out
 }
 
-fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &[Vec<u8>], out: &mut Vec<u8>) {
+fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &Shown, out: &mut Vec<u8>) {
     let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
     let head = ResponseHead {
         status: response.status().unwrap_or(500),
@@ -200,7 +222,7 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &[Vec<
         source: Some(pending.flow.remote),
     };
     let mut builder = ResponseBuilder::new(out, &pending.request, &head);
-    for contact in contacts {
+    for contact in contacts.iter() {
         builder = builder.header(HeaderName::Contact, contact);
     }
     for header in response.headers() {
@@ -249,7 +271,11 @@ impl EdgeAsHost {
     }
 
     fn rewrite<'m>(self, forward: &mut Forward<'m>, request: &'m Message<Box<[u8]>>, domain: &str) {
-        for (stands, uri) in [self.ruri, self.from, self.to].into_iter().zip(hosts(request)) {
+        let all = [self.ruri, self.from, self.to];
+        if all == [false; 3] {
+            return;
+        }
+        for (stands, uri) in all.into_iter().zip(hosts(request)) {
             if let Some(uri) = uri.filter(|_| stands) {
                 forward.replace_part(uri.host_port, domain);
             }
@@ -265,13 +291,17 @@ fn hosts(request: &Message<Box<[u8]>>) -> [Option<SipUri<'_>>; 3] {
 
 /// The REGISTER for the backend: our Via alone, the domain for our own address, and tokens for Contacts (or a Path with the
 /// first token).
-fn write_request(pending: &Pending, own: EdgeAsHost, via: &str, host: &Text, out: &mut Vec<u8>) {
+fn write_request(pending: &Pending, own: EdgeAsHost, branch: Branch, host: &Text, out: &mut Vec<u8>) {
     let request = &pending.request;
-    let transport = pending.at.flow.transport;
+    let (transport, host) = (pending.at.flow.transport, &**host);
     let mut forward = Forward::new(request);
     own.rewrite(&mut forward, request, pending.domain());
     forward.remove(HeaderName::Via);
-    forward.insert_first(HeaderName::Via, via);
+    let id = ShortToken(branch.0).digits();
+    forward.insert_first(
+        HeaderName::Via,
+        ("SIP/2.0/", (transport.via(), (" ", (host, (";branch=", (Via::MAGIC_COOKIE, (id, ";rport"))))))),
+    );
     forward.remove(HeaderName::Route);
     forward.remove(HeaderName::ProxyRequire);
     // At 0 it was refused on arrival; what is not a number too.
@@ -281,16 +311,14 @@ fn write_request(pending: &Pending, own: EdgeAsHost, via: &str, host: &Text, out
     if let Wanted::Each(each) = &pending.wanted {
         match pending.at.contact {
             ContactMode::Token => {
-                let mut line = Vec::new();
+                let mut line: SmallVec<[u8; 128]> = SmallVec::new();
                 for (asked, value) in each.iter().zip(request.values(HeaderName::Contact)) {
                     let Ok(contact) = NameAddr::parse(value) else { continue };
                     line.clear();
-                    line.extend_from_slice(
-                        format!("<sip:{}@{host}{suffix}{transport}>", asked.key).as_bytes(),
-                    );
+                    ("<sip:", (asked.key.digits(), ("@", (host, (suffix, (transport, ">")))))).put(&mut line);
                     // Outbound ends here: the backend has one flow to us, not the phone's (RFC 5626 §6).
                     write_params(&contact, &[b"reg-id"], &mut line);
-                    forward.replace_part(contact.raw, &line);
+                    forward.replace_part(contact.raw, &*line);
                 }
             }
             // One Path serves all Contacts of a REGISTER (RFC 3327 §5.1): it bears the first one's token, which names the AoR,
@@ -299,7 +327,7 @@ fn write_request(pending: &Pending, own: EdgeAsHost, via: &str, host: &Text, out
                 if let Some(first) = each.first() {
                     forward.insert_first(
                         HeaderName::Path,
-                        format_args!("<sip:{}@{host}{suffix}{transport};lr>", first.key),
+                        ("<sip:", (first.key.digits(), ("@", (host, (suffix, (transport, ";lr>")))))),
                     );
                     let named = request
                         .values(HeaderName::Supported)

@@ -102,6 +102,12 @@ impl Registrations {
         self.places.get(at).map(|aor| aor.as_deref())
     }
 
+    /// A text off the wire: the one that other bindings bear, where one does.
+    pub(crate) fn shared(&self, bytes: &[u8]) -> Text {
+        let known = std::str::from_utf8(bytes).ok().and_then(|text| self.shared.get(text));
+        known.cloned().unwrap_or_else(|| Text::lossy(bytes))
+    }
+
     /// The same text, held once for all bindings that bear it.
     pub(crate) fn share(&mut self, text: &Text) -> Text {
         if let Some(known) = self.shared.get(&**text) {

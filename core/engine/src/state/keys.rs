@@ -1,6 +1,7 @@
 //! Keys of aggregates.
 
 use serde::{Deserialize, Serialize};
+use signalbox_base::Text;
 use smallvec::SmallVec;
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,18 @@ pub struct BindingKey(pub u128);
 
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const CHARS: usize = 26;
+
+/// What each byte counts as a digit, in either case; `u8::MAX` for none.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut at = 0;
+    while at < DIGITS.len() {
+        values[DIGITS[at] as usize] = at as u8;
+        values[DIGITS[at].to_ascii_uppercase() as usize] = at as u8;
+        at += 1;
+    }
+    values
+};
 
 impl BindingKey {
     /// Length of the printed form.
@@ -27,23 +40,39 @@ impl BindingKey {
         // 26 characters carry 130 bits: the first may only hold 3 of its 5.
         let mut value = 0u128;
         for (at, byte) in rest.iter().enumerate() {
-            let digit = DIGITS.iter().position(|d| *d == byte.to_ascii_lowercase())? as u128;
-            if at == 0 && digit > 7 {
+            let digit = VALUES[usize::from(*byte)];
+            if digit > 31 || at == 0 && digit > 7 {
                 return None;
             }
-            value = value << 5 | digit;
+            value = value << 5 | u128::from(digit);
         }
         Some(Self(value))
     }
 }
 
+impl BindingKey {
+    /// The printed form, for where no allocation is wanted.
+    #[must_use]
+    pub fn digits(self) -> [u8; Self::LEN] {
+        let mut out = [b'b'; Self::LEN];
+        let mut rest = self.0;
+        for slot in out[1..].iter_mut().rev() {
+            *slot = DIGITS[(rest & 31) as usize];
+            rest >>= 5;
+        }
+        out
+    }
+
+    /// The printed form as text: one allocation.
+    #[must_use]
+    pub fn text(self) -> Text {
+        Text::lossy(&self.digits())
+    }
+}
+
 impl fmt::Display for BindingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = [b'b'; Self::LEN];
-        for (at, slot) in out[1..].iter_mut().enumerate() {
-            *slot = DIGITS[(self.0 >> (5 * (CHARS - 1 - at)) & 31) as usize];
-        }
-        f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

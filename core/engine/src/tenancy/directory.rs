@@ -38,7 +38,8 @@ pub struct Directory {
     /// Addresses that names resolved to.
     resolved: HashMap<PeerRef, Vec<SocketAddr>>,
     tenants: HashMap<Text, u16>,
-    own: HashMap<Text, ()>,
+    /// Names the listeners advertise.
+    own: Vec<Text>,
     own_addresses: Vec<IpAddr>,
 }
 
@@ -65,7 +66,10 @@ impl Directory {
             }
         }
         for listener in &settings.listeners {
-            it.own.insert(Text::from(host_of(&listener.advertise).to_ascii_lowercase()), ());
+            let own = host_of(&listener.advertise);
+            if !it.own.iter().any(|known| known.eq_ignore_ascii_case(own)) {
+                it.own.push(Text::new(own));
+            }
             it.own_addresses.push(canonical_ip(listener.address.ip()));
             if let Ok(ip) = host_of(&listener.advertise).parse() {
                 it.own_addresses.push(canonical_ip(ip));
@@ -144,7 +148,8 @@ impl Directory {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
             Ok(ip) => self.own_addresses.contains(&canonical_ip(ip)),
-            Err(_) => self.own.contains_key(text.to_ascii_lowercase().as_str()),
+            // A handful of listeners: to compare is cheaper than to fold and hash.
+            Err(_) => self.own.iter().any(|own| own.eq_ignore_ascii_case(text)),
         }
     }
 

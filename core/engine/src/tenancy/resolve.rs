@@ -3,7 +3,7 @@
 use super::directory::{Directory, PeerRef};
 use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
-use crate::state::{Aor, BindingKey, Registrations};
+use crate::state::{Aor, AorName, BindingKey, Registrations};
 use signalbox_base::{Flow, TenantId, Text, canonical_ip};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Message, Uri};
@@ -73,12 +73,13 @@ pub fn resolve<B: AsRef<[u8]>>(
     let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
     let look = Look { settings, directory, registrations, listener, flow };
     let ruri = request.request_uri().and_then(sip_uri);
-    let token =
-        || ruri.as_ref().and_then(|uri| BindingKey::from_user(uri.user?)).or_else(|| path_of(request));
-    if listener.serves.backends
-        && let Some(found) = look.backend(ruri.as_ref(), token())
-    {
-        return found;
+    // Most sources on a listener for all are phones: the token is looked for only in what a backend sends.
+    if listener.serves.backends && directory.is_peer(listener.network, flow.remote) {
+        let token =
+            ruri.as_ref().and_then(|uri| BindingKey::from_user(uri.user?)).or_else(|| path_of(request));
+        if let Some(found) = look.backend(ruri.as_ref(), token) {
+            return found;
+        }
     }
     if listener.serves.endpoints {
         return look.endpoint(request, ruri.as_ref());
@@ -253,8 +254,8 @@ impl Look<'_> {
         }
         let user = std::str::from_utf8(&user).ok()?;
         let registered = |domain: &Text| {
-            let name = format!("{tenant}/{user}@{domain}");
-            self.registrations.of_aor_over_flow(&name, self.flow).map(|binding| binding.key)
+            let name = AorName::new(tenant.as_str(), user, domain);
+            self.registrations.of_aor_over_flow(name.as_str(), self.flow).map(|binding| binding.key)
         };
         match domain {
             Some((owner, domain)) => (owner.name == *tenant).then(|| registered(domain)).flatten(),
