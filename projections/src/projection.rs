@@ -21,6 +21,27 @@ pub trait Projection: Send + Sync + 'static {
 
     /// The writes of one event, in order.
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement>;
+
+    /// The writes of a batch, in order, each with the number ([`Folded::at`]) of an event that it is for. The tables must be
+    /// the same as after [`Projection::fold`] of one event after the other; several writes of one row may become one.
+    fn fold_batch(&self, events: &[Folded<'_>]) -> Vec<(usize, Statement)> {
+        let writes = |folded: &Folded<'_>| {
+            let at = folded.at;
+            self.fold(folded.event, folded.data).into_iter().map(move |write| (at, write))
+        };
+        events.iter().flat_map(writes).collect()
+    }
+}
+
+/// An event of a batch that is to be folded.
+#[derive(Clone, Copy, Debug)]
+pub struct Folded<'a> {
+    /// Its number in the batch.
+    pub at: usize,
+    /// The event.
+    pub event: &'a Delivered,
+    /// Its data, read once for all projections.
+    pub data: &'a Event,
 }
 
 /// The projections of this release.

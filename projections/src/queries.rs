@@ -64,7 +64,7 @@ pub async fn locations(
     store.query(sql, conditions.params).await?.iter().map(LocationRow::read).collect()
 }
 
-/// Where bindings were at a moment.
+/// Where bindings were at a moment. While a place is open its lease is that of the binding.
 ///
 /// # Errors
 /// As [`Error::class`] says.
@@ -74,15 +74,26 @@ pub async fn locations_at(
     aor: Option<&str>,
     at: Wall,
 ) -> Result<Vec<LocationHistoryRow>, Error> {
+    const LEASE: &str =
+        "CASE WHEN h.valid_to IS NULL THEN COALESCE(l.expires_at, h.expires_at) ELSE h.expires_at END";
     let mut conditions = Conditions::default();
-    conditions.and("valid_from <= ?", Some(at));
-    conditions.and("(valid_to IS NULL OR valid_to > ?)", Some(at));
+    conditions.and("h.valid_from <= ?", Some(at));
+    conditions.and("(h.valid_to IS NULL OR h.valid_to > ?)", Some(at));
     // A binding whose end nobody recorded (its edge was down) ended with its lease all the same.
-    conditions.and("expires_at > ?", Some(at));
-    conditions.and("tenant = ?", tenant);
-    conditions.and(if is_address(aor) { "aor = ?" } else { "username = ?" }, aor);
-    let tail = format!("{} ORDER BY tenant, aor, edge, binding", conditions.sql());
-    let sql = select(LocationHistoryRow::TABLE, LocationHistoryRow::COLUMNS, &tail);
+    conditions.and(&format!("{LEASE} > ?"), Some(at));
+    conditions.and("h.tenant = ?", tenant);
+    conditions.and(if is_address(aor) { "h.aor = ?" } else { "h.username = ?" }, aor);
+    let column = |name: &&str| match *name {
+        "expires_at" => format!("{LEASE} AS expires_at"),
+        name => format!("h.{name}"),
+    };
+    let columns: Vec<String> = LocationHistoryRow::COLUMNS.iter().map(column).collect();
+    let sql = format!(
+        "SELECT {} FROM location_history h LEFT JOIN location l ON l.tenant = h.tenant AND l.aor = h.aor \
+         AND l.binding = h.binding AND l.edge = h.edge {} ORDER BY h.tenant, h.aor, h.edge, h.binding",
+        columns.join(", "),
+        conditions.sql()
+    );
     store.query(sql, conditions.params).await?.iter().map(LocationHistoryRow::read).collect()
 }
 

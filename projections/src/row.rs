@@ -2,10 +2,29 @@
 
 use serde::{Serialize, Serializer};
 use signalbox_base::Wall;
-use signalbox_store::{Class, Error, Row, Value};
+use signalbox_store::{Class, Error, Row};
 
-/// A struct whose fields are a table's columns, by name.
+/// A struct whose fields are a table's columns, by name: for reading, and with a second name also one for writing, whose
+/// fields are parameters, so that text is shared with the event and not copied.
 macro_rules! table_row {
+    ($(#[$doc:meta])* $name:ident / $values:ident = $table:literal {
+        $($(#[$about:meta])+ $column:ident: $type:ty,)+
+    }) => {
+        crate::row::table_row! { $(#[$doc])* $name = $table { $($(#[$about])+ $column: $type,)+ } }
+
+        /// A row to be written.
+        #[derive(Clone)]
+        pub(crate) struct $values {
+            $(pub(crate) $column: signalbox_store::Value,)+
+        }
+
+        impl $values {
+            /// The values in the columns' order.
+            pub(crate) fn params(self) -> Vec<signalbox_store::Value> {
+                vec![$(self.$column),+]
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident = $table:literal { $($(#[$about:meta])+ $column:ident: $type:ty,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -25,12 +44,6 @@ macro_rules! table_row {
             /// `Class::Schema` when a column is missing or holds something else.
             pub fn read(row: &signalbox_store::Row) -> Result<Self, signalbox_store::Error> {
                 Ok(Self { $($column: crate::row::Column::column(row, stringify!($column))?,)+ })
-            }
-
-            /// The values in the columns' order.
-            #[must_use]
-            pub fn values(self) -> Vec<signalbox_store::Value> {
-                vec![$(self.$column.into()),+]
             }
         }
     };
@@ -96,12 +109,6 @@ impl Column for Stamp {
         let text = String::column(row, name)?;
         let at = Wall::parse_rfc3339(&format!("{text}Z"));
         at.map(Self).ok_or_else(|| Error::new(Class::Schema, format!("column {name} holds no timestamp")))
-    }
-}
-
-impl From<Stamp> for Value {
-    fn from(stamp: Stamp) -> Self {
-        Self::Timestamp(stamp.0)
     }
 }
 

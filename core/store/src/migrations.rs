@@ -17,6 +17,7 @@ const COMMON: &[(&str, &str)] = &[
     ("V3__location", include_str!("../../../migrations/common/V3__location.sql")),
     ("V4__calls_and_cdr", include_str!("../../../migrations/common/V4__calls_and_cdr.sql")),
     ("V5__backend", include_str!("../../../migrations/common/V5__backend.sql")),
+    ("V6__open_place", include_str!("../../../migrations/common/V6__open_place.sql")),
 ];
 const POSTGRES: &[(&str, &str)] =
     &[("V2__store_id", include_str!("../../../migrations/postgres/V2__store_id.sql"))];

@@ -3,6 +3,7 @@
 use crate::config::{Postgres as Options, Tls};
 use crate::error::{Class, Error};
 use crate::statement::Statement;
+use crate::store::Durability;
 use crate::tls;
 use crate::value::{Row, Value, timestamp_text};
 use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -55,9 +56,13 @@ impl Postgres {
         unless_lost(connection, found)
     }
 
-    pub(crate) async fn transaction(&self, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+    pub(crate) async fn transaction(
+        &self,
+        statements: Vec<Statement>,
+        durability: Durability,
+    ) -> Result<Vec<u64>, Error> {
         let mut connection = self.connection().await?;
-        let touched = commit(&mut connection, statements).await;
+        let touched = commit(&mut connection, statements, durability).await;
         unless_lost(connection, touched)
     }
 }
@@ -77,25 +82,50 @@ async fn rows(connection: &Object, statement: &Statement) -> Result<Vec<Row>, Er
     rows.iter().map(|row| row_of(row, &columns)).collect()
 }
 
-async fn commit(connection: &mut Object, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+/// The statements to send, each with the index of the one that it stands for: a short cut is not sent, for what follows
+/// it would have to wait until the server has answered.
+fn spelled_out(statements: Vec<Statement>) -> Vec<(usize, Statement)> {
+    let mut all = Vec::with_capacity(statements.len());
+    for (at, mut statement) in statements.into_iter().enumerate() {
+        match statement.otherwise.take() {
+            Some(otherwise) => all.extend(otherwise().into_iter().map(|other| (at, other))),
+            None => all.push((at, statement)),
+        }
+    }
+    all
+}
+
+async fn commit(
+    connection: &mut Object,
+    statements: Vec<Statement>,
+    durability: Durability,
+) -> Result<Vec<u64>, Error> {
+    let mut touched = vec![0; statements.len()];
+    let mut statements = spelled_out(statements);
+    if durability == Durability::Later && !touched.is_empty() {
+        // The server writes the WAL out behind the commit, in order: a later commit that waits for it covers this one.
+        statements
+            .push((touched.len() - 1, Statement::new("SET LOCAL synchronous_commit = off", Vec::new())));
+    }
     let transaction = connection.transaction().await?;
     let mut texts: HashMap<&str, tokio_postgres::Statement> = HashMap::new();
-    for (at, statement) in statements.iter().enumerate() {
+    for (at, statement) in &statements {
         if !texts.contains_key(&*statement.sql) {
             let prepared =
-                transaction.prepare_cached(&statement.sql).await.map_err(|e| Error::from(e).at(at))?;
+                transaction.prepare_cached(&statement.sql).await.map_err(|e| Error::from(e).at(*at))?;
             texts.insert(&statement.sql, prepared);
         }
     }
     // Polled in order, so they are sent in order; the first fault is the one that broke the transaction, later
     // ones only say that it is broken. A guard stands before what it guards: when it fails, all is rolled back.
-    let mut touched = Vec::with_capacity(statements.len());
     for chunk in statements.chunks(PIPELINE) {
         let mut sent = Vec::with_capacity(chunk.len());
-        for (at, statement) in chunk.iter().enumerate() {
-            sent.push(execute(&transaction, &texts[&*statement.sql], statement, touched.len() + at));
+        for (at, statement) in chunk {
+            sent.push(execute(&transaction, &texts[&*statement.sql], statement, *at));
         }
-        touched.extend(try_join_all(sent).await?);
+        for ((at, _), count) in chunk.iter().zip(try_join_all(sent).await?) {
+            touched[*at] += count;
+        }
     }
     transaction.commit().await?;
     Ok(touched)
@@ -147,13 +177,14 @@ impl ToSql for Value {
                 Type::FLOAT8 => value.to_sql(ty, out),
                 _ => Err(format!("a number for a column of type {ty}").into()),
             },
-            Self::Text(value) if <&str as ToSql>::accepts(ty) => value.to_sql(ty, out),
+            Self::Text(value) if <&str as ToSql>::accepts(ty) => value.as_str().to_sql(ty, out),
+            Self::Word(value) if <&str as ToSql>::accepts(ty) => value.to_sql(ty, out),
             Self::Bytes(value) if *ty == Type::BYTEA => value.to_sql(ty, out),
             Self::Timestamp(at) if *ty == Type::TIMESTAMP => {
                 let whole = Wall::from_secs(at.secs());
                 (whole.0.saturating_sub(POSTGRES_EPOCH)).to_sql(&Type::INT8, out)
             }
-            Self::Text(_) => Err(format!("text for a column of type {ty}").into()),
+            Self::Text(_) | Self::Word(_) => Err(format!("text for a column of type {ty}").into()),
             Self::Bytes(_) => Err(format!("bytes for a column of type {ty}").into()),
             Self::Timestamp(_) => Err(format!("a timestamp for a column of type {ty}").into()),
         }
@@ -180,9 +211,9 @@ impl<'a> FromSql<'a> for Value {
             Type::BYTEA => Self::Bytes(raw.to_vec()),
             Type::TIMESTAMP => {
                 let since = i64::from_sql(&Type::INT8, raw)?;
-                Self::Text(timestamp_text(Wall(since.saturating_add(POSTGRES_EPOCH))))
+                Self::Text(timestamp_text(Wall(since.saturating_add(POSTGRES_EPOCH))).into())
             }
-            _ => Self::Text(String::from_sql(ty, raw)?),
+            _ => Self::Text(<&str>::from_sql(ty, raw)?.into()),
         })
     }
 

@@ -1,13 +1,21 @@
 //! The embedded database: one thread writes, one reads, both off the async threads.
 //!
 //! WAL lets the reader (and other processes, the command line's) see the last commit while a write is under way.
-//! `synchronous=FULL`: the journal drops what the store's position has passed, so that position must survive a power cut.
+//!
+//! The journal drops what a position has passed, so a position must have survived a power cut before the journal is told
+//! of it: [`Durability::Now`] syncs the WAL (`synchronous=FULL`), and with it everything that was committed before. A
+//! transaction whose positions the journal is told of later ([`Durability::Later`]) is not synced (`NORMAL`): rows and
+//! positions are in the same frames of the WAL, so a power cut takes both back to an earlier commit, and what it took is
+//! read from the journal again. The end of the process alone loses neither.
 
 use crate::error::{Class, Error};
 use crate::statement::Statement;
+use crate::store::Durability;
 use crate::value::{Row, Value, timestamp_text};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, TransactionBehavior};
+use signalbox_base::Text;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -50,8 +58,12 @@ impl Sqlite {
         self.writer.run(move |connection| rows(connection, &statement)).await
     }
 
-    pub(crate) async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
-        self.writer.run(move |connection| transaction(connection, &statements)).await
+    pub(crate) async fn transaction(
+        &self,
+        statements: Vec<Statement>,
+        durability: Durability,
+    ) -> Result<Vec<u64>, Error> {
+        self.writer.run(move |connection| transaction(connection, statements, durability)).await
     }
 
     /// A consistent copy in a new file, while others read and write.
@@ -132,31 +144,52 @@ fn open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn transaction(connection: &mut Connection, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+fn transaction(
+    connection: &mut Connection,
+    statements: Vec<Statement>,
+    durability: Durability,
+) -> Result<Vec<u64>, Error> {
+    match durability {
+        Durability::Now => all_or_none(connection, statements),
+        Durability::Later => {
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let touched = all_or_none(connection, statements);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            touched
+        }
+    }
+}
+
+fn all_or_none(connection: &mut Connection, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let touched = all(&transaction, statements)?;
     transaction.commit()?;
     Ok(touched)
 }
 
-fn all(connection: &Connection, statements: &[Statement]) -> Result<Vec<u64>, Error> {
+fn all(connection: &Connection, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
     // A transaction has few texts and many statements: each text is looked up once.
     let mut texts: Vec<Prepared<'_>> = Vec::new();
     let mut touched = Vec::with_capacity(statements.len());
-    for (at, statement) in statements.iter().enumerate() {
-        let count = execute(connection, &mut texts, statement).map_err(|error| error.at(at))?;
+    for (at, statement) in statements.into_iter().enumerate() {
+        let mut count = execute(connection, &mut texts, &statement).map_err(|error| error.at(at))?;
         if statement.must_touch.is_some_and(|wanted| wanted != count) {
             return Err(Error::new(Class::Fenced, "another holder has taken over").at(at));
+        }
+        if let (0, Some(otherwise)) = (count, statement.otherwise) {
+            for statement in otherwise() {
+                count += execute(connection, &mut texts, &statement).map_err(|error| error.at(at))?;
+            }
         }
         touched.push(count);
     }
     Ok(touched)
 }
 
-fn execute<'s>(
-    connection: &'s Connection,
-    texts: &mut Vec<Prepared<'s>>,
-    statement: &'s Statement,
+fn execute<'c>(
+    connection: &'c Connection,
+    texts: &mut Vec<Prepared<'c>>,
+    statement: &Statement,
 ) -> Result<u64, Error> {
     let known = texts.iter().position(|text| text.sql == statement.sql);
     let at = match known {
@@ -187,14 +220,14 @@ fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Erro
 
 /// A statement that is ready to be bound and run, as often as wanted.
 struct Prepared<'c> {
-    sql: &'c str,
+    sql: Cow<'static, str>,
     handle: CachedStatement<'c>,
     /// SQLite's number of `$1`, `$2` …: to it they are names, numbered by where each first appears.
     places: Vec<usize>,
 }
 
 impl<'c> Prepared<'c> {
-    fn new(connection: &'c Connection, sql: &'c str) -> Result<Self, Error> {
+    fn new(connection: &'c Connection, sql: &Cow<'static, str>) -> Result<Self, Error> {
         let handle = connection.prepare_cached(sql)?;
         let place = |n: usize| {
             let name = format!("${n}");
@@ -202,7 +235,7 @@ impl<'c> Prepared<'c> {
             handle.parameter_index(&name)?.ok_or_else(missing)
         };
         let places = (1..=handle.parameter_count()).map(place).collect::<Result<_, Error>>()?;
-        Ok(Self { sql, handle, places })
+        Ok(Self { sql: sql.clone(), handle, places })
     }
 
     fn bind(&mut self, params: &[Value]) -> Result<(), Error> {
@@ -223,6 +256,7 @@ fn sql_of(value: &Value) -> ToSqlOutput<'_> {
         Value::Int(value) => ToSqlOutput::Borrowed(ValueRef::Integer(*value)),
         Value::Real(value) => ToSqlOutput::Borrowed(ValueRef::Real(*value)),
         Value::Text(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
+        Value::Word(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
         Value::Bytes(value) => ToSqlOutput::Borrowed(ValueRef::Blob(value)),
         Value::Timestamp(at) => ToSqlOutput::Owned(rusqlite::types::Value::Text(timestamp_text(*at))),
     }
@@ -233,7 +267,7 @@ fn value_of(value: ValueRef<'_>) -> Value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(value) => Value::Int(value),
         ValueRef::Real(value) => Value::Real(value),
-        ValueRef::Text(value) => Value::Text(String::from_utf8_lossy(value).into_owned()),
+        ValueRef::Text(value) => Value::Text(Text::lossy(value)),
         ValueRef::Blob(value) => Value::Bytes(value.to_vec()),
     }
 }

@@ -18,6 +18,15 @@ pub struct Store {
     backend: Arc<Backend>,
 }
 
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// For the disk.
+    Now,
+    /// For nothing: a later commit that waits for the disk covers it.
+    Later,
+}
+
 pub(crate) enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
@@ -89,15 +98,29 @@ impl Store {
 
     /// Runs `statements` in order in one transaction: all of them or none. Returns the rows each touched.
     ///
-    /// After a retryable fault of the commit itself the outcome is unknown: what is written must bear being written
+    /// They are durable when this returns. After a retryable fault of the commit itself the outcome is unknown: what is written must bear being written
     /// again, or be guarded by a position.
     ///
     /// # Errors
     /// The first fault with the number of its statement; [`crate::Class::Fenced`] when a guard did not hold.
     pub async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
+        self.commit(statements, Durability::Now).await
+    }
+
+    /// As [`Store::transaction`], without waiting for the disk: a power cut, or a crash of the server, may take it back
+    /// whole, and with it what was committed after it. A later [`Store::transaction`] makes it durable. For what can be
+    /// written again from elsewhere until then.
+    ///
+    /// # Errors
+    /// As [`Store::transaction`].
+    pub async fn transaction_soon_durable(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
+        self.commit(statements, Durability::Later).await
+    }
+
+    async fn commit(&self, statements: Vec<Statement>, durability: Durability) -> Result<Vec<u64>, Error> {
         match &*self.backend {
-            Backend::Sqlite(sqlite) => sqlite.transaction(statements).await,
-            Backend::Postgres(postgres) => postgres.transaction(&statements).await,
+            Backend::Sqlite(sqlite) => sqlite.transaction(statements, durability).await,
+            Backend::Postgres(postgres) => postgres.transaction(statements, durability).await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Parameters and rows, the same for both databases.
 
 use crate::error::{Class, Error};
-use signalbox_base::Wall;
+use signalbox_base::{Text, Wall};
 use std::sync::Arc;
 
 /// One parameter or one column of a row.
@@ -14,7 +14,9 @@ pub enum Value {
     /// A floating-point column.
     Real(f64),
     /// A text column. NUL, which PostgreSQL cannot store, is U+FFFD by construction ([`Value::text`]).
-    Text(String),
+    Text(Text),
+    /// Only as a parameter: text that is a constant of the program, without a copy of it.
+    Word(&'static str),
     /// Raw bytes.
     Bytes(Vec<u8>),
     /// Only as a parameter: a `TIMESTAMP` column, whole seconds in UTC. It reads back as text `YYYY-MM-DD HH:MM:SS`.
@@ -25,7 +27,7 @@ impl Value {
     /// Text that both databases can hold.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self::Text(if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text.to_owned() })
+        Self::Text(if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { Text::new(text) })
     }
 }
 
@@ -75,7 +77,20 @@ impl From<&str> for Value {
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        if value.contains('\0') { Self::text(&value) } else { Self::Text(value) }
+        Self::text(&value)
+    }
+}
+
+/// Shared with the event, not copied.
+impl From<&Text> for Value {
+    fn from(value: &Text) -> Self {
+        if value.contains('\0') { Self::text(value) } else { Self::Text(value.clone()) }
+    }
+}
+
+impl From<Text> for Value {
+    fn from(value: Text) -> Self {
+        Self::from(&value)
     }
 }
 

@@ -1,12 +1,12 @@
 //! `backend_state` and `backend_history`: what each edge thinks of each backend.
 
-use super::{big, integer, owned, tenant_of};
+use super::{integer, journal_of, tenant_of};
 use crate::projection::Projection;
 use crate::row::{insert, table_row};
 use signalbox_bus::Delivered;
 use signalbox_schemas::backend::BackendStateChanged;
 use signalbox_schemas::{Event, Kind};
-use signalbox_store::Statement;
+use signalbox_store::{Statement, Value};
 use std::sync::LazyLock;
 
 /// Folds `backend.state_changed`.
@@ -14,7 +14,7 @@ pub struct Backends;
 
 table_row! {
     /// The state of a backend as one edge sees it: the latest (`backend_state`) or one of its changes (`backend_history`).
-    BackendRow = "backend_state" {
+    BackendRow / BackendValues = "backend_state" {
         /// The edge.
         edge: String,
         /// The backend's name.
@@ -79,27 +79,27 @@ impl Projection for Backends {
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement> {
         let Event::BackendStateChanged(change) = data else { return Vec::new() };
         // Both tables have the same columns in the same order.
-        let values = row(event, change).values();
+        let values = row(event, change).params();
         vec![Statement::new(UPSERT.as_str(), values.clone()), Statement::new(REMEMBER.as_str(), values)]
     }
 }
 
-fn row(event: &Delivered, change: &BackendStateChanged) -> BackendRow {
-    BackendRow {
-        edge: owned(&change.edge),
-        backend: owned(&change.backend),
+fn row(event: &Delivered, change: &BackendStateChanged) -> BackendValues {
+    BackendValues {
+        edge: (&change.edge).into(),
+        backend: (&change.backend).into(),
         tenant: tenant_of(event),
-        state: change.to.to_string(),
-        previous: change.from.to_string(),
-        cause: change.cause.to_string(),
-        address: change.address.map(|address| address.to_string()),
-        probe_status: change.probe_status.map(i64::from),
-        rtt_ms: change.rtt_ms.map(big),
+        state: Value::Word(change.to.as_str()),
+        previous: Value::Word(change.from.as_str()),
+        cause: Value::Word(change.cause.as_str()),
+        address: change.address.map(|address| address.to_string()).into(),
+        probe_status: change.probe_status.map(i64::from).into(),
+        rtt_ms: change.rtt_ms.into(),
         consecutive: integer(change.consecutive),
-        last_up_at: change.last_up_at.map(|at| at.0.0),
-        down_ms: change.down_ms.map(big),
-        changed_at: event.time.0,
-        journal: event.source.journal.to_string(),
-        sequence: big(event.seq.0),
+        last_up_at: change.last_up_at.map(|at| at.0).into(),
+        down_ms: change.down_ms.into(),
+        changed_at: event.time.into(),
+        journal: journal_of(event),
+        sequence: event.seq.0.into(),
     }
 }

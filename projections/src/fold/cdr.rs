@@ -1,13 +1,13 @@
 //! `cdr`: one row for each call, from the event that ended it.
 
-use super::{big, integer, json, maybe, owned};
+use super::{integer, json, maybe};
 use crate::projection::Projection;
 use crate::row::{insert, table_row};
 use signalbox_bus::Delivered;
 use signalbox_schemas::call::Cdr;
 use signalbox_schemas::words::FailureStage;
 use signalbox_schemas::{Event, Kind};
-use signalbox_store::Statement;
+use signalbox_store::{Statement, Value};
 use std::sync::LazyLock;
 
 /// Folds `call.ended` and `call.failed` into `cdr`.
@@ -15,7 +15,7 @@ pub struct Cdrs;
 
 table_row! {
     /// A call record; the fields are EVENTS.md's. Times in microseconds since 1970, lists in JSON.
-    CdrRow = "cdr" {
+    CdrRow / CdrValues = "cdr" {
         /// Id of the `call.attempted` event.
         cdr_id: String,
         /// The tenant, `_` for none.
@@ -120,50 +120,50 @@ impl Projection for Cdrs {
             Event::CallFailed(failed) => row(&failed.cdr, Some(failed.stage)),
             _ => return Vec::new(),
         };
-        vec![Statement::new(INSERT.as_str(), row.values())]
+        vec![Statement::new(INSERT.as_str(), row.params())]
     }
 }
 
-fn row(cdr: &Cdr, stage: Option<FailureStage>) -> CdrRow {
-    CdrRow {
-        cdr_id: cdr.cdr_id.to_string(),
-        tenant: owned(&cdr.tenant),
-        call_uid: cdr.call_uid.to_string(),
-        edge: owned(&cdr.edge),
-        side: cdr.side.to_string(),
-        direction: cdr.direction.to_string(),
+fn row(cdr: &Cdr, stage: Option<FailureStage>) -> CdrValues {
+    CdrValues {
+        cdr_id: cdr.cdr_id.to_string().into(),
+        tenant: (&cdr.tenant).into(),
+        call_uid: cdr.call_uid.to_string().into(),
+        edge: (&cdr.edge).into(),
+        side: Value::Word(cdr.side.as_str()),
+        direction: Value::Word(cdr.direction.as_str()),
         session_id: maybe(&cdr.session_id),
-        ingress_call_id: owned(&cdr.ingress_call_id),
+        ingress_call_id: (&cdr.ingress_call_id).into(),
         egress_call_id: maybe(&cdr.egress_call_id),
-        caller: owned(&cdr.caller),
+        caller: (&cdr.caller).into(),
         caller_e164: maybe(&cdr.caller_e164),
-        callee: owned(&cdr.callee),
+        callee: (&cdr.callee).into(),
         callee_e164: maybe(&cdr.callee_e164),
         diversion: json(&cdr.diversion),
-        ingress_kind: cdr.ingress_kind.to_string(),
-        ingress_peer: owned(&cdr.ingress_peer),
-        egress_kind: cdr.egress_kind.map(|kind| kind.to_string()),
+        ingress_kind: Value::Word(cdr.ingress_kind.as_str()),
+        ingress_peer: (&cdr.ingress_peer).into(),
+        egress_kind: cdr.egress_kind.map(|kind| Value::Word(kind.as_str())).into(),
         egress_peer: maybe(&cdr.egress_peer),
         route: maybe(&cdr.route),
         attempts: integer(cdr.attempts),
-        invited_at: cdr.invited_at.0.0,
-        first_progress_at: cdr.first_progress_at.map(|at| at.0.0),
-        answered_at: cdr.answered_at.map(|at| at.0.0),
-        ended_at: cdr.ended_at.0.0,
-        pdd_ms: cdr.pdd_ms.map(big),
-        ring_ms: cdr.ring_ms.map(big),
-        setup_ms: cdr.setup_ms.map(big),
-        duration_ms: big(cdr.duration_ms),
-        billable_ms: big(cdr.billable_ms),
-        released_by: cdr.released_by.to_string(),
+        invited_at: cdr.invited_at.0.into(),
+        first_progress_at: cdr.first_progress_at.map(|at| at.0).into(),
+        answered_at: cdr.answered_at.map(|at| at.0).into(),
+        ended_at: cdr.ended_at.0.into(),
+        pdd_ms: cdr.pdd_ms.into(),
+        ring_ms: cdr.ring_ms.into(),
+        setup_ms: cdr.setup_ms.into(),
+        duration_ms: cdr.duration_ms.into(),
+        billable_ms: cdr.billable_ms.into(),
+        released_by: Value::Word(cdr.released_by.as_str()),
         status: cdr.status.into(),
-        q850_cause: cdr.q850_cause.map(i64::from),
+        q850_cause: cdr.q850_cause.map(i64::from).into(),
         reason: maybe(&cdr.reason),
-        category: cdr.category.to_string(),
-        stage: stage.map(|stage| stage.to_string()),
+        category: Value::Word(cdr.category.as_str()),
+        stage: stage.map(|stage| Value::Word(stage.as_str())).into(),
         codecs: json(&cdr.codecs),
-        completeness: cdr.completeness.to_string(),
-        first_sequence: big(cdr.first_sequence.0),
-        last_sequence: big(cdr.last_sequence.0),
+        completeness: Value::Word(cdr.completeness.as_str()),
+        first_sequence: cdr.first_sequence.0.into(),
+        last_sequence: cdr.last_sequence.0.into(),
     }
 }

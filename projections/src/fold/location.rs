@@ -1,10 +1,11 @@
 //! `location` and `location_history`: who can be reached where, and who could be.
 //!
 //! The row of a binding is written by one edge. The history is derived from the row in the same transaction: when the
-//! place in the row differs from that of the open history row, that one ends and another begins. Times in the history
-//! are those of the events, so the same events give the same history.
+//! place that an event tells differs from that of the open history row, that one ends and another begins. Times in the
+//! history are those of the events, so the same events give the same history. The lease of an open place is that of the
+//! binding's row: nearly every REGISTER is a refresh from the same place, and writes one row.
 
-use super::{big, integer, maybe, owned, tenant_of};
+use super::{integer, journal_of, maybe, tenant_of};
 use crate::projection::Projection;
 use crate::row::{Stamp, insert, table_row};
 use crate::usrloc;
@@ -21,7 +22,7 @@ pub struct Locations;
 
 table_row! {
     /// A binding. Up to `attr` the columns of the usual usrloc table, with their usual meanings.
-    LocationRow = "location" {
+    LocationRow / LocationValues = "location" {
         /// Stable number of the binding at its edge.
         id: i64,
         /// The binding's token.
@@ -140,7 +141,7 @@ table_row! {
         backend: Option<String>,
         /// Call-ID of the registration.
         callid: String,
-        /// End of the binding as it was last granted.
+        /// End of the binding as it was last granted there.
         expires_at: i64,
     }
 }
@@ -190,43 +191,68 @@ fn upsert(set: &[String]) -> String {
     insert(LocationRow::TABLE, LocationRow::COLUMNS, &tail)
 }
 
-const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
+/// A refresh from the place where the binding is.
+const PROLONG: &str = "UPDATE location SET journal = $5, sequence = $6, expires = $7, expires_at = $8, cseq = $9, \
+    last_modified = $10, refreshed_at = $11, flow_state = 'reachable', methods = COALESCE($12, methods), \
+    q = COALESCE($13, q), user_agent = COALESCE($14, user_agent), callid = COALESCE($15, callid) \
+    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND (journal <> $5 OR sequence < $6) \
+    AND contact = $16 AND received IS NOT DISTINCT FROM COALESCE($17, received) \
+    AND path IS NOT DISTINCT FROM COALESCE($18, path) AND socket IS NOT DISTINCT FROM COALESCE($19, socket) \
+    AND backend IS NOT DISTINCT FROM COALESCE($20, backend)";
 
-/// Whether the place in the row `l` is another than that of the history row.
-macro_rules! moved {
+/// The lease of a binding's open place, as long as its row is there.
+macro_rules! lease {
     () => {
-        "(l.contact <> location_history.contact OR l.received IS DISTINCT FROM location_history.received \
-         OR l.path IS DISTINCT FROM location_history.path OR l.socket IS DISTINCT FROM location_history.socket \
-         OR l.backend IS DISTINCT FROM location_history.backend)"
+        "COALESCE((SELECT l.expires_at FROM location l WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 \
+         AND l.edge = $4), expires_at)"
     };
 }
 
-/// The open history row: it ends when the binding is somewhere else now, and goes on as long as the binding does
-/// otherwise. The row `l` is there: it was written just before. (`UPDATE … FROM` costs SQLite a temporary table.)
-const SETTLE: &str = concat!(
-    "UPDATE location_history SET (valid_to, ended, expires_at) = (SELECT CASE WHEN ",
-    moved!(),
-    " THEN CAST($5 AS BIGINT) END, CASE WHEN ",
-    moved!(),
-    " THEN 'moved' END, CASE WHEN ",
-    moved!(),
-    " THEN location_history.expires_at ELSE l.expires_at END FROM location l \
-    WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4) \
-    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL"
+/// Ends the open place of a binding when the event (`$6` journal, `$7` number) tells of another and is later than the
+/// row, which is written after it.
+macro_rules! leave {
+    ($received:literal, $path:literal, $socket:literal, $backend:literal) => {
+        concat!(
+            "UPDATE location_history SET valid_to = $5, ended = 'moved', expires_at = ",
+            lease!(),
+            " WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL \
+             AND (contact <> $8 OR received IS DISTINCT FROM ",
+            $received,
+            " OR path IS DISTINCT FROM ",
+            $path,
+            " OR socket IS DISTINCT FROM ",
+            $socket,
+            " OR backend IS DISTINCT FROM ",
+            $backend,
+            ") AND NOT EXISTS (SELECT 1 FROM location l WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 \
+             AND l.edge = $4 AND l.journal = $6 AND l.sequence >= $7)"
+        )
+    };
+}
+
+const LEAVE: &str = leave!("$9", "$10", "$11", "$12");
+/// For a refresh, which tells only what has changed.
+const LEAVE_IF_TOLD: &str = leave!(
+    "COALESCE($9, received)",
+    "COALESCE($10, path)",
+    "COALESCE($11, socket)",
+    "COALESCE($12, backend)"
 );
 
-/// Begins a history row when none is open.
+/// Begins a place when none is open. (A condition on the history itself would cost SQLite a temporary table.)
 const ARRIVE: &str = "INSERT INTO location_history (tenant, aor, binding, edge, journal, sequence, valid_from, username, \
     domain, contact, received, path, socket, user_agent, backend, callid, expires_at) \
     SELECT l.tenant, l.aor, l.binding, l.edge, l.journal, l.sequence, l.refreshed_at, l.username, l.domain, l.contact, \
     l.received, l.path, l.socket, l.user_agent, l.backend, l.callid, l.expires_at FROM location l \
-    WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4 AND NOT EXISTS ( \
-    SELECT 1 FROM location_history h WHERE h.tenant = $1 AND h.aor = $2 AND h.binding = $3 AND h.edge = $4 \
-    AND h.valid_to IS NULL) \
-    ON CONFLICT (tenant, aor, binding, edge, journal, sequence) DO NOTHING";
+    WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4 ON CONFLICT DO NOTHING";
 
-const END: &str = "UPDATE location_history SET valid_to = $5, ended = $6 \
-    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL";
+const END: &str = concat!(
+    "UPDATE location_history SET valid_to = $5, ended = $6, expires_at = ",
+    lease!(),
+    " WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL"
+);
+
+const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
 impl Projection for Locations {
     fn name(&self) -> &'static str {
@@ -250,11 +276,16 @@ impl Projection for Locations {
         match data {
             Event::RegistrationAdded(added) => {
                 let key = Key::new(event, &added.aor, &added.binding, &added.edge);
-                key.written(Statement::new(UPSERT.as_str(), self::added(event, added).values()), event.time)
+                let row = Statement::new(UPSERT.as_str(), row(event, added).params());
+                key.arrived(LEAVE, event, place_of(added), row)
             }
             Event::RegistrationRefreshed(refresh) => {
                 let key = Key::new(event, &refresh.aor, &refresh.binding, &refresh.edge);
-                key.written(refreshed(event, refresh), event.time)
+                let prolonged = prolonged(&key, event, refresh);
+                let (event, refresh) = (event.clone(), refresh.clone());
+                vec![prolonged.or_else(move || {
+                    key.arrived(LEAVE_IF_TOLD, &event, place_told(&refresh), refreshed(&event, &refresh))
+                })]
             }
             Event::RegistrationRemoved(removed) => {
                 let key = Key::new(event, &removed.aor, &removed.binding, &removed.edge);
@@ -272,96 +303,131 @@ impl Projection for Locations {
 /// `$1` to `$4` of every statement on a binding.
 struct Key([Value; 4]);
 
+/// `contact`, `received`, `path`, `socket`, `backend`.
+type Place = [Value; 5];
+
 impl Key {
     fn new(event: &Delivered, aor: &Text, binding: &Text, edge: &Text) -> Self {
-        Self([tenant_of(event).into(), aor.as_str().into(), binding.as_str().into(), edge.as_str().into()])
+        Self([tenant_of(event), aor.into(), binding.into(), edge.into()])
     }
 
-    fn with<const N: usize>(&self, sql: &'static str, rest: [Value; N]) -> Statement {
+    fn with(&self, sql: &'static str, rest: impl IntoIterator<Item = Value>) -> Statement {
         Statement::new(sql, self.0.iter().cloned().chain(rest).collect())
     }
 
-    /// The write of the row, then of the history that follows from it.
-    fn written(&self, row: Statement, at: Wall) -> Vec<Statement> {
-        vec![row, self.with(SETTLE, [at.into()]), self.with(ARRIVE, [])]
+    /// The end of the place before, if it was another; the row; the beginning of the place, unless it is the same.
+    fn arrived(
+        &self,
+        leave: &'static str,
+        event: &Delivered,
+        place: Place,
+        row: Statement,
+    ) -> Vec<Statement> {
+        let event = [event.time.into(), journal_of(event), event.seq.0.into()];
+        vec![self.with(leave, event.into_iter().chain(place)), row, self.with(ARRIVE, [])]
     }
 
+    /// The lease of the place is taken from the row before it goes.
     fn removed(&self, at: Wall, why: &'static str) -> Vec<Statement> {
-        vec![self.with(REMOVE, []), self.with(END, [at.into(), why.into()])]
+        vec![self.with(END, [at.into(), Value::Word(why)]), self.with(REMOVE, [])]
     }
 }
 
-fn added(event: &Delivered, added: &RegistrationAdded) -> LocationRow {
-    let instance = added.instance_id.as_deref().map(|id| format!("<{id}>"));
+fn place_of(added: &RegistrationAdded) -> Place {
+    [
+        (&added.contact).into(),
+        added.received.as_ref().map(usrloc::received).into(),
+        maybe(&added.path),
+        added.socket.to_string().into(),
+        maybe(&added.backend),
+    ]
+}
+
+/// What a refresh tells of the place: NULL is what has not changed.
+fn place_told(refresh: &RegistrationRefreshed) -> Place {
+    [
+        (&refresh.contact).into(),
+        refresh.received.as_ref().map(usrloc::received).into(),
+        maybe(&refresh.path),
+        refresh.socket.map(|socket| socket.to_string()).into(),
+        maybe(&refresh.backend),
+    ]
+}
+
+fn row(event: &Delivered, added: &RegistrationAdded) -> LocationValues {
+    let instance: Value = added.instance_id.as_deref().map(|id| format!("<{id}>")).into();
     let id = usrloc::row_id(&[&event.tenant, &added.aor, &added.binding, &added.edge]);
-    LocationRow {
-        id,
-        ruid: owned(&added.binding),
-        contact_id: id,
-        username: usrloc::user_of(&added.aor).to_owned(),
-        domain: owned(&added.domain),
-        contact: owned(&added.contact),
-        received: added.received.as_ref().map(usrloc::received),
-        path: maybe(&added.path),
-        expires: added.expires_at.0.secs(),
-        q: added.q.map_or(1.0, preference),
-        callid: owned(&added.call_id),
+    let [contact, received, path, socket, backend] = place_of(added);
+    LocationValues {
+        id: id.into(),
+        ruid: (&added.binding).into(),
+        contact_id: id.into(),
+        username: usrloc::user_of(&added.aor).into(),
+        domain: (&added.domain).into(),
+        contact,
+        received,
+        path,
+        expires: added.expires_at.0.secs().into(),
+        q: added.q.map_or(1.0, preference).into(),
+        callid: (&added.call_id).into(),
         cseq: integer(added.cseq),
-        last_modified: Stamp(event.time),
-        flags: 0,
-        cflags: 0,
-        user_agent: maybe(&added.user_agent).unwrap_or_default(),
-        socket: Some(added.socket.to_string()),
-        methods: usrloc::methods(&added.methods),
+        last_modified: Value::Timestamp(event.time),
+        flags: Value::Int(0),
+        cflags: Value::Int(0),
+        user_agent: added.user_agent.as_ref().map_or(Value::Word(""), Value::from),
+        socket,
+        methods: usrloc::methods(&added.methods).into(),
         instance: instance.clone(),
         sip_instance: instance,
         reg_id: integer(added.reg_id.unwrap_or(0)),
-        server_id: 0,
-        connection_id: 0,
-        keepalive: 0,
-        partition: 0,
-        kv_store: None,
-        attr: None,
+        server_id: Value::Int(0),
+        connection_id: Value::Int(0),
+        keepalive: Value::Int(0),
+        partition: Value::Int(0),
+        kv_store: Value::Null,
+        attr: Value::Null,
         tenant: tenant_of(event),
-        aor: owned(&added.aor),
-        binding: owned(&added.binding),
-        edge: owned(&added.edge),
-        journal: event.source.journal.to_string(),
-        sequence: big(event.seq.0),
-        backend: maybe(&added.backend),
-        flow_state: "reachable".to_owned(),
-        registered_at: event.time.0,
-        refreshed_at: event.time.0,
-        expires_at: added.expires_at.0.0,
+        aor: (&added.aor).into(),
+        binding: (&added.binding).into(),
+        edge: (&added.edge).into(),
+        journal: journal_of(event),
+        sequence: event.seq.0.into(),
+        backend,
+        flow_state: Value::Word("reachable"),
+        registered_at: event.time.into(),
+        refreshed_at: event.time.into(),
+        expires_at: added.expires_at.0.into(),
     }
 }
 
-fn refreshed(event: &Delivered, refresh: &RegistrationRefreshed) -> Statement {
-    let mut values = only_refreshed(event, refresh).values();
-    values.extend([
+/// All that a refresh does when the binding is where it was, which is nearly always.
+fn prolonged(key: &Key, event: &Delivered, refresh: &RegistrationRefreshed) -> Statement {
+    let set = [
+        journal_of(event),
+        event.seq.0.into(),
+        refresh.expires_at.0.secs().into(),
+        refresh.expires_at.0.into(),
+        integer(refresh.cseq),
+        Value::Timestamp(event.time),
+        event.time.into(),
+        usrloc::methods(&refresh.methods).into(),
         refresh.q.map(preference).into(),
-        maybe(&refresh.user_agent).into(),
-        maybe(&refresh.call_id).into(),
-    ]);
-    Statement::new(REFRESH.as_str(), values)
+        maybe(&refresh.user_agent),
+        maybe(&refresh.call_id),
+    ];
+    key.with(PROLONG, set.into_iter().chain(place_told(refresh)))
 }
 
-fn preference(q: QValue) -> f64 {
-    f64::from(q.thousandths()) / 1000.0
-}
-
-/// The row of a binding whose `added` is gone to retention, from what its refresh tells.
-fn only_refreshed(event: &Delivered, refresh: &RegistrationRefreshed) -> LocationRow {
+/// The whole row, for a binding whose `added` is gone to retention or that has moved; behind it what it leaves as it was
+/// where it does not tell it.
+fn refreshed(event: &Delivered, refresh: &RegistrationRefreshed) -> Statement {
     let domain = refresh.aor.split_once('@').map_or("", |(_, domain)| domain);
     let known = RegistrationAdded {
         edge: refresh.edge.clone(),
         aor: refresh.aor.clone(),
         binding: refresh.binding.clone(),
         domain: domain.into(),
-        backend: refresh.backend.clone(),
         contact: refresh.contact.clone(),
-        received: refresh.received,
-        path: refresh.path.clone(),
         q: refresh.q,
         methods: refresh.methods.clone(),
         expires_at: refresh.expires_at,
@@ -370,5 +436,13 @@ fn only_refreshed(event: &Delivered, refresh: &RegistrationRefreshed) -> Locatio
         cseq: refresh.cseq,
         ..RegistrationAdded::default()
     };
-    LocationRow { socket: refresh.socket.map(|socket| socket.to_string()), ..added(event, &known) }
+    let [contact, received, path, socket, backend] = place_told(refresh);
+    let row = LocationValues { contact, received, path, socket, backend, ..row(event, &known) };
+    let mut params = row.params();
+    params.extend([refresh.q.map(preference).into(), maybe(&refresh.user_agent), maybe(&refresh.call_id)]);
+    Statement::new(REFRESH.as_str(), params)
+}
+
+fn preference(q: QValue) -> f64 {
+    f64::from(q.thousandths()) / 1000.0
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 
 table_row! {
     /// An event that is put aside.
-    ParkedRow = "parked" {
+    ParkedRow / ParkedValues = "parked" {
         /// The projection that could not apply it.
         projection: String,
         /// The projection's version.
@@ -132,27 +132,27 @@ pub(crate) fn put(
     now: Wall,
 ) -> Statement {
     let (tenant, subject) = aggregate_of(event);
-    let row = ParkedRow {
-        projection: projection.name().to_owned(),
+    let row = ParkedValues {
+        projection: projection.name().into(),
         version: projection.version().into(),
-        source: event.source.to_string(),
-        sequence: number(event.seq.0),
-        domain: event.domain().to_owned(),
-        domainsequence: number(event.domain_seq),
-        kind: event.kind.as_str().to_owned(),
-        tenant: tenant.to_string(),
-        subject: subject.to_string(),
-        time: event.time.0,
-        recordedtime: event.recorded.0,
-        correlation: event.correlation.as_str().to_owned(),
-        causation: number(event.causation.0),
-        data: String::from_utf8_lossy(&event.data).into_owned(),
-        error_class: class.to_owned(),
-        reason: reason.to_owned(),
-        parked_at: now.0,
-        wanted: String::new(),
+        source: event.source.to_string().into(),
+        sequence: event.seq.0.into(),
+        domain: event.domain().into(),
+        domainsequence: event.domain_seq.into(),
+        kind: (&event.kind).into(),
+        tenant: tenant.into(),
+        subject: subject.into(),
+        time: event.time.into(),
+        recordedtime: event.recorded.into(),
+        correlation: (&event.correlation).into(),
+        causation: event.causation.0.into(),
+        data: String::from_utf8_lossy(&event.data).into_owned().into(),
+        error_class: class.into(),
+        reason: reason.into(),
+        parked_at: now.into(),
+        wanted: Value::Word(""),
     };
-    Statement::new(INSERT.as_str(), row.values())
+    Statement::new(INSERT.as_str(), row.params())
 }
 
 /// The parked events of an aggregate, in order.
@@ -198,10 +198,6 @@ fn key(projection: &dyn Projection, aggregate: &Aggregate) -> Vec<Value> {
         tenant.as_str().into(),
         subject.as_str().into(),
     ]
-}
-
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn event(row: ParkedRow) -> Result<Delivered, Error> {
