@@ -10,6 +10,7 @@ use crate::settings::{ListenerSettings, Settings};
 use crate::state::State;
 use crate::tenancy::Directory;
 use signalbox_base::{CallUid, EventSeq, Flow, ListenerId, Mono, Now, Text, Transport};
+use signalbox_schemas::Aggregate;
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{
     Branch, ClientTx, Gate, MethodTag, NewClient, OpenError, RespondError, ServerTx, TimerId, Tx,
@@ -54,6 +55,12 @@ impl Turn<'_> {
     /// Records a fact: numbers it, writes it for the journal and applies it to the state.
     pub fn record(&mut self, fact: Fact) -> EventSeq {
         let seq = self.state.next_seq();
+        let correlation = match fact.correlation {
+            // The subject of a call's event is the call.
+            Some(_) if fact.event.kind().aggregate() == Aggregate::Call => fact.subject.clone(),
+            Some(call) => Text::from(call.to_string()),
+            None => Text::default(),
+        };
         let arena = &mut self.out.arena;
         let start = arena.len();
         fact.event.write_data(arena);
@@ -66,13 +73,13 @@ impl Turn<'_> {
             kind: fact.event.kind().versioned(),
             tenant: fact.tenant.as_ref().map(|t| t.text().clone()).unwrap_or_default(),
             subject: fact.subject.clone(),
-            correlation: fact.correlation.map(|c| Text::from(c.to_string())).unwrap_or_default(),
+            correlation,
             causation: fact.causation,
             data: range(start, middle),
             private: range(middle, end),
             urgent: false,
         });
-        self.state.apply_fact(seq, &fact);
+        self.state.apply_fact(seq, fact);
         seq
     }
 

@@ -68,7 +68,7 @@ pub(crate) enum Progress {
 
 /// What is sent: the caller's INVITE and what identifies it.
 pub(crate) struct Invite<'a> {
-    pub(crate) request: &'a Message<Box<[u8]>>,
+    pub(crate) request: &'a Message<&'a [u8]>,
     pub(crate) pending: &'a PendingRequest,
     pub(crate) cookie: u64,
     /// Its share of Max-Breadth, where it is one of several.
@@ -85,21 +85,8 @@ impl Attempt {
         target: Target,
     ) -> Option<Self> {
         let Target { peer, flow, uri, routes, event, why } = target;
-        let mut leg = Leg {
-            token: identity::new_token(turn.entropy),
-            peer,
-            flow,
-            call_id: core.caller.call_id.clone(),
-            local: core.caller.remote.clone(),
-            local_tag: core.caller.remote_tag.clone(),
-            remote: core.caller.local.clone(),
-            remote_tag: Raw::default(),
-            target: uri.clone(),
-            routes,
-            sent: 0,
-            seen: 0,
-            offset: 0,
-        };
+        let mut leg = core.caller.mirrored(identity::new_token(turn.entropy), peer);
+        (leg.flow, leg.target, leg.routes) = (flow, uri.clone(), routes);
         if core.hide {
             leg.call_id = identity::new_identifier(turn.entropy);
             leg.local_tag = identity::new_identifier(turn.entropy);
@@ -243,7 +230,7 @@ impl Attempt {
             Some(dismissed) if dismissed.over => self.ack_dismissed(turn, &dismissed.leg),
             Some(_) => {}
             None => {
-                let mut leg = self.answered_leg(response);
+                let mut leg = self.answered_leg(response, &self.branch.leg);
                 leg.sent = leg.sent.max(self.branch.cseq);
                 let user = (owner::DISMISSAL, self.branch.attempt);
                 core.send_own(turn, Method::Bye, &mut leg, 0, None, user);
@@ -276,15 +263,15 @@ impl Attempt {
         turn.send(flow, Method::Ack, Sent::InDialog, None, |out| message::own_ack(out, leg, cseq, &via));
     }
 
-    /// The leg as a response makes it (RFC 3261 §12.1.2).
-    pub(crate) fn answered_leg<B: AsRef<[u8]>>(&self, response: &Message<B>) -> Leg {
+    /// The leg as a response makes it (RFC 3261 §12.1.2). What is the same in a leg that is known is shared with it.
+    pub(crate) fn answered_leg<B: AsRef<[u8]>>(&self, response: &Message<B>, known: &Leg) -> Leg {
         let mut leg = self.branch.leg.clone();
-        leg.remote_tag = Raw::from(response.to_tag().unwrap_or_default());
+        leg.remote_tag = known.remote_tag.or_new(response.to_tag().unwrap_or_default());
         if let Some(to) = response.value(HeaderName::To) {
-            leg.remote = identity::without_tag(to);
+            leg.remote = known.remote.or_new(&identity::without_tag(to));
         }
-        if let Some(target) = message::contact_uri(response) {
-            leg.target = target;
+        if let Some(target) = message::contact_of(response) {
+            leg.target = known.target.or_new(target);
         }
         leg.routes = message::route_set(response, true);
         leg

@@ -99,7 +99,7 @@ pub(crate) fn on_invite(
     let caller = (core.caller.token, 0, core.caller.call_id.clone());
     core.new_legs.push(caller);
     own(turn, &core, tx);
-    let state = run(setup, &mut core, turn, plan.nobody);
+    let state = run(setup, &mut core, turn, plan.nobody, request);
     calls.insert(turn, uid, Call { core, state });
 }
 
@@ -139,12 +139,18 @@ fn retry(
         let mut setup = new_setup(turn, core, origin, request, plan.targets, plan.fork);
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
-        run(setup, core, turn, plan.nobody)
+        run(setup, core, turn, plan.nobody, request)
     });
 }
 
 /// 100 at once, then the first attempts.
-fn run(mut setup: Setup, core: &mut Core, turn: &mut Turn<'_>, nobody: Option<Nobody>) -> State {
+fn run(
+    mut setup: Box<Setup>,
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    nobody: Option<Nobody>,
+    request: &Message<&[u8]>,
+) -> State {
     if let Some(tx) = core.caller_tx {
         let (call_id, invite) = (&core.caller.call_id, &setup.invite);
         // Nothing can have answered a transaction that was opened in this turn.
@@ -157,7 +163,7 @@ fn run(mut setup: Setup, core: &mut Core, turn: &mut Turn<'_>, nobody: Option<No
         let outcome = Outcome::failed(ReleasedBy::Edge, nobody.status(), false, reason);
         return setup.fail(core, turn, outcome, nobody.status(), None);
     }
-    if setup.advance(core, turn) { setup.into_state(false) } else { setup.conclude(core, turn) }
+    if setup.advance(core, turn, Some(request)) { State::Inviting(setup) } else { setup.conclude(core, turn) }
 }
 
 /// Where a call may go.
@@ -307,7 +313,7 @@ fn new_core(
         call_id: Raw::from(request.call_id()),
         local: Raw::from(request.value(HeaderName::To).unwrap_or_default()),
         local_tag: Raw::default(),
-        remote: identity::without_tag(from),
+        remote: Raw::from(&*identity::without_tag(from)),
         remote_tag: Raw::from(request.from_tag().unwrap_or_default()),
         target: message::contact_uri(request)
             .or_else(|| request.from().ok().map(|from| Raw::from(from.uri)))
@@ -317,8 +323,10 @@ fn new_core(
         seen: request.cseq().number,
         offset: 0,
     };
+    let uid = identity::new_uid(turn.entropy);
     Core {
-        uid: identity::new_uid(turn.entropy),
+        uid,
+        name: identity::name_of(uid),
         tenant: origin.tenant.clone(),
         hide: plan.hide,
         caller,
@@ -345,19 +353,20 @@ fn new_setup(
     request: &Message<&[u8]>,
     targets: VecDeque<Target>,
     fork: bool,
-) -> Setup {
-    Setup {
+) -> Box<Setup> {
+    Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
-        request: Box::new(request.to_owned()),
+        request: Raw::default(),
         cookie: identity::loop_cookie(turn.settings, origin, request),
         offer: Description::of(request),
         attempts: Vec::new(),
-        dialogs: Vec::new(),
+        dialogs: Default::default(),
         best: Default::default(),
         rest: targets,
         fork,
         timed_out: false,
-    }
+        ringing: false,
+    })
 }
 
 /// The call hears of its caller's transaction.

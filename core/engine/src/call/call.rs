@@ -9,14 +9,15 @@ use super::message;
 use super::offer::Agreement;
 use super::raw::Raw;
 use super::relay::Relay;
-use super::state::{Answered, Challenged, Ending, Inviting, Ringing};
+use super::setup::Setup;
+use super::state::{Answered, Challenged, Ending};
 use super::timers::{CallTimer, Resend};
 use crate::classes::Sent;
 use crate::facts::Fact;
 use crate::facts::call as facts;
 use crate::net::{Timer, User};
 use crate::turn::{Outgoing, Turn};
-use signalbox_base::{CallUid, EventSeq, Flow, Mono, ShortToken, TenantId};
+use signalbox_base::{CallUid, EventSeq, Flow, Mono, ShortToken, TenantId, Text};
 use signalbox_schemas::call::{CallAttempted, Cdr};
 use signalbox_sip::Method;
 use signalbox_sip::transaction::{ClientTx, ServerTx, TimerId};
@@ -52,18 +53,15 @@ pub(crate) struct Call {
 ///                      401, 407          INVITE with credentials
 ///             ┌───────────────► Challenged ───────────┐
 ///  INVITE ─► Inviting ◄───────────────────────────────┘
-///             │   │ 18x ► caller                 │ nobody tries again
-///             │   ▼                              ▼
-///             │  Ringing ── 3xx–6xx, CANCEL ─► Ending ─► Gone
-///             │   │ 2xx                          ▲
-///             └─► Answered ──── BYE, no ACK ─────┘
+///             │  │                            │ nobody tries again
+///             │  └────── 3xx–6xx, CANCEL ─► Ending ─► Gone
+///             │ 2xx                           ▲
+///             └─► Answered ──── BYE, no ACK ──┘
 /// ```
 #[derive(Debug)]
 pub(crate) enum State {
-    /// Nothing but 100 has reached the caller: another target may still be tried.
-    Inviting(Inviting),
-    /// A 18x has reached the caller.
-    Ringing(Ringing),
+    /// Nobody has answered yet. Until a 18x has reached the caller another target may be tried.
+    Inviting(Box<Setup>),
     /// The caller was asked for credentials.
     Challenged(Challenged),
     /// There is a dialog from end to end.
@@ -78,6 +76,8 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) uid: CallUid,
+    /// The uid as text: subject and correlation of its events.
+    pub(crate) name: Text,
     pub(crate) tenant: TenantId,
     /// Whether one of the legs has identifiers of its own.
     pub(crate) hide: bool,
@@ -110,9 +110,7 @@ impl Call {
     /// Every leg that may have a dialog.
     pub(crate) fn dialogs(&self, uid: CallUid) -> SmallVec<[LegRef; 2]> {
         let callees: SmallVec<[u32; 2]> = match &self.state {
-            State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) => {
-                setup.dialogs.iter().map(|early| early.attempt).collect()
-            }
+            State::Inviting(setup) => setup.dialogs.iter().map(|early| early.attempt).collect(),
             State::Answered(state) => [state.winner()].into_iter().collect(),
             State::Ending(state) => state.dialog.iter().map(|dialog| dialog.winner).collect(),
             State::Challenged(_) | State::Gone => SmallVec::new(),
@@ -129,9 +127,7 @@ impl Call {
             return Some(&self.core.caller);
         }
         match &self.state {
-            State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) => {
-                setup.place(attempt).map(|at| &setup.attempts[at].branch.leg)
-            }
+            State::Inviting(setup) => setup.place(attempt).map(|at| &setup.attempts[at].branch.leg),
             State::Answered(state) => Some(state.callee()).filter(|_| state.winner() == attempt),
             State::Ending(state) => {
                 state.dialog.as_ref().filter(|dialog| dialog.winner == attempt).map(|dialog| &dialog.callee)
@@ -142,7 +138,7 @@ impl Call {
 
     /// Whether these identifiers are a dialog of this call, seen from the peer on the named leg.
     pub(crate) fn is_dialog(&self, end: End, attempt: u32, call_id: &[u8], from: &[u8], to: &[u8]) -> bool {
-        if let State::Inviting(Inviting { setup }) | State::Ringing(Ringing { setup }) = &self.state {
+        if let State::Inviting(setup) = &self.state {
             let caller = &self.core.caller;
             return match end {
                 End::Caller => {
@@ -191,7 +187,7 @@ impl State {
     /// An attempt whose transaction may live.
     pub(crate) fn attempt_mut(&mut self, number: u32) -> Option<&mut Attempt> {
         let attempts = match self {
-            Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup }) => &mut setup.attempts,
+            Self::Inviting(setup) => &mut setup.attempts,
             Self::Challenged(state) => &mut state.attempts,
             Self::Answered(state) => state.attempts_mut(),
             Self::Ending(state) => &mut state.attempts,
@@ -203,8 +199,7 @@ impl State {
     /// When something is to be done.
     pub(crate) fn due(&self) -> Option<Mono> {
         match self {
-            Self::Inviting(state) => state.due(),
-            Self::Ringing(state) => state.due(),
+            Self::Inviting(setup) => setup.due(),
             Self::Challenged(state) => state.due(),
             Self::Answered(state) => state.due(),
             Self::Ending(state) => state.due(),
@@ -223,7 +218,7 @@ impl State {
     /// INVITEs that have had no response, and to whom.
     pub(crate) fn silent(&self) -> impl Iterator<Item = (SocketAddr, ClientTx)> {
         let attempts = match self {
-            Self::Inviting(Inviting { setup }) | Self::Ringing(Ringing { setup }) => &*setup.attempts,
+            Self::Inviting(setup) => &*setup.attempts,
             _ => &[],
         };
         attempts
@@ -235,8 +230,9 @@ impl State {
 
 impl Core {
     /// Whose record it is.
-    pub(crate) fn about(&self) -> facts::About {
-        facts::About { uid: self.uid, tenant: self.tenant.clone(), last: self.last.unwrap_or_default() }
+    pub(crate) fn about(&self) -> facts::About<'_> {
+        let last = self.last.unwrap_or_default();
+        facts::About { uid: self.uid, name: &self.name, tenant: &self.tenant, last }
     }
 
     /// Records a fact of this call.
@@ -247,8 +243,9 @@ impl Core {
     }
 
     /// The call record as far as the fold knows it.
-    pub(crate) fn base(&self, turn: &Turn<'_>) -> Cdr {
-        turn.state.calls().get(self.uid).map(|call| call.cdr().clone()).unwrap_or_default()
+    pub(crate) fn base(&self, turn: &Turn<'_>) -> Box<Cdr> {
+        let known = turn.state.calls().get(self.uid).and_then(|call| call.cdr());
+        Box::new(known.cloned().unwrap_or_default())
     }
 
     /// Our tag on the caller's leg for responses that come from the edge itself.

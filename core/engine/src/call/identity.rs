@@ -4,11 +4,12 @@ use super::raw::Raw;
 use crate::contract::Entropy;
 use crate::settings::Settings;
 use crate::tenancy::{Origin, OriginKind};
-use signalbox_base::{CallUid, Flow, ShortToken};
+use signalbox_base::{CallUid, Flow, ShortToken, Text};
 use signalbox_sip::header::{HeaderName, ListValues, Via};
 use signalbox_sip::transaction::Branch;
 use signalbox_sip::{Message, Put};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
 
 /// Via parameter that carries the loop cookie. Peers carry it back untouched, as any unknown parameter.
@@ -17,6 +18,14 @@ const LOOP_PARAM: &str = "i";
 /// A new call.
 pub(crate) fn new_uid(entropy: &mut dyn Entropy) -> CallUid {
     CallUid(entropy.next_u64())
+}
+
+/// A call's uid as text.
+pub(crate) fn name_of(uid: CallUid) -> Text {
+    let (mut name, prefix) = ([0; 13], b"c_");
+    name[..2].copy_from_slice(prefix);
+    name[2..].copy_from_slice(&ShortToken(uid.0).digits());
+    Text::lossy(&name)
 }
 
 /// A new leg.
@@ -30,10 +39,10 @@ pub(crate) fn new_identifier(entropy: &mut dyn Entropy) -> Raw {
 }
 
 /// `host:port` that peers on this flow know the edge by.
-pub(crate) fn advertised<'s>(settings: &'s Settings, flow: &Flow) -> std::borrow::Cow<'s, str> {
+pub(crate) fn advertised<'s>(settings: &'s Settings, flow: &Flow) -> Cow<'s, str> {
     match settings.listener(flow.listener) {
-        Some(listener) => std::borrow::Cow::Borrowed(&listener.advertise),
-        None => std::borrow::Cow::Owned(flow.local.to_string()),
+        Some(listener) => Cow::Borrowed(&listener.advertise),
+        None => Cow::Owned(flow.local.to_string()),
     }
 }
 
@@ -114,19 +123,26 @@ pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, featu
 }
 
 /// A From or To value without its tag, byte for byte otherwise.
-pub(crate) fn without_tag(value: &[u8]) -> Raw {
-    let Ok(address) = signalbox_sip::header::NameAddr::parse(value) else { return Raw::from(value) };
-    let Some(tag) = address.params.get(b"tag") else { return Raw::from(value) };
+pub(crate) fn without_tag(value: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(address) = signalbox_sip::header::NameAddr::parse(value) else { return Cow::Borrowed(value) };
+    let Some(tag) = address.params.get(b"tag") else { return Cow::Borrowed(value) };
     let start = tag.raw.as_ptr() as usize - value.as_ptr() as usize;
     let before = value[..start].trim_ascii_end();
     let before = before.strip_suffix(b";").unwrap_or(before);
     let behind = &value[start + tag.raw.len()..];
-    if behind.is_empty() { Raw::from(before) } else { Raw::from([before, behind].concat()) }
+    if behind.is_empty() { Cow::Borrowed(before) } else { Cow::Owned([before, behind].concat()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_a_uid_when_named_then_it_is_as_it_is_printed() {
+        for uid in [0, 7, u64::MAX].map(CallUid) {
+            assert_eq!(*name_of(uid), *uid.to_string());
+        }
+    }
 
     #[test]
     fn given_a_tag_anywhere_when_taken_out_then_the_rest_keeps_its_bytes() {
@@ -137,7 +153,7 @@ mod tests {
             ("<sip:a@b>", "<sip:a@b>"),
             ("nonsense <", "nonsense <"),
         ] {
-            assert_eq!(without_tag(value.as_bytes()), Raw::from(expected), "{value}");
+            assert_eq!(*without_tag(value.as_bytes()), *expected.as_bytes(), "{value}");
         }
     }
 }

@@ -172,6 +172,83 @@ impl Leg {
     }
 }
 
+impl Leg {
+    /// The same dialog's identifiers as a leg towards somebody else begins with: what this peer says of itself is what we say
+    /// of ourselves there. Token, peer, remote tag and target are the new leg's own.
+    #[must_use]
+    pub fn mirrored(&self, token: ShortToken, peer: Peer) -> Self {
+        Self {
+            token,
+            peer,
+            flow: self.flow,
+            call_id: self.call_id.clone(),
+            local: self.remote.clone(),
+            local_tag: self.remote_tag.clone(),
+            remote: self.local.clone(),
+            remote_tag: Raw::default(),
+            target: Raw::default(),
+            routes: RawList::default(),
+            sent: 0,
+            seen: 0,
+            offset: 0,
+        }
+    }
+}
+
+/// How a leg differs from what was recorded of it before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegChange {
+    flow: Option<Flow>,
+    call_id: Option<Raw>,
+    local_tag: Option<Raw>,
+    remote: Option<Raw>,
+    remote_tag: Option<Raw>,
+    target: Option<Raw>,
+    routes: Option<RawList>,
+    sent: u32,
+    seen: u32,
+    offset: u32,
+}
+
+impl LegChange {
+    /// What makes `after` of `before`. Token, peer and our own From or To never change.
+    #[must_use]
+    pub fn between(before: &Leg, after: &Leg) -> Self {
+        fn changed<T: Clone + PartialEq>(before: &T, after: &T) -> Option<T> {
+            (before != after).then(|| after.clone())
+        }
+        Self {
+            flow: changed(&before.flow, &after.flow),
+            call_id: changed(&before.call_id, &after.call_id),
+            local_tag: changed(&before.local_tag, &after.local_tag),
+            remote: changed(&before.remote, &after.remote),
+            remote_tag: changed(&before.remote_tag, &after.remote_tag),
+            target: changed(&before.target, &after.target),
+            routes: changed(&before.routes, &after.routes),
+            sent: after.sent,
+            seen: after.seen,
+            offset: after.offset,
+        }
+    }
+
+    /// Makes the change.
+    pub fn apply(self, leg: &mut Leg) {
+        fn set<T>(value: &mut T, new: Option<T>) {
+            if let Some(new) = new {
+                *value = new;
+            }
+        }
+        set(&mut leg.flow, self.flow);
+        set(&mut leg.call_id, self.call_id);
+        set(&mut leg.local_tag, self.local_tag);
+        set(&mut leg.remote, self.remote);
+        set(&mut leg.remote_tag, self.remote_tag);
+        set(&mut leg.target, self.target);
+        set(&mut leg.routes, self.routes);
+        (leg.sent, leg.seen, leg.offset) = (self.sent, self.seen, self.offset);
+    }
+}
+
 /// Where a request's CSeq stands among those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -236,6 +313,22 @@ pub(crate) mod tests {
             [("calls", "there", "here"), ("call", "here", "there"), ("call", "there", "")]
         {
             assert!(!leg().is_dialog(call_id.as_bytes(), from.as_bytes(), to.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn given_two_states_of_a_leg_when_the_change_is_made_then_one_becomes_the_other() {
+        let before = leg();
+        let mut other = leg().mirrored(before.token, before.peer.clone());
+        other.local = before.local.clone();
+        other.routes = [b"<sip:p1;lr>".as_slice()].into_iter().collect();
+        let addr = "192.0.2.9:5070".parse().unwrap();
+        other.flow = Flow::udp(ListenerId(1), addr, addr);
+        (other.call_id, other.target, other.seen) = (Raw::from("other"), Raw::from("sip:c@192.0.2.9"), 9);
+        for (from, to) in [(&before, &other), (&other, &before), (&before, &before)] {
+            let mut changed = from.clone();
+            LegChange::between(from, to).apply(&mut changed);
+            assert_eq!(changed, *to);
         }
     }
 

@@ -249,12 +249,14 @@ pub(crate) fn pending<B: AsRef<[u8]>>(request: &Message<B>, flow: &Flow) -> Pend
 }
 
 /// The URI of the first Contact, where requests can be sent to it.
-pub(crate) fn contact_uri<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Raw> {
+pub(crate) fn contact_of<B: AsRef<[u8]>>(message: &Message<B>) -> Option<&[u8]> {
     let value = message.values(HeaderName::Contact).next()?;
-    NameAddr::parse(value)
-        .ok()
-        .filter(|address| is_request_uri(address.uri))
-        .map(|address| Raw::from(address.uri))
+    NameAddr::parse(value).ok().map(|address| address.uri).filter(|uri| is_request_uri(uri))
+}
+
+/// The same, to keep.
+pub(crate) fn contact_uri<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Raw> {
+    contact_of(message).map(Raw::from)
 }
 
 /// Whether a request line can bear this URI: it reads, and has no space, control character or delimiter in it

@@ -10,6 +10,7 @@ mod begin;
 #[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
 mod call;
 pub(crate) mod cdr;
+mod early;
 mod find;
 mod fork;
 mod glare;
@@ -85,13 +86,9 @@ impl Calls {
         self.step(turn, at.uid, |state, core, turn| match state {
             State::Answered(state) => state.on_request(core, turn, at.end, (tx, flow), request),
             State::Ending(state) => state.on_request(core, turn, (tx, flow), request),
-            State::Inviting(mut state) => {
-                state.setup.on_request(core, turn, at.end, (tx, flow), request);
-                State::Inviting(state)
-            }
-            State::Ringing(mut state) => {
-                state.setup.on_request(core, turn, at.end, (tx, flow), request);
-                State::Ringing(state)
+            State::Inviting(mut setup) => {
+                setup.dialogs.on_request(core, turn, at.end, (tx, flow), request);
+                State::Inviting(setup)
             }
             other @ (State::Challenged(_) | State::Gone) => {
                 relay::refuse(turn, tx, method, &flow, request, 481, None);
@@ -139,7 +136,6 @@ impl Calls {
             }
             match state {
                 State::Inviting(state) => state.on_cancel(core, turn, request),
-                State::Ringing(state) => state.on_cancel(core, turn, request),
                 // It crossed a final response: that stands (RFC 3261 §9.2).
                 other => other,
             }
@@ -159,7 +155,6 @@ impl Calls {
         self.step(turn, call, |state, core, turn| match leg {
             owner::ATTEMPT => match state {
                 State::Inviting(state) => state.on_response(core, turn, attempt, what, response),
-                State::Ringing(state) => state.on_response(core, turn, attempt, what, response),
                 State::Challenged(state) => state.on_response(core, turn, attempt, what, response),
                 State::Answered(state) => state.on_response(core, turn, attempt, what, response),
                 State::Ending(state) => state.on_response(core, turn, attempt, what, response),
@@ -228,7 +223,6 @@ impl Calls {
         self.step(turn, call, |state, core, turn| match (leg, tx) {
             (owner::ATTEMPT, Tx::Client(tx)) => match state {
                 State::Inviting(state) => state.on_ended(core, turn, attempt, tx, why),
-                State::Ringing(state) => state.on_ended(core, turn, attempt, tx, why),
                 State::Challenged(state) => state.on_ended(tx),
                 State::Answered(state) => state.on_ended(tx),
                 State::Ending(state) => state.on_ended(core, turn, tx),
@@ -278,7 +272,6 @@ impl Calls {
         let (User::CallLeg { call, leg, attempt }, Tell::TimerC) = (user, what) else { return };
         self.step(turn, call, |state, core, turn| match (leg, state) {
             (owner::ATTEMPT, State::Inviting(state)) => state.on_timer_c(core, turn, attempt),
-            (owner::ATTEMPT, State::Ringing(state)) => state.on_timer_c(core, turn, attempt),
             (owner::RELAY, state) => {
                 relay::on_cancel(core, turn, attempt);
                 state
@@ -294,7 +287,6 @@ impl Calls {
         }
         self.step(turn, timer.0, |state, core, turn| match state {
             State::Inviting(state) => state.on_due(core, turn),
-            State::Ringing(state) => state.on_due(core, turn),
             State::Challenged(state) => state.on_due(core, turn),
             State::Answered(state) => state.on_due(core, turn),
             State::Ending(state) => state.on_due(core, turn),

@@ -18,6 +18,12 @@ impl Raw {
     pub fn text(&self) -> signalbox_base::Text {
         signalbox_base::Text::lossy(&self.0)
     }
+
+    /// These bytes: itself when it is the same, a copy of them when not.
+    #[must_use]
+    pub(crate) fn or_new(&self, bytes: &[u8]) -> Self {
+        if *self.0 == *bytes { self.clone() } else { Self::from(bytes) }
+    }
 }
 
 impl Deref for Raw {

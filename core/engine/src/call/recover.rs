@@ -5,6 +5,7 @@
 use super::attempt::Attempt;
 use super::call::{Call, Core, State, owner};
 use super::cdr::{Clock, Moment, Outcome, Reason};
+use super::identity;
 use super::leg::Leg;
 use super::message;
 use super::offer::Agreement;
@@ -48,10 +49,11 @@ pub(crate) fn recall(
 }
 
 fn core_of(uid: CallUid, tenant: TenantId, known: &CallState) -> Core {
-    let cdr = known.cdr();
+    let cdr = known.cdr().cloned().unwrap_or_default();
     let recalled = |at: Option<signalbox_schemas::values::Timestamp>| at.map(|at| Moment::recalled(at.0));
     Core {
         uid,
+        name: identity::name_of(uid),
         tenant,
         hide: known.branches.iter().any(|branch| branch.leg.call_id != known.caller.call_id),
         caller: known.caller.clone(),
@@ -63,7 +65,7 @@ fn core_of(uid: CallUid, tenant: TenantId, known: &CallState) -> Core {
         },
         last: Some(known.last()),
         unrecorded: None,
-        agreement: Agreement { holding: known.holding, codecs: cdr.codecs.clone(), ..Agreement::default() },
+        agreement: Agreement { holding: known.holding, codecs: cdr.codecs, ..Agreement::default() },
         relays: Vec::new(),
         number: 0,
         own: 0,
@@ -82,12 +84,13 @@ fn unanswered(core: &mut Core, turn: &mut Turn<'_>, known: &CallState) -> State 
     if let Some(invite) = &known.invite {
         message::own_response(&mut bytes, Method::Invite, &core.caller.call_id, invite, &tag, 503);
     }
-    let mut base = known.cdr().clone();
+    let mut base = core.base(turn);
     base.completeness = Completeness::Recovered;
     let ringing = core.clock.progressed.is_some();
-    let outcome = Outcome::failed(ReleasedBy::Edge, 503, ringing, Reason::own("the edge restarted"));
+    let how = Outcome::failed(ReleasedBy::Edge, 503, ringing, Reason::own("the edge restarted"));
     let ended = Moment::seen(turn.now);
-    let fact = facts::failed(&core.about(), &base, &core.clock, ended, outcome, &bytes, turn.now.wall);
+    let outcome = facts::Outcome { clock: &core.clock, ended, estimated: false, how };
+    let fact = facts::failed(&core.about(), base, outcome, &bytes, turn.now.wall);
     let seq = core.record(turn, fact);
     turn.counters.calls_failed += 1;
     let resend = say(turn, core, &bytes, seq);
@@ -114,7 +117,10 @@ fn answered(
     let (mut cseqs, mut resend, mut attempts) = ((0, branch.cseq), None, Vec::new());
     if let Redo::Answer(answer) = &known.redo {
         cseqs = (answer.cseq_in, answer.cseq_out);
-        let recent = known.cdr().answered_at.is_some_and(|at| turn.now.wall.since(at.0) < REDO_WINDOW);
+        let recent = known
+            .cdr()
+            .and_then(|cdr| cdr.answered_at)
+            .is_some_and(|at| turn.now.wall.since(at.0) < REDO_WINDOW);
         if recent {
             resend = say(turn, core, &answer.bytes, known.last());
             attempts = cancel_all(core, turn, known, Some(winner));

@@ -374,10 +374,10 @@ fn learn(leg: &mut Leg, method: Method, flow: &Flow, request: &Message<&[u8]>) -
         moved = true;
     }
     if method.refreshes_target()
-        && let Some(target) = message::contact_uri(request)
-        && leg.target != target
+        && let Some(target) = message::contact_of(request)
+        && *leg.target != *target
     {
-        leg.target = target;
+        leg.target = Raw::from(target);
         moved = true;
     }
     moved && matches!(method, Method::Invite | Method::Update)

@@ -3,37 +3,34 @@
 use super::attempt::{Attempt, Invite, Progress, Target};
 use super::call::{Core, State};
 use super::cdr::{Moment, Outcome, Reason};
+use super::early::{Dialogs, Early};
 use super::fork::{self, Best, Verdict};
-use super::leg::{End, Leg, LegEvent};
+use super::leg::{End, LegEvent};
 use super::message::{self, Answering};
 use super::offer::Description;
 use super::raw::Raw;
-use super::relay;
-use super::state::{Answered, Challenged, Ending, Inviting, Ringing};
+use super::state::{Answered, Challenged, Ending};
 use super::timers::{earliest, passed};
 use crate::facts::call as facts;
 use crate::state::calls::{Answer, PendingRequest};
 use crate::turn::Turn;
-use signalbox_base::{Flow, Mono};
+use signalbox_base::Mono;
 use signalbox_schemas::words::{Category, ReleasedBy, RouteBasis};
 use signalbox_sip::header::HeaderName;
-use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx};
-use signalbox_sip::{Message, Method};
+use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse};
+use signalbox_sip::{Limits, Message, Method};
 use std::collections::VecDeque;
-
-/// Early dialogs of one call, at most: what a hostile fork below could make.
-const DIALOGS_MAX: usize = 32;
 
 /// The caller's INVITE and what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) invite: PendingRequest,
-    /// The INVITE itself, to be sent to further targets.
-    pub(crate) request: Box<Message<Box<[u8]>>>,
+    /// The INVITE itself, while there are targets that it has not been sent to.
+    pub(crate) request: Raw,
     pub(crate) cookie: u64,
     pub(crate) offer: Option<Description>,
     pub(crate) attempts: Vec<Attempt>,
-    pub(crate) dialogs: Vec<Early>,
+    pub(crate) dialogs: Dialogs,
     pub(crate) best: Best,
     /// Targets to be tried when those before them have failed: one after the other, or as many of a fork as may ring at once.
     pub(crate) rest: VecDeque<Target>,
@@ -41,46 +38,48 @@ pub(crate) struct Setup {
     pub(crate) fork: bool,
     /// Timer C has fired.
     pub(crate) timed_out: bool,
-}
-
-/// An early dialog: what its tag on the caller's leg stands for.
-#[derive(Clone, Debug)]
-pub(crate) struct Early {
-    pub(crate) attempt: u32,
-    pub(crate) caller_tag: Raw,
-    /// Highest CSeq that the caller has sent in it: forks count for themselves (RFC 3261 §12.1.2).
-    pub(crate) seen: u32,
-    pub(crate) callee: Leg,
+    /// A 18x has reached the caller: what rings now is what it hears, and no other target takes its place.
+    pub(crate) ringing: bool,
 }
 
 impl Setup {
-    /// The state this is, before or after the caller heard 18x.
-    pub(crate) fn into_state(self, ringing: bool) -> State {
-        if ringing {
-            State::Ringing(Ringing { setup: self })
-        } else {
-            State::Inviting(Inviting { setup: self })
-        }
-    }
-
     /// Sends the INVITE to the next target, or to as many of a fork as may ring at once. `false` when none could be sent to.
-    pub(crate) fn advance(&mut self, core: &mut Core, turn: &mut Turn<'_>) -> bool {
-        let breadth = fork::breadth(&self.request);
+    /// `fresh` is the INVITE in the turn that it came in.
+    pub(crate) fn advance(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        fresh: Option<&Message<&[u8]>>,
+    ) -> bool {
+        let kept = std::mem::take(&mut self.request);
+        let again = if fresh.is_none() { Message::parse(&*kept, &Limits::DATAGRAM).ok() } else { None };
+        let Some(request) = fresh.or(again.as_ref()) else { return false };
+        let breadth = fork::breadth(request);
         let mut sent = false;
         while !sent && !self.rest.is_empty() {
             let branches = if self.fork { self.rest.len().min(breadth) } else { 1 };
-            for (at, target) in self.rest.drain(..branches).collect::<Vec<_>>().into_iter().enumerate() {
+            for at in 0..branches {
                 let share = (branches > 1).then(|| fork::share(breadth, branches, at));
-                sent |= self.launch(core, turn, target, share);
+                sent |= self.launch(core, turn, request, share);
             }
+        }
+        if !self.rest.is_empty() {
+            self.request = if fresh.is_some() { Raw::from(request.as_bytes()) } else { kept };
         }
         sent
     }
 
-    /// Sends the INVITE to one target. `false` when it could not be.
-    fn launch(&mut self, core: &mut Core, turn: &mut Turn<'_>, target: Target, breadth: Option<u32>) -> bool {
+    /// Sends the INVITE to the next target. `false` when it could not be.
+    fn launch(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        request: &Message<&[u8]>,
+        breadth: Option<u32>,
+    ) -> bool {
+        let Some(target) = self.rest.pop_front() else { return false };
         let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
-        let invite = Invite { request: &self.request, pending: &self.invite, cookie: self.cookie, breadth };
+        let invite = Invite { request, pending: &self.invite, cookie: self.cookie, breadth };
         let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
             self.best.offer_silence(500);
             return false;
@@ -97,25 +96,24 @@ impl Setup {
 
     /// A response to an attempt.
     pub(crate) fn on_response(
-        mut self,
-        ringing: bool,
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         number: u32,
         how: &OnResponse,
         response: &Message<&[u8]>,
     ) -> State {
-        let Some(at) = self.place(number) else { return self.into_state(ringing) };
+        let Some(at) = self.place(number) else { return State::Inviting(self) };
         if !self.attempts[at].is_open() {
             self.attempts[at].on_unwanted(core, turn, how, response);
-            return self.into_state(ringing);
+            return State::Inviting(self);
         }
         let attempt = &mut self.attempts[at];
         attempt.silent_until = None;
         match LegEvent::of(response.status().unwrap_or(100)) {
             LegEvent::Trying => {
                 attempt.progress = Progress::Proceeding;
-                self.into_state(ringing)
+                State::Inviting(self)
             }
             LegEvent::Progress => {
                 attempt.progress = Progress::Proceeding;
@@ -123,7 +121,8 @@ impl Setup {
                     attempt.judge(core, turn, true);
                 }
                 self.progressed(core, turn, at, response);
-                self.into_state(true)
+                self.ringing = true;
+                State::Inviting(self)
             }
             LegEvent::Answered => {
                 attempt.judge(core, turn, true);
@@ -141,15 +140,14 @@ impl Setup {
                     attempt.ack_failure(turn, response);
                 }
                 self.best.offer(response);
-                self.failed(ringing, core, turn, response.status() == Some(503))
+                self.failed(core, turn, response.status() == Some(503))
             }
         }
     }
 
     /// An attempt's transaction is over without a final response, or over at last.
     pub(crate) fn on_ended(
-        mut self,
-        ringing: bool,
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         number: u32,
@@ -157,24 +155,23 @@ impl Setup {
         why: Over,
     ) -> State {
         let Some(at) = self.place(number).filter(|at| self.attempts[*at].tx == Some(tx)) else {
-            return self.into_state(ringing);
+            return State::Inviting(self);
         };
         let attempt = &mut self.attempts[at];
         attempt.tx = None;
         let was_open = attempt.is_open();
         attempt.progress = Progress::Done;
         if !was_open {
-            return self.into_state(ringing);
+            return State::Inviting(self);
         }
         attempt.judge(core, turn, false);
         self.best.offer_silence(if why == Over::Timeout { 408 } else { 503 });
-        self.failed(ringing, core, turn, true)
+        self.failed(core, turn, true)
     }
 
     /// Timer C: it rang for too long (RFC 3261 §16.8).
     pub(crate) fn on_timer_c(
-        mut self,
-        ringing: bool,
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         number: u32,
@@ -183,9 +180,9 @@ impl Setup {
         if let Some(at) = self.place(number).filter(|at| self.attempts[*at].is_open()) {
             self.attempts[at].cancel(core, turn, None);
             self.best.offer_silence(408);
-            return self.failed(ringing, core, turn, false);
+            return self.failed(core, turn, false);
         }
-        self.into_state(ringing)
+        State::Inviting(self)
     }
 
     /// When something is to be done.
@@ -194,23 +191,23 @@ impl Setup {
     }
 
     /// Silence for too long: the next target.
-    pub(crate) fn on_due(mut self, ringing: bool, core: &mut Core, turn: &mut Turn<'_>) -> State {
+    pub(crate) fn on_due(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
         let now = turn.now.mono;
         let silent = self.attempts.iter().position(|attempt| passed(attempt.silent_until, now));
         match silent {
-            Some(at) if !ringing => {
+            Some(at) if !self.ringing => {
                 self.attempts[at].judge(core, turn, false);
                 self.attempts[at].cancel(core, turn, None);
                 self.best.offer_silence(408);
-                self.failed(ringing, core, turn, true)
+                self.failed(core, turn, true)
             }
-            _ => self.into_state(ringing),
+            _ => State::Inviting(self),
         }
     }
 
     /// The caller gave up (RFC 3261 §9.2). `reason` is the CANCEL's.
-    pub(crate) fn cancelled(
-        mut self,
+    pub(crate) fn on_cancel(
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         cancel: &Message<&[u8]>,
@@ -224,51 +221,24 @@ impl Setup {
         self.fail(core, turn, outcome, 487, None)
     }
 
-    /// A request inside an early dialog: PRACK, UPDATE, INFO or whatever else.
-    pub(crate) fn on_request(
-        &mut self,
-        core: &mut Core,
-        turn: &mut Turn<'_>,
-        from: End,
-        (tx, flow): (ServerTx, Flow),
-        request: &Message<&[u8]>,
-    ) {
-        let (from_tag, to_tag) =
-            (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
-        let dialog = self.dialogs.iter_mut().find(|early| match from {
-            End::Caller => *early.caller_tag == *to_tag,
-            End::Callee => early.callee.is_dialog(request.call_id(), from_tag, to_tag),
-        });
-        let Some(early) = dialog else {
-            return relay::refuse(turn, tx, request.method(), &flow, request, 481, None);
-        };
-        let mut caller = core.caller.clone();
-        let tag = std::mem::replace(&mut caller.local_tag, early.caller_tag.clone());
-        let seen = std::mem::replace(&mut caller.seen, early.seen);
-        relay::start(core, turn, (&mut caller, &mut early.callee), from, (tx, flow), request);
-        early.seen = std::mem::replace(&mut caller.seen, seen);
-        caller.local_tag = tag;
-        core.caller = caller;
-    }
-
     /// An attempt failed: the next target, or the end, or the others go on.
-    fn failed(mut self, ringing: bool, core: &mut Core, turn: &mut Turn<'_>, may_fail_over: bool) -> State {
+    fn failed(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>, may_fail_over: bool) -> State {
         if self.best.is_global() {
             for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
                 attempt.cancel(core, turn, None);
             }
         }
         if self.attempts.iter().any(Attempt::is_open) {
-            return self.into_state(ringing);
+            return State::Inviting(self);
         }
         // What a fork had no breadth for rings now, after the others (RFC 5393 §5.3.3).
-        let goes_on = if self.fork { !self.best.is_global() } else { !ringing && may_fail_over };
+        let goes_on = if self.fork { !self.best.is_global() } else { !self.ringing && may_fail_over };
         if goes_on && !self.rest.is_empty() {
             if !self.fork {
                 self.note_failover();
             }
-            if self.advance(core, turn) {
-                return self.into_state(ringing);
+            if self.advance(core, turn, None) {
+                return State::Inviting(self);
             }
         }
         self.conclude(core, turn)
@@ -287,7 +257,7 @@ impl Setup {
     }
 
     /// Every attempt has failed: the best of what they said goes to the caller.
-    pub(crate) fn conclude(mut self, core: &mut Core, turn: &mut Turn<'_>) -> State {
+    pub(crate) fn conclude(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
         let best = std::mem::take(&mut self.best);
         let nothing = Verdict { status: 503, message: None, challenges: Vec::new() };
         let Verdict { mut status, mut message, challenges } = best.take().unwrap_or(nothing);
@@ -316,7 +286,7 @@ impl Setup {
 
     /// Records the failure and tells the caller: the message that came, or one of our own.
     pub(crate) fn fail(
-        mut self,
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         outcome: Outcome,
@@ -344,10 +314,9 @@ impl Setup {
             self.ensure_recorded(core, turn);
         }
         if core.last.is_some() {
-            let base = core.base(turn);
             let ended = Moment::seen(turn.now);
-            let fact =
-                facts::failed(&core.about(), &base, &core.clock, ended, outcome, &bytes, turn.now.wall);
+            let outcome = facts::Outcome { clock: &core.clock, ended, estimated: false, how: outcome };
+            let fact = facts::failed(&core.about(), core.base(turn), outcome, &bytes, turn.now.wall);
             core.record(turn, fact);
             turn.counters.calls_failed += 1;
         }
@@ -357,7 +326,7 @@ impl Setup {
 
     /// A challenge is no failure: the caller gets it and may come back with credentials.
     fn challenge(
-        self,
+        self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         status: u16,
@@ -386,43 +355,15 @@ impl Setup {
                 facts::progressed(turn, &core.about(), &core.clock, number, &flow, status, early_media);
             core.record(turn, fact);
         }
-        let tag = self.early_dialog(core, turn, at, response);
+        let tag = self.dialogs.progressed(core, turn, &self.attempts[at], response);
         let mut bytes = Vec::with_capacity(512);
         self.relay(core, turn, &mut bytes, response, &tag, &[]);
         self.respond(core, turn, status, &bytes);
     }
 
-    /// The caller's tag for the dialog of a response; makes the early dialog known. Empty when the response has no tag.
-    fn early_dialog(
-        &mut self,
-        core: &mut Core,
-        turn: &mut Turn<'_>,
-        at: usize,
-        response: &Message<&[u8]>,
-    ) -> Raw {
-        let Some(tag) = response.to_tag() else { return Raw::default() };
-        let attempt = &self.attempts[at];
-        let number = attempt.branch.attempt;
-        let known = self.dialogs.iter_mut().find(|d| d.attempt == number && *d.callee.remote_tag == *tag);
-        if let Some(known) = known {
-            if let Some(target) = message::contact_uri(response) {
-                known.callee.target = target;
-            }
-            return known.caller_tag.clone();
-        }
-        let caller_tag =
-            if core.hide { super::identity::new_identifier(turn.entropy) } else { Raw::from(tag) };
-        if self.dialogs.len() < DIALOGS_MAX {
-            let callee = attempt.answered_leg(response);
-            let seen = core.caller.seen;
-            self.dialogs.push(Early { attempt: number, caller_tag: caller_tag.clone(), seen, callee });
-        }
-        caller_tag
-    }
-
     /// The first 2xx wins; the other attempts are cancelled.
     fn answered(
-        mut self,
+        mut self: Box<Self>,
         core: &mut Core,
         turn: &mut Turn<'_>,
         at: usize,
@@ -430,16 +371,10 @@ impl Setup {
     ) -> State {
         self.ensure_recorded(core, turn);
         let status = response.status().unwrap_or(200);
-        let caller_tag = self.early_dialog(core, turn, at, response);
-        let mut callee = self.attempts[at].answered_leg(response);
         let number = self.attempts[at].branch.attempt;
-        if let Some(early) =
-            self.dialogs.iter().find(|d| d.attempt == number && d.callee.remote_tag == callee.remote_tag)
-        {
-            (callee.sent, callee.seen, callee.offset) =
-                (callee.sent.max(early.callee.sent), early.callee.seen, early.callee.offset);
-            core.caller.seen = early.seen;
-        }
+        let Early { caller_tag, callee, seen, .. } =
+            self.dialogs.answered(core, turn, &self.attempts[at], response);
+        core.caller.seen = seen;
         core.caller.local_tag = caller_tag.clone();
         core.clock.answered = Some(Moment::seen(turn.now));
         let answer = Description::of(response);
@@ -507,7 +442,7 @@ impl Setup {
 /// Records `call.attempted`, once.
 pub(crate) fn record_attempt(core: &mut Core, turn: &mut Turn<'_>, invite: &PendingRequest) {
     let Some(data) = core.unrecorded.take() else { return };
-    let fact = facts::attempted(&core.about(), *data, &core.caller, invite, turn.now.wall);
+    let fact = facts::attempted(&core.about(), data, &core.caller, invite, turn.now.wall);
     core.record(turn, fact);
     turn.counters.calls_attempted += 1;
 }

@@ -1,12 +1,12 @@
 //! Facts of calls: what the calls' room decided, as events.
 
 use super::Fact;
-use super::uri::public;
-use crate::call::cdr::{Clock, Moment, Outcome, stage};
-use crate::call::leg::{End, Leg};
+use super::uri::{public, public_text};
+use crate::call::cdr::{self, Clock, Moment, stage};
+use crate::call::leg::{End, Leg, LegChange};
 use crate::call::offer;
 use crate::routing::path_of;
-use crate::state::calls::{Answer, Branch, CallPrivate, PendingRequest};
+use crate::state::calls::{Answer, Attempted, Branch, CallPrivate, CallState, PendingRequest};
 use crate::state::{BindingKey, Private};
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::Turn;
@@ -23,19 +23,21 @@ use signalbox_sip::header::{HeaderName, NameAddr};
 use signalbox_sip::{Message, Uri};
 
 /// Whose record it is.
-#[derive(Clone, Debug)]
-pub(crate) struct About {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
     pub(crate) uid: CallUid,
-    pub(crate) tenant: TenantId,
+    /// The uid as text.
+    pub(crate) name: &'a Text,
+    pub(crate) tenant: &'a TenantId,
     /// The call's record before this one; 0 for its first.
     pub(crate) last: EventSeq,
 }
 
-impl About {
+impl About<'_> {
     fn fact(&self, event: impl Into<Event>, private: Option<CallPrivate>, wall: Wall) -> Fact {
         let private = private.map_or(Private::None, |private| Private::Call(Box::new(private)));
-        Fact::new(event, Text::from(self.uid.to_string()), wall)
-            .tenant(&self.tenant)
+        Fact::new(event, self.name.clone(), wall)
+            .tenant(self.tenant)
             .call(self.uid)
             .because(self.last)
             .private(private)
@@ -96,41 +98,54 @@ fn called_by_token(turn: &Turn<'_>, origin: &Origin, user: &str, path: Option<Bi
 
 /// `call.attempted`.
 pub(crate) fn attempted(
-    about: &About,
-    data: CallAttempted,
+    about: &About<'_>,
+    data: Box<CallAttempted>,
     leg: &Leg,
     invite: &PendingRequest,
     wall: Wall,
 ) -> Fact {
-    let private = CallPrivate::Attempted { leg: Box::new(leg.clone()), invite: Box::new(invite.clone()) };
-    about.fact(data, Some(private), wall)
+    let private = CallPrivate::Attempted { leg: leg.clone(), invite: invite.clone() };
+    about.fact(Event::CallAttempted(data), Some(private), wall)
 }
 
 /// `call.routed`.
 pub(crate) fn routed(
     turn: &Turn<'_>,
-    about: &About,
+    about: &About<'_>,
     mut target: RouteTarget,
     why: RouteWhy,
     branch: &Branch,
     invite: &PendingRequest,
 ) -> Fact {
-    target.contact = target.contact.map(|contact| public(contact.as_bytes()));
+    target.contact = target.contact.as_ref().map(public_text);
+    let leg = &branch.leg;
     let data = CallRouted {
         edge: turn.edge(),
-        flow: Some((&branch.leg.flow).into()),
+        flow: Some((&leg.flow).into()),
         attempt: branch.attempt,
         target,
         why,
     };
-    let private = CallPrivate::Routed { branch: Box::new(branch.clone()), invite: Box::new(invite.clone()) };
+    let known = turn.state.calls().get(about.uid);
+    let attempt = Attempted {
+        token: leg.token,
+        peer: leg.peer.clone(),
+        via: branch.via.clone(),
+        uri: Some(&branch.uri).filter(|uri| **uri != leg.target).cloned(),
+        cseq: branch.cseq,
+    };
+    let private = CallPrivate::Routed {
+        attempt,
+        leg: change(known.map(|call| call.caller().mirrored(leg.token, leg.peer.clone())).as_ref(), leg),
+        invite: Some(invite).filter(|invite| !known.is_some_and(|call| call.invites(invite))).cloned(),
+    };
     about.fact(data, Some(private), turn.now.wall)
 }
 
 /// `call.progressed`.
 pub(crate) fn progressed(
     turn: &Turn<'_>,
-    about: &About,
+    about: &About<'_>,
     clock: &Clock,
     attempt: u32,
     flow: &Flow,
@@ -155,7 +170,7 @@ pub(crate) struct Answered<'a> {
 }
 
 /// `call.answered`.
-pub(crate) fn answered(turn: &Turn<'_>, about: &About, of: Answered<'_>) -> Fact {
+pub(crate) fn answered(turn: &Turn<'_>, about: &About<'_>, of: Answered<'_>) -> Fact {
     let Answered { clock, attempt, status, codecs, caller, callee, answer } = of;
     let data = CallAnswered {
         edge: turn.edge(),
@@ -170,10 +185,12 @@ pub(crate) fn answered(turn: &Turn<'_>, about: &About, of: Answered<'_>) -> Fact
         to_tag: caller.local_tag.text(),
         egress_call_id: (callee.call_id != caller.call_id).then(|| callee.call_id.text()),
     };
+    let known = turn.state.calls().get(about.uid);
+    let branch = known.and_then(|call| call.branch(attempt));
     let private = CallPrivate::Answered {
-        caller: Box::new(caller.clone()),
-        callee: Box::new(callee.clone()),
-        answer: Box::new(answer),
+        caller: change(known.map(CallState::caller), caller),
+        callee: change(branch.map(|branch| &branch.leg), callee),
+        answer,
     };
     about.fact(data, Some(private), turn.now.wall)
 }
@@ -181,7 +198,7 @@ pub(crate) fn answered(turn: &Turn<'_>, about: &About, of: Answered<'_>) -> Fact
 /// `call.modified`.
 pub(crate) fn modified(
     turn: &Turn<'_>,
-    about: &About,
+    about: &About<'_>,
     by: End,
     kind: ModificationKind,
     codecs: Vec<Text>,
@@ -190,24 +207,24 @@ pub(crate) fn modified(
 ) -> Fact {
     let flow = if by == End::Caller { &caller.flow } else { &callee.flow };
     let data = CallModified { edge: turn.edge(), flow: Some(flow.into()), by: by.party(), kind, codecs };
-    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+    about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
 }
 
 /// `call.checkpointed`.
 pub(crate) fn checkpointed(
     turn: &Turn<'_>,
-    about: &About,
+    about: &About<'_>,
     elapsed_ms: u64,
     checkpoint: u32,
     caller: &Leg,
     callee: &Leg,
 ) -> Fact {
     let data = CallCheckpointed { edge: turn.edge(), elapsed_ms, checkpoint };
-    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+    about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
 }
 
 /// `call.recovered` after a restart of this edge.
-pub(crate) fn recovered(turn: &Turn<'_>, about: &About, gap_ms: u64, caller: &Leg, callee: &Leg) -> Fact {
+pub(crate) fn recovered(turn: &Turn<'_>, about: &About<'_>, gap_ms: u64, caller: &Leg, callee: &Leg) -> Fact {
     let edge = turn.edge();
     let data = CallRecovered {
         edge: edge.clone(),
@@ -216,71 +233,84 @@ pub(crate) fn recovered(turn: &Turn<'_>, about: &About, gap_ms: u64, caller: &Le
         to_edge: edge,
         gap_ms,
     };
-    about.fact(data, Some(both(caller, callee)), turn.now.wall)
+    about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
 }
 
-/// `call.ended`: the record of an answered call. `base` is what the fold knows of it; `ended` is its last moment.
+/// How a call came out.
+pub(crate) struct Outcome<'a> {
+    pub(crate) clock: &'a Clock,
+    /// Its last moment.
+    pub(crate) ended: Moment,
+    /// Nobody saw that moment.
+    pub(crate) estimated: bool,
+    pub(crate) how: cdr::Outcome,
+}
+
+/// `call.ended`: the record of an answered call. `base` is what the fold knows of it.
 pub(crate) fn ended(
-    about: &About,
-    base: &Cdr,
-    clock: &Clock,
-    ended: Moment,
-    outcome: Outcome,
+    about: &About<'_>,
+    base: Box<Cdr>,
+    outcome: Outcome<'_>,
     bye: (bool, bool),
     wall: Wall,
 ) -> Fact {
     let private = CallPrivate::Ended { bye_caller: bye.0, bye_callee: bye.1 };
-    about.fact(Event::CallEnded(Box::new(finish(about, base, clock, ended, outcome))), Some(private), wall)
+    about.fact(Event::CallEnded(finish(about, base, outcome)), Some(private), wall)
 }
 
 /// `call.failed`: the record of a call that nobody answered. `bytes` is the failure that the caller gets.
 pub(crate) fn failed(
-    about: &About,
-    base: &Cdr,
-    clock: &Clock,
-    ended: Moment,
-    outcome: Outcome,
+    about: &About<'_>,
+    base: Box<Cdr>,
+    outcome: Outcome<'_>,
     bytes: &[u8],
     wall: Wall,
 ) -> Fact {
-    let stage: FailureStage = stage(base.attempts, clock.progressed.is_some());
-    let cdr = finish(about, base, clock, ended, outcome);
+    let stage: FailureStage = stage(base.attempts, outcome.clock.progressed.is_some());
+    let cdr = *finish(about, base, outcome);
     let private = CallPrivate::Failed { bytes: bytes.into() };
     about.fact(CallFailed { cdr, stage }, Some(private), wall)
 }
 
-fn finish(about: &About, base: &Cdr, clock: &Clock, ended: Moment, outcome: Outcome) -> Cdr {
+fn finish(about: &About<'_>, mut cdr: Box<Cdr>, outcome: Outcome<'_>) -> Box<Cdr> {
+    let Outcome { clock, ended, estimated, how } = outcome;
     let rung_until = clock.answered.unwrap_or(ended);
-    let mut cdr = base.clone();
-    cdr.tenant = Text::new(about.tenant.as_str());
+    cdr.tenant = about.tenant.text().clone();
     cdr.ended_at = ended.wall().into();
     cdr.first_progress_at = clock.progressed.map(|at| at.wall().into());
     cdr.answered_at = clock.answered.map(|at| at.wall().into());
-    cdr.pdd_ms = base.pdd_ms.or_else(|| clock.progressed.map(|at| clock.invited.millis_to(at)));
+    cdr.pdd_ms = cdr.pdd_ms.or_else(|| clock.progressed.map(|at| clock.invited.millis_to(at)));
     cdr.ring_ms = clock.progressed.map(|at| at.millis_to(rung_until));
-    cdr.setup_ms = base.setup_ms.or_else(|| clock.answered.map(|at| clock.invited.millis_to(at)));
+    cdr.setup_ms = cdr.setup_ms.or_else(|| clock.answered.map(|at| clock.invited.millis_to(at)));
     cdr.duration_ms = clock.invited.millis_to(ended);
     cdr.billable_ms = clock.answered.map_or(0, |at| at.millis_to(ended));
-    cdr.released_by = outcome.released_by;
-    cdr.status = if clock.answered.is_some() { base.status } else { outcome.status };
-    cdr.q850_cause = outcome.q850;
-    cdr.reason = outcome.reason;
-    cdr.category = outcome.category;
+    cdr.released_by = how.released_by;
+    if clock.answered.is_none() {
+        cdr.status = how.status;
+    }
+    cdr.q850_cause = how.q850;
+    cdr.reason = how.reason;
+    cdr.category = how.category;
     cdr.last_sequence = about.last;
-    cdr
-}
-
-/// How complete the record is: the fold knows of a restart, the end of the call says whether it was seen.
-pub(crate) fn with_completeness(base: &Cdr, estimated: bool) -> Cdr {
-    let mut cdr = base.clone();
     if estimated {
+        // The fold knows of a restart, the end of the call says whether it was seen.
         cdr.completeness = Completeness::Estimated;
     }
     cdr
 }
 
-fn both(caller: &Leg, callee: &Leg) -> CallPrivate {
-    CallPrivate::Legs { caller: Box::new(caller.clone()), callee: Box::new(callee.clone()) }
+/// What both legs of the dialog became since the last record.
+fn both(turn: &Turn<'_>, about: &About<'_>, caller: &Leg, callee: &Leg) -> CallPrivate {
+    let known = turn.state.calls().get(about.uid);
+    CallPrivate::Legs {
+        caller: change(known.map(CallState::caller), caller),
+        callee: change(known.and_then(CallState::callee), callee),
+    }
+}
+
+/// What became of a leg. One that the fold does not know it cannot change either.
+fn change(before: Option<&Leg>, after: &Leg) -> LegChange {
+    before.map(|before| LegChange::between(before, after)).unwrap_or_default()
 }
 
 /// The caller's AoR, its address for a stranger, the backend's name.

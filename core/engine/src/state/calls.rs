@@ -3,10 +3,10 @@
 //! Only `state::apply` changes what is here. A call stays for [`REDO_WINDOW`] after its end, so that its last words can be
 //! said again; it is pruned by the wall time of later records, so that a replay prunes at the same record.
 
-use crate::call::leg::{End, Leg};
+use crate::call::leg::{Leg, LegChange, Peer};
 use crate::call::raw::{Raw, RawList};
 use serde::{Deserialize, Serialize};
-use signalbox_base::{CallUid, EventSeq, TenantId, Wall};
+use signalbox_base::{CallUid, EventSeq, ShortToken, TenantId, Wall};
 use signalbox_schemas::call::Cdr;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,7 +17,8 @@ pub const REDO_WINDOW: Duration = Duration::from_secs(64);
 /// Every call that is known durably.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calls {
-    pub(crate) by_uid: BTreeMap<CallUid, CallState>,
+    /// Boxed: the map moves its values about as it grows.
+    pub(crate) by_uid: BTreeMap<CallUid, Box<CallState>>,
     /// Answers and ends inside the redo window, oldest first.
     pub(crate) recent: VecDeque<Recent>,
     /// Calls that have not ended, per tenant.
@@ -42,9 +43,11 @@ pub struct CallState {
     pub(crate) tenant: TenantKey,
     /// How far it has come.
     pub(crate) stage: Stage,
-    /// The record so far; its last sequence is that of the call's last event.
+    /// The record so far; none once it is written.
     #[serde(with = "as_json")]
-    pub(crate) cdr: Box<Cdr>,
+    pub(crate) cdr: Option<Box<Cdr>>,
+    /// Position of the last event.
+    pub(crate) last: EventSeq,
     /// The caller's leg.
     pub(crate) caller: Leg,
     /// The INVITE that waits for an answer, to answer 503 after a crash.
@@ -156,38 +159,40 @@ pub struct Answer {
     pub(crate) bytes: Raw,
 }
 
-/// What a call's events carry beside their public part: never leaves the edge.
+/// What a call's events carry beside their public part: never leaves the edge. Of a leg that is known only what changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallPrivate {
     /// With `call.attempted`.
     Attempted {
         /// The caller's leg.
-        leg: Box<Leg>,
+        leg: Leg,
         /// Its INVITE.
-        invite: Box<PendingRequest>,
+        invite: PendingRequest,
     },
     /// With `call.routed`.
     Routed {
         /// The attempt.
-        branch: Box<Branch>,
-        /// The INVITE as it is now: a caller that was challenged sends another one.
-        invite: Box<PendingRequest>,
+        attempt: Attempted,
+        /// Its leg, as it differs from the caller's seen from the other side ([`Leg::mirrored`]).
+        leg: LegChange,
+        /// The INVITE as it is now, where it is another one: a caller that was challenged sends it again.
+        invite: Option<PendingRequest>,
     },
     /// With `call.answered`.
     Answered {
-        /// The caller's leg with its dialog's tags.
-        caller: Box<Leg>,
-        /// The answered leg.
-        callee: Box<Leg>,
+        /// What became of the caller's leg: its dialog's tags.
+        caller: LegChange,
+        /// What became of the leg of the attempt that was answered.
+        callee: LegChange,
         /// The 2xx to the caller.
-        answer: Box<Answer>,
+        answer: Answer,
     },
-    /// With `call.modified`, `call.recovered` and `call.checkpointed`: both legs as they are from now on.
+    /// With `call.modified`, `call.recovered` and `call.checkpointed`: what became of both legs.
     Legs {
         /// The caller's.
-        caller: Box<Leg>,
+        caller: LegChange,
         /// The called one.
-        callee: Box<Leg>,
+        callee: LegChange,
     },
     /// With `call.ended`: who must still hear of it.
     Ended {
@@ -203,11 +208,22 @@ pub enum CallPrivate {
     },
 }
 
+/// What is new of an attempt beside its leg. See [`Branch`] for the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    pub(crate) token: ShortToken,
+    pub(crate) peer: Peer,
+    pub(crate) via: Raw,
+    /// Where it is not the leg's target.
+    pub(crate) uri: Option<Raw>,
+    pub(crate) cseq: u32,
+}
+
 impl Calls {
     /// A call by its uid.
     #[must_use]
     pub fn get(&self, uid: CallUid) -> Option<&CallState> {
-        self.by_uid.get(&uid)
+        self.by_uid.get(&uid).map(|call| &**call)
     }
 
     /// Calls that have not ended, of one tenant.
@@ -224,7 +240,7 @@ impl Calls {
 
     /// Everything, ended ones inside the redo window included, in order of uid.
     pub fn iter(&self) -> impl Iterator<Item = (CallUid, &CallState)> {
-        self.by_uid.iter().map(|(uid, call)| (*uid, call))
+        self.by_uid.iter().map(|(uid, call)| (*uid, &**call))
     }
 
     /// Forgets what lies behind the redo window, seen from a record's wall time.
@@ -242,6 +258,7 @@ impl Calls {
                 call.redo = Redo::Nothing;
                 let winner = call.winner;
                 call.branches.retain(|branch| Some(branch.attempt) == winner);
+                call.branches.shrink_to_fit();
             }
         }
     }
@@ -254,33 +271,36 @@ impl CallState {
         self.stage
     }
 
-    /// The record as far as it is known.
+    /// The record as far as it is known, while it is not written.
     #[must_use]
-    pub fn cdr(&self) -> &Cdr {
-        &self.cdr
+    pub fn cdr(&self) -> Option<&Cdr> {
+        self.cdr.as_deref()
     }
 
     /// Position of the call's last event.
     #[must_use]
     pub fn last(&self) -> EventSeq {
-        self.cdr.last_sequence
+        self.last
     }
 
-    /// The leg of an end; the called end only once answered.
-    pub(crate) fn leg_mut(&mut self, end: End) -> Option<&mut Leg> {
-        match end {
-            End::Caller => Some(&mut self.caller),
-            End::Callee => {
-                let winner = self.winner?;
-                self.branches.iter_mut().find(|b| b.attempt == winner).map(|b| &mut b.leg)
-            }
-        }
+    /// The caller's leg.
+    pub(crate) fn caller(&self) -> &Leg {
+        &self.caller
+    }
+
+    /// Whether this is the INVITE that it waits with.
+    pub(crate) fn invites(&self, invite: &PendingRequest) -> bool {
+        self.invite.as_ref() == Some(invite)
+    }
+
+    /// The attempt with this number.
+    pub(crate) fn branch(&self, attempt: u32) -> Option<&Branch> {
+        self.branches.iter().find(|branch| branch.attempt == attempt)
     }
 
     /// The leg that was answered.
     pub(crate) fn callee(&self) -> Option<&Leg> {
-        let winner = self.winner?;
-        self.branches.iter().find(|b| b.attempt == winner).map(|b| &b.leg)
+        Some(&self.branch(self.winner?)?.leg)
     }
 }
 
@@ -289,11 +309,11 @@ mod as_json {
     use serde::{Deserialize, Deserializer, Serializer, de, ser};
     use signalbox_schemas::call::Cdr;
 
-    pub(super) fn serialize<S: Serializer>(cdr: &Cdr, s: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(cdr: &Option<Box<Cdr>>, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&serde_json::to_string(cdr).map_err(ser::Error::custom)?)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Box<Cdr>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Box<Cdr>>, D::Error> {
         serde_json::from_str(&String::deserialize(d)?).map_err(de::Error::custom)
     }
 }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 /// Version of the fold: raised when `apply` would make another state of the same records. A snapshot of another version is
 /// not read; the journal is folded again.
-pub const FOLD_VERSION: u32 = 1;
+pub const FOLD_VERSION: u32 = 2;
 
 /// Everything that survives a restart.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ pub fn apply(state: &mut State, record: &StoredRecord<'_>) -> Result<(), FoldErr
         private,
         wall: record.wall,
     };
-    state.apply_fact(seq, &fact);
+    state.apply_fact(seq, fact);
     Ok(())
 }
 
@@ -230,10 +230,10 @@ impl State {
 
     /// Changes the state as a fact says. An aggregate that a snapshot brought is left alone until the tail has passed the
     /// record it was taken at.
-    pub(crate) fn apply_fact(&mut self, seq: EventSeq, fact: &Fact) {
+    pub(crate) fn apply_fact(&mut self, seq: EventSeq, fact: Fact) {
         self.last = seq;
         self.edge.last_wall = fact.wall;
-        if !self.stamps.is_empty() && self.is_in_snapshot(seq, fact) {
+        if !self.stamps.is_empty() && self.is_in_snapshot(seq, &fact) {
             return;
         }
         apply::apply(self, seq, fact);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use signalbox_base::{Flow, Text};
 
 /// Behind a leading byte that names the layout, postcard.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// What a record carries beside its public event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum PrivateError {
 impl Private {
     /// Appends the bytes; none for [`Private::None`].
     pub fn encode(&self, out: &mut Vec<u8>) {
-        if *self == Self::None {
+        if matches!(self, Self::None) {
             return;
         }
         out.push(LAYOUT);

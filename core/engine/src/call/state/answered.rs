@@ -282,10 +282,10 @@ impl Answered {
         tell: [bool; 2],
         estimated: Option<Moment>,
     ) {
-        let base = facts::with_completeness(&core.base(turn), estimated.is_some());
         let ended = estimated.unwrap_or_else(|| Moment::seen(turn.now));
-        let bye = (tell[0], tell[1]);
-        let fact = facts::ended(&core.about(), &base, &core.clock, ended, outcome, bye, turn.now.wall);
+        let outcome =
+            facts::Outcome { clock: &core.clock, ended, estimated: estimated.is_some(), how: outcome };
+        let fact = facts::ended(&core.about(), core.base(turn), outcome, (tell[0], tell[1]), turn.now.wall);
         core.record(turn, fact);
     }
 

@@ -5,7 +5,6 @@ use super::Ending;
 use crate::call::attempt::Attempt;
 use crate::call::call::{Core, State};
 use crate::call::cdr::{Moment, Outcome, Reason};
-use crate::call::raw::Raw;
 use crate::facts::call as facts;
 use crate::turn::Turn;
 use signalbox_base::{Mono, Text};
@@ -69,11 +68,10 @@ impl Challenged {
         }
         if core.last.is_some() {
             let reason = Reason::own("no credentials given");
-            let outcome = Outcome::failed(ReleasedBy::Caller, self.status, false, reason);
-            let (base, ended) = (core.base(turn), Moment::seen(turn.now));
-            let nothing = Raw::default();
-            let fact =
-                facts::failed(&core.about(), &base, &core.clock, ended, outcome, &nothing, turn.now.wall);
+            let how = Outcome::failed(ReleasedBy::Caller, self.status, false, reason);
+            let ended = Moment::seen(turn.now);
+            let outcome = facts::Outcome { clock: &core.clock, ended, estimated: false, how };
+            let fact = facts::failed(&core.about(), core.base(turn), outcome, b"", turn.now.wall);
             core.record(turn, fact);
             turn.counters.calls_failed += 1;
         }

@@ -3,11 +3,7 @@
 mod answered;
 mod challenged;
 mod ending;
-mod inviting;
-mod ringing;
 
 pub(crate) use answered::Answered;
 pub(crate) use challenged::Challenged;
 pub(crate) use ending::Ending;
-pub(crate) use inviting::Inviting;
-pub(crate) use ringing::Ringing;

@@ -1,8 +1,8 @@
 //! Folds events of calls. The only writer of [`crate::state::calls`].
 
-use crate::call::leg::End;
-use crate::state::calls::{CallPrivate, CallState, Calls, Recent, Redo, Stage};
-use signalbox_base::{CallUid, Wall};
+use crate::call::leg::LegChange;
+use crate::state::calls::{Attempted, Branch, CallPrivate, CallState, Calls, Recent, Redo, Stage};
+use signalbox_base::{CallUid, Text, Wall};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::{CallAnswered, CallAttempted, CallModified, CallProgressed, CallRouted, Cdr};
 use signalbox_schemas::values::EventId;
@@ -18,35 +18,34 @@ pub(crate) struct At {
 
 /// Folds one event of the call domain. `tenant` is the record's. An event of a call that is not known changes nothing: its
 /// beginning was pruned with an older journal.
-pub(crate) fn apply(calls: &mut Calls, at: At, tenant: &str, event: &Event, private: Option<&CallPrivate>) {
+pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, private: Option<CallPrivate>) {
     calls.prune(at.wall);
-    if let Event::CallAttempted(data) = event {
-        attempted(calls, at, tenant, data, private);
-        return;
-    }
+    let event = match event {
+        Event::CallAttempted(data) => return attempted(calls, at, tenant, *data, private),
+        other => other,
+    };
     let Some(call) = calls.by_uid.get_mut(&at.uid) else { return };
-    call.cdr.last_sequence = at.id.seq;
+    call.last = at.id.seq;
     call.touched = at.wall;
+    if let Some(cdr) = &mut call.cdr {
+        cdr.last_sequence = at.id.seq;
+    }
     match event {
-        Event::CallRouted(data) => routed(call, data, private),
-        Event::CallProgressed(data) => progressed(call, at.wall, data),
+        Event::CallRouted(data) => routed(call, *data, private),
+        Event::CallProgressed(data) => progressed(call, at.wall, &data),
         Event::CallAnswered(data) => {
-            answered(call, at.wall, data, private);
+            answered(call, at.wall, *data, private);
             calls.recent.push_back(Recent { wall: at.wall, uid: at.uid, ended: false });
         }
-        Event::CallModified(data) => {
-            if !data.codecs.is_empty() {
-                call.cdr.codecs.clone_from(&data.codecs);
-            }
-            hold(call, data);
-            legs(call, private);
-        }
+        Event::CallModified(data) => modified(call, *data, private),
         Event::CallCheckpointed(data) => {
             call.checkpoints = data.checkpoint;
             legs(call, private);
         }
         Event::CallRecovered(_) => {
-            call.cdr.completeness = Completeness::Recovered;
+            if let Some(cdr) = &mut call.cdr {
+                cdr.completeness = Completeness::Recovered;
+            }
             legs(call, private);
         }
         Event::CallEnded(_) | Event::CallFailed(_) => ended(calls, at, private),
@@ -54,16 +53,21 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: &str, event: &Event, priv
     }
 }
 
-fn attempted(calls: &mut Calls, at: At, tenant: &str, data: &CallAttempted, private: Option<&CallPrivate>) {
+fn attempted(calls: &mut Calls, at: At, tenant: Text, data: CallAttempted, private: Option<CallPrivate>) {
     let Some(CallPrivate::Attempted { leg, invite }) = private else { return };
-    let tenant = signalbox_base::Text::new(tenant);
-    *calls.active.entry(tenant.clone()).or_insert(0) += 1;
+    match calls.active.get_mut(&tenant) {
+        Some(count) => *count += 1,
+        None => {
+            calls.active.insert(tenant.clone(), 1);
+        }
+    }
     let call = CallState {
-        tenant,
+        tenant: tenant.clone(),
         stage: Stage::Inviting,
-        cdr: Box::new(begun(at, data)),
-        caller: (**leg).clone(),
-        invite: Some((**invite).clone()),
+        cdr: Some(Box::new(begun(at, tenant, data))),
+        last: at.id.seq,
+        caller: leg,
+        invite: Some(invite),
         branches: Vec::new(),
         winner: None,
         holding: [false; 2],
@@ -71,26 +75,27 @@ fn attempted(calls: &mut Calls, at: At, tenant: &str, data: &CallAttempted, priv
         touched: at.wall,
         checkpoints: 0,
     };
-    calls.by_uid.insert(at.uid, call);
+    calls.by_uid.insert(at.uid, Box::new(call));
 }
 
-fn begun(at: At, data: &CallAttempted) -> Cdr {
+fn begun(at: At, tenant: Text, data: CallAttempted) -> Cdr {
     Cdr {
-        edge: data.edge.clone(),
+        edge: data.edge,
         flow: data.flow,
         cdr_id: at.id,
+        tenant,
         call_uid: at.uid,
         side: data.side,
         direction: data.direction,
-        session_id: data.session_id.clone(),
-        ingress_call_id: data.call_id.clone(),
-        caller: data.caller.clone(),
-        caller_e164: data.caller_e164.clone(),
-        callee: data.callee.clone(),
-        callee_e164: data.callee_e164.clone(),
-        diversion: data.diversion.clone(),
+        session_id: data.session_id,
+        ingress_call_id: data.call_id,
+        caller: data.caller,
+        caller_e164: data.caller_e164,
+        callee: data.callee,
+        callee_e164: data.callee_e164,
+        diversion: data.diversion,
         ingress_kind: data.ingress_kind,
-        ingress_peer: data.ingress_peer.clone(),
+        ingress_peer: data.ingress_peer,
         invited_at: at.wall.into(),
         completeness: Completeness::Normal,
         first_sequence: at.id.seq,
@@ -99,88 +104,115 @@ fn begun(at: At, data: &CallAttempted) -> Cdr {
     }
 }
 
-fn routed(call: &mut CallState, data: &CallRouted, private: Option<&CallPrivate>) {
-    call.cdr.attempts = call.cdr.attempts.max(data.attempt);
-    egress(&mut call.cdr, data);
-    if let Some(CallPrivate::Routed { branch, invite }) = private {
-        call.cdr.egress_call_id = Some(branch.leg.call_id.text());
-        call.branches.push((**branch).clone());
-        call.invite = Some((**invite).clone());
+fn routed(call: &mut CallState, data: CallRouted, private: Option<CallPrivate>) {
+    if let Some(CallPrivate::Routed {
+        attempt: Attempted { token, peer, via, uri, cseq },
+        leg: change,
+        invite,
+    }) = private
+    {
+        let mut leg = call.caller.mirrored(token, peer);
+        change.apply(&mut leg);
+        let uri = uri.unwrap_or_else(|| leg.target.clone());
+        // Most calls are tried once.
+        call.branches.reserve_exact(1);
+        call.branches.push(Branch { attempt: data.attempt, leg, via, uri, cseq });
+        call.invite = invite.or(call.invite.take());
     }
+    let same_id = call.branches.last().filter(|last| last.leg.call_id == call.caller.call_id).is_some();
+    let Some(cdr) = &mut call.cdr else { return };
+    cdr.attempts = cdr.attempts.max(data.attempt);
+    cdr.egress_call_id = if same_id {
+        Some(cdr.ingress_call_id.clone())
+    } else {
+        call.branches.last().map(|last| last.leg.call_id.text())
+    };
+    egress(cdr, data);
 }
 
-fn egress(cdr: &mut Cdr, data: &CallRouted) {
+fn egress(cdr: &mut Cdr, data: CallRouted) {
     cdr.egress_kind = Some(match data.target.kind {
         TargetKind::Contact => PeerKind::Endpoint,
         TargetKind::Backend => PeerKind::Backend,
         TargetKind::Trunk => PeerKind::Trunk,
         TargetKind::Unknown => PeerKind::Unknown,
     });
-    cdr.egress_peer = Some(data.target.name.clone());
-    cdr.route.clone_from(&data.why.rule);
+    cdr.egress_peer = Some(data.target.name);
+    cdr.route = data.why.rule;
 }
 
 fn progressed(call: &mut CallState, wall: Wall, data: &CallProgressed) {
-    if call.cdr.first_progress_at.is_none() {
-        call.cdr.first_progress_at = Some(wall.into());
-        call.cdr.pdd_ms = Some(data.pdd_ms);
+    if let Some(cdr) = call.cdr.as_mut().filter(|cdr| cdr.first_progress_at.is_none()) {
+        cdr.first_progress_at = Some(wall.into());
+        cdr.pdd_ms = Some(data.pdd_ms);
     }
 }
 
-fn answered(call: &mut CallState, wall: Wall, data: &CallAnswered, private: Option<&CallPrivate>) {
+fn answered(call: &mut CallState, wall: Wall, data: CallAnswered, private: Option<CallPrivate>) {
     call.stage = Stage::Answered;
     call.invite = None;
-    call.cdr.answered_at = Some(wall.into());
-    call.cdr.setup_ms = Some(data.setup_ms);
-    call.cdr.status = data.status;
-    call.cdr.codecs.clone_from(&data.codecs);
-    call.cdr.egress_peer = Some(data.peer.clone());
     call.winner = Some(data.attempt);
     if let Some(CallPrivate::Answered { caller, callee, answer }) = private {
-        call.caller = (**caller).clone();
-        call.cdr.egress_call_id = Some(callee.call_id.text());
-        if let Some(leg) = call.leg_mut(End::Callee) {
-            *leg = (**callee).clone();
-        }
-        call.redo = Redo::Answer((**answer).clone());
+        change(call, caller, callee);
+        call.redo = Redo::Answer(answer);
     }
+    let other_id = call.callee().filter(|leg| leg.call_id != call.caller.call_id);
+    let egress_call_id = other_id.map(|leg| leg.call_id.text());
+    let Some(cdr) = &mut call.cdr else { return };
+    cdr.answered_at = Some(wall.into());
+    cdr.setup_ms = Some(data.setup_ms);
+    cdr.status = data.status;
+    cdr.codecs = data.codecs;
+    cdr.egress_peer = Some(data.peer);
+    cdr.egress_call_id = Some(egress_call_id.unwrap_or_else(|| cdr.ingress_call_id.clone()));
 }
 
-fn hold(call: &mut CallState, data: &CallModified) {
+fn modified(call: &mut CallState, data: CallModified, private: Option<CallPrivate>) {
     let end = usize::from(data.by == Party::Callee);
     match data.kind {
         ModificationKind::Hold => call.holding[end] = true,
         ModificationKind::Resume => call.holding[end] = false,
         _ => {}
     }
+    if let Some(cdr) = call.cdr.as_mut().filter(|_| !data.codecs.is_empty()) {
+        cdr.codecs = data.codecs;
+    }
+    legs(call, private);
 }
 
-fn legs(call: &mut CallState, private: Option<&CallPrivate>) {
+fn legs(call: &mut CallState, private: Option<CallPrivate>) {
     if let Some(CallPrivate::Legs { caller, callee }) = private {
-        call.caller = (**caller).clone();
-        if let Some(leg) = call.leg_mut(End::Callee) {
-            *leg = (**callee).clone();
-        }
+        change(call, caller, callee);
     }
 }
 
-fn ended(calls: &mut Calls, at: At, private: Option<&CallPrivate>) {
+/// Both legs of a dialog as they are from now on.
+fn change(call: &mut CallState, caller: LegChange, callee: LegChange) {
+    caller.apply(&mut call.caller);
+    let winner = call.winner;
+    if let Some(branch) = call.branches.iter_mut().find(|branch| Some(branch.attempt) == winner) {
+        callee.apply(&mut branch.leg);
+    }
+}
+
+fn ended(calls: &mut Calls, at: At, private: Option<CallPrivate>) {
     let Some(call) = calls.by_uid.get_mut(&at.uid) else { return };
     if call.stage == Stage::Ended {
         return;
     }
     call.stage = Stage::Ended;
+    (call.cdr, call.invite) = (None, None);
     call.redo = match private {
         Some(CallPrivate::Ended { bye_caller, bye_callee }) => {
-            Redo::Bye { caller: *bye_caller, callee: *bye_callee }
+            Redo::Bye { caller: bye_caller, callee: bye_callee }
         }
-        Some(CallPrivate::Failed { bytes }) => Redo::Failure { bytes: bytes.clone() },
+        Some(CallPrivate::Failed { bytes }) => Redo::Failure { bytes },
         _ => Redo::Nothing,
     };
-    let tenant = call.tenant.clone();
-    if let Some(count) = calls.active.get_mut(&tenant) {
+    if let Some(count) = calls.active.get_mut(&call.tenant) {
         *count = count.saturating_sub(1);
         if *count == 0 {
+            let tenant = call.tenant.clone();
             calls.active.remove(&tenant);
         }
     }

@@ -12,10 +12,10 @@ use signalbox_base::EventSeq;
 use signalbox_schemas::Event;
 use signalbox_schemas::values::EventId;
 
-pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: &Fact) {
+pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
     match &fact.event {
-        Event::RegistrationAdded(data) => registration::added(state, seq, fact, data),
-        Event::RegistrationRefreshed(data) => registration::refreshed(state, seq, fact, data),
+        Event::RegistrationAdded(data) => registration::added(state, seq, &fact, data),
+        Event::RegistrationRefreshed(data) => registration::refreshed(state, seq, &fact, data),
         Event::RegistrationRemoved(data) => registration::gone(state, seq, &data.binding),
         Event::RegistrationExpired(data) => registration::gone(state, seq, &data.binding),
         // A refusal changes nothing: what was registered stays.
@@ -32,11 +32,11 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: &Fact) {
         | Event::CallEnded(_)
         | Event::CallFailed(_) => apply_call(state, seq, fact),
 
-        Event::BackendStateChanged(data) => backend::state_changed(state, seq, fact, data),
+        Event::BackendStateChanged(data) => backend::state_changed(state, seq, &fact, data),
         // A sum over backends, told for people.
         Event::BackendPoolDegraded(_) => {}
 
-        Event::EdgeStarted(_) => edge::started(state, seq, fact),
+        Event::EdgeStarted(_) => edge::started(state, seq, &fact),
         Event::EdgeStopped(data) => edge::stopped(state, seq, data),
         Event::EdgeDraining(_)
         | Event::EdgeLost(_)
@@ -56,13 +56,13 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: &Fact) {
     }
 }
 
-fn apply_call(state: &mut State, seq: EventSeq, fact: &Fact) {
+fn apply_call(state: &mut State, seq: EventSeq, fact: Fact) {
     let Some(uid) = fact.correlation else { return };
-    let private = match &fact.private {
-        Private::Call(private) => Some(&**private),
+    let private = match fact.private {
+        Private::Call(private) => Some(*private),
         Private::None | Private::Binding(_) | Private::BindingWith(..) => None,
     };
-    let tenant = fact.tenant.as_ref().map_or("", |t| t.as_str());
+    let tenant = fact.tenant.as_ref().map(|tenant| tenant.text().clone()).unwrap_or_default();
     let at = call::At { id: EventId { journal: state.journal, seq }, wall: fact.wall, uid };
-    call::apply(&mut state.calls, at, tenant, &fact.event, private);
+    call::apply(&mut state.calls, at, tenant, fact.event, private);
 }
