@@ -12,7 +12,6 @@
 use super::Batch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signalbox_base::EventSeq;
 use signalbox_engine::Release;
 
 const VARIABLE: &str = "SIGNALBOX_FAIL_POINT";
@@ -102,7 +101,7 @@ pub(super) fn die() -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signalbox_base::{Flow, ListenerId, Text, Wall};
+    use signalbox_base::{EventSeq, Flow, ListenerId, Text, Wall};
     use signalbox_engine::{ClassB, RecordOut, Transmit};
 
     fn point(text: &str) -> FailPoint {
