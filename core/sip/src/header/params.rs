@@ -1,6 +1,6 @@
 //! `;name=value` lists, as they follow addresses, Vias, events and dispositions (RFC 3261 §25.1 `generic-param`).
 
-use crate::text::{decimal_saturating, find_outside, trim, unquote};
+use crate::text::{decimal_saturating, quoted_end, trim, unquote};
 use std::borrow::Cow;
 
 /// One parameter.
@@ -67,16 +67,32 @@ impl<'a> Params<'a> {
 impl<'a> Iterator for Params<'a> {
     type Item = Param<'a>;
 
+    /// One pass: a parameter is short, and setting a search up costs more than to look at its bytes.
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.rest.is_empty() {
-            let end = find_outside(self.rest, b';').unwrap_or(self.rest.len());
-            let raw = trim(&self.rest[..end]);
-            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            let bytes = self.rest;
+            let (mut end, mut equals) = (0, None);
+            while let Some(&byte) = bytes.get(end) {
+                let next = match byte {
+                    b';' => break,
+                    b'"' => quoted_end(&bytes[end..]).map_or(bytes.len(), |len| end + len),
+                    b'<' => memchr::memchr(b'>', &bytes[end..]).map_or(bytes.len(), |n| end + n + 1),
+                    _ => end + 1,
+                };
+                if equals.is_none() {
+                    // Nothing but an equals sign, or one inside quotes that stand where a name should.
+                    let part = bytes.get(end..next).unwrap_or_default();
+                    equals = part.iter().position(|&b| b == b'=').map(|n| end + n);
+                }
+                end = next.min(bytes.len());
+            }
+            self.rest = bytes.get(end + 1..).unwrap_or_default();
+            let raw = trim(&bytes[..end]);
             if raw.is_empty() {
                 continue;
             }
-            return Some(match memchr::memchr(b'=', raw) {
-                Some(n) => Param { name: trim(&raw[..n]), value: Some(trim(&raw[n + 1..])), raw },
+            return Some(match equals {
+                Some(n) => Param { name: trim(&bytes[..n]), value: Some(trim(&bytes[n + 1..end])), raw },
                 None => Param { name: raw, value: None, raw },
             });
         }
@@ -107,6 +123,30 @@ mod tests {
         assert_eq!(params.number(b"expires"), Some(u32::MAX));
         assert!(!params.repeats(b"tag") && Params::new(b";tag=1;x;TAG=1").repeats(b"tag"));
         assert_eq!(params.count(), 4);
+    }
+
+    /// What [`Params`] does, told with searches: ends first, then what is in between.
+    fn by_search(mut rest: &[u8]) -> Vec<(&[u8], Option<&[u8]>, &[u8])> {
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let end = crate::text::find_outside(rest, b';').unwrap_or(rest.len());
+            let raw = trim(&rest[..end]);
+            rest = rest.get(end + 1..).unwrap_or_default();
+            match memchr::memchr(b'=', raw) {
+                _ if raw.is_empty() => {}
+                Some(n) => found.push((trim(&raw[..n]), Some(trim(&raw[n + 1..])), raw)),
+                None => found.push((raw, None, raw)),
+            }
+        }
+        found
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_pass_finds_what_searches_find(text in "[;=\"<>\\\\a \r\n]{0,24}") {
+            let params: Vec<_> = Params::new(text.as_bytes()).map(|p| (p.name, p.value, p.raw)).collect();
+            proptest::prop_assert_eq!(params, by_search(text.as_bytes()));
+        }
     }
 
     #[test]
