@@ -10,7 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::retention::{self, Limits, Overrun, Position, Pressure, Room, plan, pressure};
 use crate::segment::{self, Found, Segment};
 use crate::snapshot;
-use crate::storage::{OpenMode, SharedStorage, list_or_empty, read_small, replace};
+use crate::storage::{OpenMode, SharedStorage, StoredFile, list_or_empty, read_small, replace};
 use sha2::{Digest, Sha256};
 use signalbox_base::{EventSeq, Wall};
 use std::path::PathBuf;
@@ -285,15 +285,25 @@ impl Spares {
         u32::try_from(self.lock().paths.len()).unwrap_or(u32::MAX)
     }
 
-    /// Preallocates a segment; [`Error::Full`] when there is no room.
+    /// Makes a segment that is needed now; [`Error::Full`] when there is no room. Its zeros are not written: a commit
+    /// waits for it, and whoever outruns the keeper writes batches so large that one more write of metadata is little.
     pub(crate) fn create(&self, storage: &SharedStorage, config: &Config) -> Result<PathBuf> {
+        self.make(storage, config, |file| file.allocate(config.segment_size))
+    }
+
+    fn make(
+        &self,
+        storage: &SharedStorage,
+        config: &Config,
+        extend: impl FnOnce(&dyn StoredFile) -> std::io::Result<()>,
+    ) -> Result<PathBuf> {
         let path = {
             let mut ready = self.lock();
             ready.next_name += 1;
             config.layout().spare(ready.next_name)
         };
         let made = storage.open(&path, OpenMode::Create).and_then(|file| {
-            file.reserve(config.segment_size)?;
+            extend(&*file)?;
             file.sync_data()
         });
         match made {
@@ -309,12 +319,18 @@ impl Spares {
 
     fn refill(&self, storage: &SharedStorage, config: &Config) -> Result<()> {
         while self.count() < config.reserve_segments {
-            match self.create(storage, config) {
-                Ok(path) => self.lock().paths.push(path),
+            match self.stock(storage, config) {
                 Err(Error::Full { .. }) => return Ok(()),
-                Err(error) => return Err(error),
+                outcome => outcome?,
             }
         }
+        Ok(())
+    }
+
+    /// Makes one more spare, with written zeros.
+    pub(crate) fn stock(&self, storage: &SharedStorage, config: &Config) -> Result<()> {
+        let path = self.make(storage, config, |file| file.reserve(config.segment_size))?;
+        self.lock().paths.push(path);
         Ok(())
     }
 

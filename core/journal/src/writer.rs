@@ -390,6 +390,7 @@ pub(crate) fn create_first(
     seed: u64,
 ) -> Result<Tail> {
     header.salt = salt(seed, header.first);
+    spares.stock(storage, config)?;
     let current = begin_segment(storage, config, spares, header)?;
     Ok(Tail {
         next: current.header.first,

@@ -80,6 +80,10 @@ pub trait StoredFile: Send + Sync {
     }
     /// Extends the file with written zeros to `len`, so that later writes need no space and little metadata.
     fn reserve(&self, len: u64) -> io::Result<()>;
+    /// Extends the file with zeros to `len` at once: room is taken, the zeros need not be written.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.reserve(len)
+    }
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 }

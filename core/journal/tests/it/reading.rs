@@ -4,8 +4,8 @@ use crate::support::{
     Event, commit_events, faulty, from_oldest, open, open_at, read_all, refused, sequences, small,
 };
 use signalbox_base::{EventSeq, Wall};
-use signalbox_journal::storage::FileStorage;
-use signalbox_journal::{Config, Error, Filter, Gap, Layout, Reader, Start};
+use signalbox_journal::storage::{FileStorage, SharedStorage};
+use signalbox_journal::{Config, Error, Filter, Gap, Layout, Reader, Start, doctor};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,8 +124,7 @@ fn records_larger_than_the_read_chunk_are_read() {
 #[test]
 fn readers_beside_a_writer_see_every_record_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let storage: Arc<FileStorage> = Arc::new(FileStorage);
-    let storage: signalbox_journal::storage::SharedStorage = storage;
+    let storage: SharedStorage = Arc::new(FileStorage);
     let config = Config { segment_size: 64 * 1024, ..Config::new(dir.path().join("j")) };
     let (mut writer, _) = open_at(&storage, &config, 1).unwrap();
     let total = 5_000;
@@ -152,4 +151,31 @@ fn readers_beside_a_writer_see_every_record_once_and_in_order() {
     for reader in readers {
         reader.join().unwrap();
     }
+}
+
+#[test]
+fn given_real_files_when_small_and_large_batches_take_turns_then_every_reader_sees_each_at_once_and_after_a_restart()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { segment_size: 1 << 20, ..Config::new(dir.path()) };
+    let storage: SharedStorage = Arc::new(FileStorage);
+    let (mut writer, _) = open_at(&storage, &config, 1).unwrap();
+    let mut inside = from_oldest(&writer);
+    let layout = Layout::new(dir.path());
+    let mut outside = Reader::open_dir(Arc::clone(&storage), layout.clone(), Start::Oldest).unwrap();
+    // A large batch goes past the page cache, where the readers' look beyond the end has left zeros.
+    for count in [1, 1_500, 2, 3, 1_500, 1_500, 1, 1_500] {
+        let first = writer.next_seq().0;
+        commit_events(&mut writer, count, T);
+        let expected: Vec<u64> = (first..first + count).collect();
+        assert_eq!(sequences(&mut inside), expected);
+        assert_eq!(sequences(&mut outside), expected);
+    }
+    let all = writer.next_seq().0;
+    drop(writer);
+    let report = doctor::verify(&storage, &layout).unwrap();
+    assert!(report.is_sound() && report.torn_tail.is_none() && report.segments.len() >= 2, "{report:?}");
+    let (writer, recovered) = open_at(&storage, &config, 2).unwrap();
+    assert_eq!((recovered.last, recovered.cut), (EventSeq(all - 1), None));
+    assert_eq!(sequences(&mut from_oldest(&writer)), (1..all).collect::<Vec<_>>());
 }
