@@ -55,7 +55,7 @@ pub(crate) struct Mandatory {
     pub(crate) cseq: u16,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) start: Start,
     /// The start line without its line end.
@@ -68,4 +68,11 @@ pub(crate) struct Index {
     pub(crate) head_end: u16,
     /// The body; its end is the message's end.
     pub(crate) body: Span,
+}
+
+/// In one piece: `SmallVec`'s own clone goes entry by entry.
+impl Clone for Index {
+    fn clone(&self) -> Self {
+        Self { headers: SmallVec::from_slice(&self.headers), ..*self }
+    }
 }

@@ -185,7 +185,9 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// All headers of this name in order.
     pub fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = Header<'_>> {
-        self.headers().filter(move |header| header.id == name)
+        let bytes = self.all_bytes();
+        let entries = self.index.headers.iter().enumerate().filter(move |(_, entry)| entry.id == name);
+        entries.map(move |(place, entry)| header_of(bytes, place, entry))
     }
 
     /// All values of this name in order, across headers and (for names that are lists) across commas.
