@@ -189,6 +189,19 @@ impl CompactFlow {
     }
 }
 
+/// As [`Flow`] is displayed.
+impl fmt::Display for CompactFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl PartialEq<Flow> for CompactFlow {
+    fn eq(&self, other: &Flow) -> bool {
+        self.get() == *other
+    }
+}
+
 /// `udp:192.0.2.1:5060`, the peer's side, as in events' `received` and in tables.
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -125,7 +125,7 @@ fn location(edge: &str, aor: &Aor, binding: &Binding) -> Value {
         "callid": binding.call_id,
         "cseq": binding.cseq,
         "user_agent": binding.user_agent,
-        "socket": format!("{}:{}", binding.flow.transport, binding.flow.local),
+        "socket": format!("{}:{}", binding.flow.transport(), binding.flow.get().local),
         "methods": binding.methods,
         "sip_instance": binding.instance,
         "reg_id": binding.reg_id,

@@ -230,7 +230,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
     let name = Text::new(name);
     Target {
         peer: Peer::Endpoint { name: name.clone() },
-        flow: binding.flow,
+        flow: binding.flow.get(),
         uri: Raw::from(&*binding.contact),
         routes: binding.path.iter().map(|path| path.as_bytes()).collect(),
         event: RouteTarget {
@@ -238,7 +238,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
             name,
             contact: Some(binding.contact.clone()),
             binding: Some(Text::from(binding.key.to_string())),
-            address: Some(TransportAddress::remote(&binding.flow)),
+            address: Some(TransportAddress::remote(&binding.flow.get())),
         },
         why: RouteWhy { basis, ..RouteWhy::default() },
     }

@@ -351,7 +351,7 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
     };
     let over = turn.state.registrations().over_flow(flow);
     let mut registered =
-        over.filter(|(_, binding)| network(&binding.flow) == Some(here)).map(|(aor, _)| aor).peekable();
+        over.filter(|(_, binding)| network(&binding.flow.get()) == Some(here)).map(|(aor, _)| aor).peekable();
     if registered.peek().is_some() {
         return registered.any(|aor| aor.tenant() == tenant.as_str() && *aor.address() == **name);
     }

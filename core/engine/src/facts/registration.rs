@@ -106,14 +106,14 @@ pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &B
         expires_at: stored.expires_at.into(),
         cseq: stored.cseq,
         received: moved.then(|| TransportAddress::remote(&pending.flow)),
-        received_before: moved.then(|| TransportAddress::remote(&old.flow)),
+        received_before: moved.then(|| TransportAddress::remote(&old.flow.get())),
         backend: (aor.backend != pending.at.name).then(|| pending.at.name.clone()),
         path: path.filter(|_| stored.path != old.path),
         q: q.map(QValue::from_thousandths),
         methods: if same_methods { Vec::new() } else { methods(stored.methods.as_deref()) },
         user_agent: changed(&stored.user_agent, &old.user_agent),
         call_id: (old.call_id.as_bytes() != stored.call_id).then(|| Text::lossy(stored.call_id)),
-        socket: (old.flow.local != pending.flow.local).then(|| TransportAddress::local(&pending.flow)),
+        socket: (old.flow.get().local != pending.flow.local).then(|| TransportAddress::local(&pending.flow)),
     };
     stored.fact(turn, event, private)
 }
@@ -128,7 +128,7 @@ pub(crate) fn removed(
     let (aor, binding) = turn.state.registrations().binding(key)?;
     let event = RegistrationRemoved {
         edge: turn.edge(),
-        flow: Some(by.map_or(binding.flow, |p| p.flow).into()),
+        flow: Some(by.map_or_else(|| binding.flow.get(), |p| p.flow).into()),
         aor: Text::new(aor.address()),
         binding: key.text(),
         contact: public_text(&binding.contact),
@@ -144,7 +144,7 @@ pub(crate) fn expired(turn: &Turn<'_>, key: BindingKey, last_seen_at: Wall) -> O
     let (aor, binding) = turn.state.registrations().binding(key)?;
     let event = RegistrationExpired {
         edge: turn.edge(),
-        flow: Some(binding.flow.into()),
+        flow: Some(binding.flow.get().into()),
         aor: Text::new(aor.address()),
         binding: key.text(),
         contact: public_text(&binding.contact),

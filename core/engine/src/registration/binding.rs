@@ -168,7 +168,7 @@ impl Asker<'_> {
             // A phone keeps its Call-ID wherever it moves (RFC 3261 §10.2). Without that, an address that is not where the
             // phone is seen is the same one only behind the same NAT, from whatever port.
             let mine = known.iter().find(|b| b.call_id.as_bytes() == self.call_id);
-            let near = |b: &&&Binding| here || canonical_ip(b.flow.remote.ip()) == source;
+            let near = |b: &&&Binding| here || canonical_ip(b.flow.remote().ip()) == source;
             if let Some(binding) = mine.or_else(|| known.iter().find(near)) {
                 return binding.key;
             }

@@ -6,9 +6,11 @@ use crate::facts::registration as facts;
 use crate::net::Timer;
 use crate::state::{Binding, BindingKey};
 use crate::turn::Turn;
-use signalbox_base::{EventSeq, Flow, Mono, Wall};
+use foldhash::HashSet;
+use signalbox_base::{CompactFlow, EventSeq, Flow, Mono, Wall};
 use signalbox_schemas::words::RemovalReason;
 use signalbox_sip::{HeaderName, Method, RequestBuilder};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 /// Flows remembered beyond twice the number of bindings before those that lead nowhere are dropped.
@@ -21,16 +23,23 @@ impl Registrar {
         if !registrations.knows_flow(flow) {
             return;
         }
-        self.heard.insert((flow.transport, flow.remote), turn.now.wall);
+        let at = self.heard_by.hash_one((flow.transport, flow.remote));
+        self.heard.insert(at, turn.now.wall);
         if self.heard.len() > 2 * self.live.len() + HEARD_SLACK {
-            self.heard.retain(|(transport, remote), _| registrations.knows_address(*transport, *remote));
+            let bindings = registrations.iter().flat_map(|aor| &aor.bindings);
+            let leading: HashSet<u64> = bindings.map(|b| self.heard_at(&b.flow)).collect();
+            self.heard.retain(|at, _| leading.contains(at));
         }
     }
 
     /// When a binding was last heard: by its own REGISTER, or by anything else over its flow.
     fn last_heard(&self, turn: &Turn<'_>, key: BindingKey, own: Wall) -> Wall {
-        let flow = turn.state.registrations().binding(key).map(|(_, b)| (b.flow.transport, b.flow.remote));
+        let flow = turn.state.registrations().binding(key).map(|(_, b)| self.heard_at(&b.flow));
         flow.and_then(|flow| self.heard.get(&flow).copied()).map_or(own, |heard| heard.max(own))
+    }
+
+    fn heard_at(&self, flow: &CompactFlow) -> u64 {
+        self.heard_by.hash_one((flow.transport(), flow.remote()))
     }
 
     /// Timers of a binding just stored or refreshed.
@@ -51,7 +60,7 @@ impl Registrar {
             .registrations()
             .iter()
             .flat_map(|aor| &aor.bindings)
-            .map(|b| (b.key, deadline_after_restart(b), b.flow.transport.reliable()))
+            .map(|b| (b.key, deadline_after_restart(b), b.flow.transport().reliable()))
             .collect();
         let within =
             u64::try_from(turn.settings.timers.ping_after_restart.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -121,7 +130,7 @@ impl Registrar {
             return;
         }
         let (flow, contact, address, nat) =
-            (binding.flow, binding.contact.clone(), aor.address().to_owned(), binding.behind_nat);
+            (binding.flow.get(), binding.contact.clone(), aor.address().to_owned(), binding.behind_nat);
         if turn.settings.listener(flow.listener).is_none() {
             return;
         }

@@ -12,7 +12,8 @@ use crate::state::{AorName, Binding, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::turn::{About, Turn};
 use foldhash::HashMap;
-use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Transport, Wall};
+use foldhash::quality::RandomState;
+use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Wall};
 use signalbox_schemas::words::{RejectedBy, RemovalReason, RequestRule};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
@@ -44,8 +45,10 @@ pub struct Registrar {
     sweeping: bool,
     pub(super) removals: Removals,
     pub(super) live: HashMap<BindingKey, Live>,
-    /// When a flow with bindings was last heard: one entry a flow, whatever number of phones is behind it.
-    pub(super) heard: HashMap<(Transport, SocketAddr), Wall>,
+    /// When a flow with bindings was last heard: one entry a flow, whatever number of phones is behind it. Flows are known by
+    /// a hash of transport and address: two that shared one would be heard together, and nothing but `last_seen_at` be wrong.
+    pub(super) heard: HashMap<u64, Wall>,
+    pub(super) heard_by: RandomState,
     /// Rejections recorded in the running window, and when it began.
     pub(super) rejected: (Mono, usize),
 }

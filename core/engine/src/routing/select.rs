@@ -130,7 +130,7 @@ mod tests {
         Binding {
             key: BindingKey(key),
             contact: Text::new("sip:401@10.0.0.7"),
-            flow: Flow::udp(ListenerId(0), addr, addr),
+            flow: Flow::udp(ListenerId(0), addr, addr).into(),
             path: None,
             instance: None,
             reg_id: None,

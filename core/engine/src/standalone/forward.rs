@@ -33,7 +33,7 @@ impl Way {
     pub(super) fn to_binding(turn: &Turn<'_>, key: BindingKey) -> Option<Self> {
         let (_, binding) = turn.state.registrations().binding(key)?;
         Some(Self {
-            flow: binding.flow,
+            flow: binding.flow.get(),
             uri: Some(binding.contact.clone()),
             routes: binding.path.iter().cloned().collect(),
             side: Side::Phone(Some(key)),
@@ -51,7 +51,7 @@ impl Way {
             Side::Backend(_) => None,
         };
         Self {
-            flow: binding.map_or(target.flow, |(_, binding)| binding.flow),
+            flow: binding.map_or(target.flow, |(_, binding)| binding.flow.get()),
             uri: Some(target.uri.clone()),
             routes: target.routes.clone(),
             side: target.side.clone(),

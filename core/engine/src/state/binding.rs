@@ -2,7 +2,7 @@
 
 use crate::state::keys::BindingKey;
 use serde::{Deserialize, Serialize};
-use signalbox_base::{EventSeq, Flow, Text, Wall};
+use signalbox_base::{CompactFlow, EventSeq, Text, Wall};
 use smallvec::SmallVec;
 
 /// One contact of an AoR, reached over one flow.
@@ -13,7 +13,7 @@ pub struct Binding {
     /// The Contact URI as the phone wrote it.
     pub contact: Text,
     /// Where the phone is reached: the flow its last REGISTER came over.
-    pub flow: Flow,
+    pub flow: CompactFlow,
     /// Path values of the phone's side, joined with commas (RFC 3327); none for most.
     pub path: Option<Text>,
     /// `+sip.instance` without quotes and brackets.

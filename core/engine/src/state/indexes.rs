@@ -2,9 +2,12 @@
 
 use crate::state::binding::{Aor, Binding};
 use crate::state::keys::BindingKey;
+use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashSet};
-use signalbox_base::{EventSeq, Flow, Text, Transport};
+use hashbrown::HashTable;
+use signalbox_base::{CompactFlow, EventSeq, Flow, Text, Transport};
 use smallvec::SmallVec;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
 /// All AoRs of this edge. Places are stable while an AoR lives, so that a snapshot can be taken a few at a time.
@@ -12,12 +15,87 @@ use std::net::SocketAddr;
 pub struct Registrations {
     places: Vec<Option<Box<Aor>>>,
     free: Vec<u32>,
-    by_name: HashMap<Text, u32>,
-    by_key: HashMap<BindingKey, u32>,
-    by_flow: HashMap<(Transport, SocketAddr), SmallVec<[u32; 2]>>,
+    // Places only: what is looked for stands where they lead, and is not held twice.
+    by_name: HashTable<u32>,
+    by_key: HashTable<Known>,
+    by_flow: HashTable<Over>,
+    seed: RandomState,
     per_tenant: HashMap<Text, u32>,
     /// Texts that many bindings share: User-Agents, methods, names of backends.
     shared: HashSet<Text>,
+}
+
+/// A binding of the AoR at a place, with the half of its key's hash that a growing table asks for.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    half: u32,
+    place: u32,
+}
+
+/// AoRs reached over one address.
+#[derive(Clone, Debug)]
+struct Over {
+    half: u32,
+    places: Places,
+}
+
+/// Never empty. Sorted: thousands of AoRs may share one flow, behind one gateway.
+#[derive(Clone, Debug)]
+enum Places {
+    One(u32),
+    Many(Box<Sorted>),
+}
+
+#[derive(Clone, Debug)]
+struct Sorted(Vec<u32>);
+
+impl Places {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(place) => std::slice::from_ref(place),
+            Self::Many(sorted) => &sorted.0,
+        }
+    }
+
+    fn insert(&mut self, place: u32) {
+        match self {
+            Self::One(one) if *one == place => {}
+            Self::One(one) => {
+                *self = Self::Many(Box::new(Sorted(vec![place.min(*one), place.max(*one)])));
+            }
+            Self::Many(sorted) => {
+                if let Err(at) = sorted.0.binary_search(&place) {
+                    sorted.0.insert(at, place);
+                }
+            }
+        }
+    }
+
+    /// `false` when it was the last one, which stays.
+    fn remove(&mut self, place: u32) -> bool {
+        let Self::Many(sorted) = self else { return self.as_slice() != [place] };
+        if let Ok(at) = sorted.0.binary_search(&place) {
+            sorted.0.remove(at);
+        }
+        if let [one] = *sorted.0 {
+            *self = Self::One(one);
+        }
+        true
+    }
+}
+
+fn is_over(flow: &CompactFlow, transport: Transport, remote: SocketAddr) -> bool {
+    flow.transport() == transport && flow.remote() == remote
+}
+
+/// Half of a key is as good a hash as any: it is one of a keyed function.
+fn half_of(key: BindingKey) -> u32 {
+    key.0 as u32
+}
+
+/// All 64 bits of a hash from a half of one: the table takes some from either end.
+const fn spread(half: u32) -> u64 {
+    (half as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Texts shared at most; what comes later stands alone.
@@ -27,13 +105,17 @@ impl Registrations {
     /// The AoR of this name (`tenant/user@domain`).
     #[must_use]
     pub fn aor(&self, name: &str) -> Option<&Aor> {
-        self.at(*self.by_name.get(name)?)
+        self.at(self.place_named(name)?)
     }
 
     /// The AoR that a binding belongs to.
     #[must_use]
     pub fn aor_of(&self, key: BindingKey) -> Option<&Aor> {
-        self.at(*self.by_key.get(&key)?)
+        let half = half_of(key);
+        let is_it = |known: &Known| {
+            known.half == half && self.at(known.place).is_some_and(|aor| aor.binding(key).is_some())
+        };
+        self.at(self.by_key.find(spread(half), is_it)?.place)
     }
 
     /// The binding of this key, with its AoR.
@@ -46,19 +128,17 @@ impl Registrations {
     /// Bindings reached over this flow (same transport, same remote address, same connection).
     pub fn over_flow(&self, flow: &Flow) -> impl Iterator<Item = (&Aor, &Binding)> {
         let (remote, conn) = (flow.remote, flow.conn);
-        self.by_flow
-            .get(&(flow.transport, remote))
-            .into_iter()
-            .flatten()
+        self.places_over(flow.transport, remote)
+            .iter()
             .filter_map(|place| self.at(*place))
             .flat_map(|aor| aor.bindings.iter().map(move |b| (aor, &**b)))
-            .filter(move |(_, b)| b.flow.remote == remote && b.flow.conn == conn)
+            .filter(move |(_, b)| b.flow.remote() == remote && b.flow.conn() == conn)
     }
 
     /// A binding of this AoR (`tenant/user@domain`) that is reached over this flow.
     #[must_use]
     pub fn of_aor_over_flow(&self, name: &str, flow: &Flow) -> Option<&Binding> {
-        let same = |b: &Flow| b.transport == flow.transport && b.remote == flow.remote && b.conn == flow.conn;
+        let same = |b: &CompactFlow| is_over(b, flow.transport, flow.remote) && b.conn() == flow.conn;
         self.aor(name)?.bindings.iter().find(|b| same(&b.flow)).map(|b| &**b)
     }
 
@@ -66,12 +146,6 @@ impl Registrations {
     #[must_use]
     pub fn knows_flow(&self, flow: &Flow) -> bool {
         self.over_flow(flow).next().is_some()
-    }
-
-    /// Whether any binding is reached at this address.
-    #[must_use]
-    pub fn knows_address(&self, transport: Transport, remote: SocketAddr) -> bool {
-        self.by_flow.contains_key(&(transport, remote))
     }
 
     /// Bindings in all.
@@ -125,45 +199,51 @@ impl Registrations {
         binding.user_agent = binding.user_agent.map(|text| self.share(&text));
         binding.methods = binding.methods.map(|text| self.share(&text));
         let place = self.place_of(name, backend, home);
-        let (flow, key, seq) = (binding.flow, binding.key, binding.seq);
+        let (flow, key, seq) = (binding.flow.clone(), binding.key, binding.seq);
+        let before = self.at(place).and_then(|aor| aor.binding(key)).map(|old| old.flow.clone());
+        let moved = before.as_ref().is_some_and(|old| *old != flow);
+        if let Some(old) = before.as_ref().filter(|_| moved) {
+            self.unlink_flow(place, key, old);
+        }
         let aor = self.places[place as usize].as_deref_mut().expect("place_of returns a taken place");
         aor.backend.clone_from(backend);
         aor.home.clone_from(home);
         aor.seq = seq;
-        let before = match aor.bindings.iter_mut().find(|b| b.key == key) {
-            Some(old) => Some(std::mem::replace(&mut **old, binding).flow),
-            None => {
-                aor.bindings.push(Box::new(binding));
-                None
-            }
-        };
-        match before {
-            Some(old) if old == flow => {}
-            Some(old) => {
-                self.unlink_flow(place, &old);
-                self.link_flow(place, &flow);
-            }
-            None => {
-                self.link_flow(place, &flow);
-                self.by_key.insert(key, place);
-                self.count(name, 1);
-            }
+        match aor.bindings.iter_mut().find(|b| b.key == key) {
+            Some(old) => **old = binding,
+            None => aor.bindings.push(Box::new(binding)),
+        }
+        if moved || before.is_none() {
+            self.link_flow(place, &flow);
+        }
+        if before.is_none() {
+            let half = half_of(key);
+            self.by_key.insert_unique(spread(half), Known { half, place }, |known| spread(known.half));
+            self.count(name, 1);
         }
     }
 
     /// Takes a binding out, and its AoR with the last one.
     pub(crate) fn remove(&mut self, key: BindingKey, seq: EventSeq) -> Option<Binding> {
-        let place = self.by_key.remove(&key)?;
+        let (half, places) = (half_of(key), &self.places);
+        let is_it = |known: &Known| {
+            let aor = places.get(known.place as usize).and_then(Option::as_deref);
+            known.half == half && aor.is_some_and(|aor| aor.binding(key).is_some())
+        };
+        let found = self.by_key.find_entry(spread(half), is_it).ok()?;
+        let place = found.remove().0.place;
+        let flow = self.at(place)?.binding(key)?.flow.clone();
+        self.unlink_flow(place, key, &flow);
         let aor = self.places[place as usize].as_deref_mut()?;
         let at = aor.bindings.iter().position(|b| b.key == key)?;
         let binding = *aor.bindings.remove(at);
         aor.seq = seq;
         let name = aor.name.clone();
         let empty = aor.bindings.is_empty();
-        self.unlink_flow(place, &binding.flow);
         self.count(&name, -1);
         if empty {
-            self.by_name.remove(&*name);
+            let named = self.by_name.find_entry(self.seed.hash_one(&*name), |at| *at == place);
+            named.map(|named| named.remove()).ok();
             self.places[place as usize] = None;
             self.free.push(place);
         }
@@ -175,7 +255,7 @@ impl Registrations {
         for binding in aor.bindings {
             self.put(&aor.name, &aor.backend, &aor.home, *binding);
         }
-        if let Some(place) = self.by_name.get(&*aor.name).copied()
+        if let Some(place) = self.place_named(&aor.name)
             && let Some(stored) = self.places[place as usize].as_deref_mut()
         {
             stored.seq = aor.seq;
@@ -187,8 +267,8 @@ impl Registrations {
     }
 
     fn place_of(&mut self, name: &Text, backend: &Text, home: &Text) -> u32 {
-        if let Some(place) = self.by_name.get(&**name) {
-            return *place;
+        if let Some(place) = self.place_named(name) {
+            return place;
         }
         let aor = Box::new(Aor {
             name: name.clone(),
@@ -207,34 +287,66 @@ impl Registrations {
                 u32::try_from(self.places.len() - 1).expect("fewer than 2^32 AoRs fit in memory")
             }
         };
-        self.by_name.insert(name.clone(), place);
+        let (places, seed) = (&self.places, &self.seed);
+        let hash_of = |at: &u32| places[*at as usize].as_ref().map_or(0, |aor| seed.hash_one(&*aor.name));
+        self.by_name.insert_unique(seed.hash_one(&**name), place, hash_of);
         place
     }
 
-    fn link_flow(&mut self, place: u32, flow: &Flow) {
-        // Sorted: thousands of AoRs may share one flow, behind one gateway.
-        let places = self.by_flow.entry((flow.transport, flow.remote)).or_default();
-        if let Err(at) = places.binary_search(&place) {
-            places.insert(at, place);
-        }
+    fn place_named(&self, name: &str) -> Option<u32> {
+        let is_it = |at: &u32| self.at(*at).is_some_and(|aor| *aor.name == *name);
+        self.by_name.find(self.seed.hash_one(name), is_it).copied()
     }
 
-    fn unlink_flow(&mut self, place: u32, flow: &Flow) {
-        let still = self.at(place).is_some_and(|aor| {
-            aor.bindings.iter().any(|b| b.flow.transport == flow.transport && b.flow.remote == flow.remote)
-        });
-        if still {
+    fn half_over(&self, transport: Transport, remote: SocketAddr) -> u32 {
+        (self.seed.hash_one((transport, remote)) >> 32) as u32
+    }
+
+    fn places_over(&self, transport: Transport, remote: SocketAddr) -> &[u32] {
+        let half = self.half_over(transport, remote);
+        let is_it = |over: &Over| over.half == half && self.leads_to(over, transport, remote);
+        self.by_flow.find(spread(half), is_it).map_or(&[], |over| over.places.as_slice())
+    }
+
+    /// Whether an entry is this address's: its first AoR says so, as all of them do.
+    fn leads_to(&self, over: &Over, transport: Transport, remote: SocketAddr) -> bool {
+        let first = over.places.as_slice().first().and_then(|place| self.at(*place));
+        first.is_some_and(|aor| aor.bindings.iter().any(|b| is_over(&b.flow, transport, remote)))
+    }
+
+    /// The binding over this flow is in its place already.
+    fn link_flow(&mut self, place: u32, flow: &CompactFlow) {
+        let (transport, remote) = (flow.transport(), flow.remote());
+        let half = self.half_over(transport, remote);
+        let mut by_flow = std::mem::take(&mut self.by_flow);
+        let is_it = |over: &Over| over.half == half && self.leads_to(over, transport, remote);
+        match by_flow.find_mut(spread(half), is_it) {
+            Some(over) => over.places.insert(place),
+            None => {
+                let over = Over { half, places: Places::One(place) };
+                by_flow.insert_unique(spread(half), over, |over| spread(over.half));
+            }
+        }
+        self.by_flow = by_flow;
+    }
+
+    /// The binding that leaves this flow is still in its place: an entry is known by what it leads to.
+    fn unlink_flow(&mut self, place: u32, leaving: BindingKey, flow: &CompactFlow) {
+        let (transport, remote) = (flow.transport(), flow.remote());
+        let others =
+            |aor: &Aor| aor.bindings.iter().any(|b| b.key != leaving && is_over(&b.flow, transport, remote));
+        if self.at(place).is_some_and(others) {
             return;
         }
-        let key = (flow.transport, flow.remote);
-        if let Some(places) = self.by_flow.get_mut(&key) {
-            if let Ok(at) = places.binary_search(&place) {
-                places.remove(at);
-            }
-            if places.is_empty() {
-                self.by_flow.remove(&key);
-            }
+        let half = self.half_over(transport, remote);
+        let mut by_flow = std::mem::take(&mut self.by_flow);
+        let is_it = |over: &Over| over.half == half && self.leads_to(over, transport, remote);
+        if let Ok(mut found) = by_flow.find_entry(spread(half), is_it)
+            && !found.get_mut().places.remove(place)
+        {
+            found.remove();
         }
+        self.by_flow = by_flow;
     }
 
     fn count(&mut self, name: &str, by: i32) {

@@ -251,7 +251,7 @@ fn given_two_phones_with_one_private_address_behind_two_nats_then_both_stay_and_
     world.deliver(inside(PBX), granted(&at_pbx, 0));
     let left: Vec<_> = world.engine.state().registrations().iter().flat_map(|aor| &aor.bindings).collect();
     assert_eq!(
-        left.iter().map(|b| b.flow).collect::<Vec<_>>(),
+        left.iter().map(|b| b.flow.get()).collect::<Vec<_>>(),
         [phones[0].flow],
         "one leaves, the other stays"
     );

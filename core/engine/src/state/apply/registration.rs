@@ -16,7 +16,7 @@ pub(super) fn added(state: &mut State, seq: EventSeq, fact: &Fact, data: &Regist
     let binding = Binding {
         key,
         contact,
-        flow: private.flow,
+        flow: private.flow.into(),
         path,
         instance: data.instance_id.clone(),
         reg_id: data.reg_id,
@@ -57,7 +57,7 @@ pub(super) fn refreshed(state: &mut State, seq: EventSeq, fact: &Fact, data: &Re
         binding.path = forms.path.clone().or(binding.path);
     }
     if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
-        binding.flow = private.flow;
+        binding.flow = private.flow.into();
         binding.granted_secs = private.granted_secs;
         binding.behind_nat = private.behind_nat;
         backend = private.backend.clone();
