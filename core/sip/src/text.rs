@@ -4,6 +4,7 @@
 
 const TOKEN: u8 = 1;
 const BLANK: u8 = 2;
+const HOST: u8 = 4;
 
 const CLASS: [u8; 256] = {
     let mut table = [0_u8; 256];
@@ -12,7 +13,10 @@ const CLASS: [u8; 256] = {
     while i < 256 {
         let byte = i as u8;
         if byte.is_ascii_alphanumeric() {
-            table[i] |= TOKEN;
+            table[i] |= TOKEN | HOST;
+        }
+        if matches!(byte, b'-' | b'.' | b'_') {
+            table[i] |= HOST;
         }
         i += 1;
     }
@@ -32,6 +36,12 @@ const CLASS: [u8; 256] = {
 #[inline]
 pub(crate) const fn is_token(byte: u8) -> bool {
     CLASS[byte as usize] & TOKEN != 0
+}
+
+/// A character of a host name or IPv4 address; the underscore, which is in no host name, is met in many.
+#[inline]
+pub(crate) const fn is_host(byte: u8) -> bool {
+    CLASS[byte as usize] & HOST != 0
 }
 
 /// Space, tab, or part of a fold.

@@ -43,10 +43,8 @@ impl Dialogs {
         attempt: &Attempt,
         response: &Message<&[u8]>,
     ) -> Raw {
-        if response.to_tag().is_none() {
-            return Raw::default();
-        }
-        if let Some(at) = self.place(attempt, response) {
+        let Some(tag) = response.to_tag() else { return Raw::default() };
+        if let Some(at) = self.place(attempt, tag) {
             let known = &mut self.0[at];
             if let Some(target) = message::contact_uri(response) {
                 known.callee.target = target;
@@ -70,7 +68,8 @@ impl Dialogs {
         attempt: &Attempt,
         response: &Message<&[u8]>,
     ) -> Early {
-        let Some(at) = self.place(attempt, response) else {
+        let known = response.to_tag().and_then(|tag| self.place(attempt, tag));
+        let Some(at) = known else {
             return Early::new(core, turn, attempt, response);
         };
         let mut early = self.0.swap_remove(at);
@@ -108,8 +107,8 @@ impl Dialogs {
         core.caller = caller;
     }
 
-    fn place(&self, attempt: &Attempt, response: &Message<&[u8]>) -> Option<usize> {
-        let (number, tag) = (attempt.branch.attempt, response.to_tag()?);
+    fn place(&self, attempt: &Attempt, tag: &[u8]) -> Option<usize> {
+        let number = attempt.branch.attempt;
         self.0.iter().position(|early| early.attempt == number && *early.callee.remote_tag == *tag)
     }
 }

@@ -1,7 +1,7 @@
 //! Via (RFC 3261 §20.42, rport: RFC 3581).
 
 use super::{HeaderError, Params};
-use crate::text::{decimal, is_balanced, is_blank, take_token, trim, trim_start};
+use crate::text::{decimal, is_balanced, is_blank, is_host, take_token, trim, trim_start};
 use signalbox_base::Transport;
 use std::net::IpAddr;
 
@@ -120,10 +120,16 @@ impl ParseLenient for IpAddr {
 pub(crate) fn host_port(bytes: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let host_end = match bytes.first()? {
         b'[' => memchr::memchr(b']', bytes)? + 1,
-        _ => bytes.iter().position(|&b| b == b':' || is_blank(b)).unwrap_or(bytes.len()),
+        _ => bytes.iter().position(|&b| !is_host(b)).unwrap_or(bytes.len()),
     };
     let (host, rest) = bytes.split_at(host_end);
-    if !is_host(host) {
+    let bad = match host {
+        [b'[', inner @ .., b']'] => {
+            inner.is_empty() || !inner.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+        }
+        host => host.is_empty(),
+    };
+    if bad {
         return None;
     }
     match trim_start(rest) {
@@ -134,16 +140,6 @@ pub(crate) fn host_port(bytes: &[u8]) -> Option<(&[u8], Option<u16>)> {
 }
 
 /// A name of letters, digits, `-`, `.`, `_`, or an IPv6 reference.
-fn is_host(host: &[u8]) -> bool {
-    match host {
-        [b'[', inner @ .., b']'] => {
-            !inner.is_empty() && inner.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
-        }
-        [] => false,
-        _ => host.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
-    }
-}
-
 fn after_slash(rest: &[u8]) -> Option<&[u8]> {
     trim_start(rest).strip_prefix(b"/").map(trim_start)
 }
