@@ -29,6 +29,8 @@ pub struct Watermark {
 #[derive(Default)]
 struct Listeners {
     next_id: u64,
+    /// Threads in [`Watermark::wait_beyond`]: waking nobody is a system call, too.
+    waiting: u32,
     callbacks: Vec<(u64, Callback)>,
 }
 
@@ -48,10 +50,11 @@ impl Watermark {
     /// Blocks until the watermark is beyond `seen`, the writer stopped, or `timeout` passed; returns it.
     #[must_use]
     pub fn wait_beyond(&self, seen: EventSeq, timeout: Duration) -> EventSeq {
-        let guard = self.lock();
+        let mut listeners = self.lock();
+        listeners.waiting += 1;
         let waiting = |_: &mut Listeners| self.get() <= seen && !self.stopped();
-        let waited = self.changed.wait_timeout_while(guard, timeout, waiting);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let waited = self.changed.wait_timeout_while(listeners, timeout, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
         self.get()
     }
 
@@ -77,7 +80,9 @@ impl Watermark {
 
     fn tell(&self, durable: EventSeq) {
         let listeners = self.lock();
-        self.changed.notify_all();
+        if listeners.waiting > 0 {
+            self.changed.notify_all();
+        }
         for (_, callback) in &listeners.callbacks {
             callback(durable);
         }

@@ -1,8 +1,9 @@
 //! Handing what turns produced from the engine thread to the journal thread, and the emptied outboxes back.
 //!
 //! Outboxes circulate, so that nothing is allocated once they have grown to their usual size. The journal thread is
-//! woken only when it could do something earlier than it will by itself: while it waits for the next commit's moment
-//! with urgent records queued, more records change nothing, and a system call is saved for each batch.
+//! woken only when it could do something earlier than it will by itself: while it waits for the next commit's moment,
+//! more records change nothing, and a system call is saved for each batch. Waking nobody is a system call as well, so
+//! each side says when it waits.
 
 use signalbox_base::Mono;
 use signalbox_engine::Outbox;
@@ -53,6 +54,8 @@ struct Shared {
     full: VecDeque<Batch>,
     free: Vec<Batch>,
     woken_by: WokenBy,
+    /// Whether the engine thread waits for an outbox.
+    wants_outbox: bool,
     closed: bool,
 }
 
@@ -67,7 +70,8 @@ pub(crate) struct Handover {
 impl Default for Handover {
     fn default() -> Self {
         let free = (0..OUTBOXES).map(|_| Batch::default()).collect();
-        let shared = Shared { full: VecDeque::new(), free, woken_by: WokenBy::Nothing, closed: false };
+        let (full, woken_by) = (VecDeque::new(), WokenBy::Nothing);
+        let shared = Shared { full, free, woken_by, wants_outbox: false, closed: false };
         Self { shared: Mutex::new(shared), changed: Condvar::new(), freed: Condvar::new() }
     }
 }
@@ -131,15 +135,23 @@ impl Handover {
     /// Returns an emptied batch for use again.
     pub(crate) fn give_back(&self, mut batch: Batch) {
         batch.clear();
-        self.lock().free.push(batch);
-        self.freed.notify_one();
+        let mut shared = self.lock();
+        shared.free.push(batch);
+        if std::mem::take(&mut shared.wants_outbox) {
+            drop(shared);
+            self.freed.notify_one();
+        }
     }
 
     /// Waits until an outbox is free; `false` when none was within `timeout`.
     pub(crate) fn wait_for_outbox(&self, timeout: Duration) -> bool {
+        let mut shared = self.lock();
+        shared.wants_outbox = shared.free.is_empty();
         let none_free = |shared: &mut Shared| shared.free.is_empty();
-        let waited = self.freed.wait_timeout_while(self.lock(), timeout, none_free);
-        !waited.unwrap_or_else(PoisonError::into_inner).0.free.is_empty()
+        let waited = self.freed.wait_timeout_while(shared, timeout, none_free);
+        let mut shared = waited.unwrap_or_else(PoisonError::into_inner).0;
+        shared.wants_outbox = false;
+        !shared.free.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -185,6 +197,20 @@ mod tests {
             handover.give(&mut urgent());
             assert!(taker.join().unwrap() >= 1);
         });
+    }
+
+    #[test]
+    fn given_an_engine_thread_without_an_outbox_when_one_comes_back_then_it_is_woken() {
+        let handover = Handover::default();
+        while handover.give(&mut urgent()) {}
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| handover.wait_for_outbox(Duration::from_secs(60)));
+            let mut taken = Vec::new();
+            handover.take(WokenBy::Anything, None, &mut taken);
+            taken.into_iter().for_each(|batch| handover.give_back(batch));
+            assert!(waiter.join().unwrap());
+        });
+        assert!(!handover.lock().wants_outbox, "nobody waits any more, so nobody is woken");
     }
 
     #[test]

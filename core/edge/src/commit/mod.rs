@@ -119,8 +119,19 @@ impl Work {
             CommitAt::Now => (WokenBy::Nothing, Some(Duration::ZERO)),
             CommitAt::At(at) if self.queue.oldest_a.is_some() => (WokenBy::Nothing, Some(at.since(now))),
             CommitAt::At(at) => (WokenBy::Urgent, Some(at.since(now))),
-            CommitAt::Idle => (WokenBy::Anything, None),
+            // What comes before the next commit may start is taken when it may: one sleep instead of two, and nobody has
+            // to wake us.
+            CommitAt::Idle => match self.pause_left(now) {
+                Duration::ZERO => (WokenBy::Anything, None),
+                left => (WokenBy::Nothing, Some(left)),
+            },
         }
+    }
+
+    /// How long the next commit may not start yet.
+    fn pause_left(&self, now: Mono) -> Duration {
+        let earliest = self.queue.last_start.map(|start| start.plus(self.parts.policy.commit_interval));
+        earliest.map_or(Duration::ZERO, |earliest| earliest.since(now))
     }
 
     fn is_due(&self) -> bool {
