@@ -1,7 +1,7 @@
 //! Tables folded from events: location, calls, cdr, backends.
 //!
-//! A [`Projection`] is a pure function from an event to writes; the [`Runner`] reads a bus and commits a batch's writes
-//! and positions in one transaction, so that a table is what its events say whatever crashes in between. [`queries`]
+//! A [`Projection`] is a pure function from an event to writes; a [`Group`] of them reads a bus once and commits a
+//! batch's writes and positions in one transaction, so that a table is what its events say whatever crashes in between. [`queries`]
 //! read the tables, one SQL text for both databases.
 
 mod fold;
@@ -14,7 +14,7 @@ mod usrloc;
 pub use fold::{
     BackendRow, Backends, CallRow, Calls, CdrRow, Cdrs, LocationHistoryRow, LocationRow, Locations,
 };
-pub use projection::{Projection, all};
+pub use projection::{Folded, Projection, all};
 pub use row::Stamp;
 pub use runner::parked;
-pub use runner::{Config, Held, Runner, SINK_PREFIX, SourceLag, Status, StatusHandle, Stopped, sink_name};
+pub use runner::{Config, Group, Held, Runner, SINK, SourceLag, Status, StatusHandle, Stopped};

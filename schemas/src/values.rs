@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use signalbox_base::{EventSeq, Flow, IdError, JournalId, Wall, canonical, canonical_ip};
+use signalbox_base::{EventSeq, Flow, IdError, JournalId, SmallText, Wall, canonical, canonical_ip};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +23,12 @@ impl From<Wall> for Timestamp {
 impl From<Timestamp> for Wall {
     fn from(at: Timestamp) -> Self {
         at.0
+    }
+}
+
+impl Timestamp {
+    fn text(&self) -> SmallText<40> {
+        self.0.text()
     }
 }
 
@@ -89,6 +95,12 @@ impl Address {
     pub const fn get(self) -> SocketAddr {
         self.0
     }
+
+    fn text(&self) -> SmallText<64> {
+        let mut text = SmallText::default();
+        text.socket(self.0);
+        text
+    }
 }
 
 /// `0.0.0.0:0`.
@@ -144,6 +156,14 @@ impl TransportAddress {
     #[must_use]
     pub fn local(flow: &Flow) -> Self {
         Self::new(flow.transport, flow.local)
+    }
+
+    fn text(&self) -> SmallText<80> {
+        let mut text = SmallText::default();
+        text.push(self.transport.as_str());
+        text.push(":");
+        text.socket(self.address.0);
+        text
     }
 }
 
@@ -272,12 +292,33 @@ impl JsonSchema for QValue {
     }
 }
 
-/// Text in JSON, by `Display` and `FromStr`.
+impl Ip {
+    fn text(&self) -> SmallText<48> {
+        let mut text = SmallText::default();
+        match self.0 {
+            IpAddr::V4(ip) => text.ipv4(ip),
+            IpAddr::V6(ip) => {
+                let _ = fmt::Write::write_fmt(&mut text, format_args!("{ip}"));
+            }
+        }
+        text
+    }
+}
+
+impl EventId {
+    fn text(&self) -> SmallText<48> {
+        let mut text = SmallText::default();
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{self}"));
+        text
+    }
+}
+
+/// Text in JSON, as it is displayed; read by `FromStr`.
 macro_rules! as_text {
     ($type:ident, $schema:tt) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                s.serialize_str(self.text().as_str())
             }
         }
 

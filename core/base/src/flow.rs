@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::str::FromStr;
 
 /// Index of a listener in the running configuration's order; stable while the process lives.
@@ -113,9 +113,113 @@ impl Flow {
     }
 }
 
+/// A flow as it is kept by the hundred thousand: 16 bytes for IPv4 datagrams, which nearly all are; others are boxed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Flow", into = "Flow")]
+pub struct CompactFlow(Kept);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kept {
+    Short { local: SocketAddrV4, remote: SocketAddrV4, listener: ListenerId, transport: Transport },
+    Long(Box<Flow>),
+}
+
+impl From<Flow> for CompactFlow {
+    fn from(flow: Flow) -> Self {
+        Self(match flow {
+            Flow {
+                listener,
+                transport,
+                local: SocketAddr::V4(local),
+                remote: SocketAddr::V4(remote),
+                conn: None,
+            } => Kept::Short { local, remote, listener, transport },
+            _ => Kept::Long(Box::new(flow)),
+        })
+    }
+}
+
+impl From<CompactFlow> for Flow {
+    fn from(flow: CompactFlow) -> Self {
+        flow.get()
+    }
+}
+
+impl CompactFlow {
+    /// The flow.
+    #[must_use]
+    pub fn get(&self) -> Flow {
+        match &self.0 {
+            Kept::Short { local, remote, listener, transport } => Flow {
+                listener: *listener,
+                transport: *transport,
+                local: SocketAddr::V4(*local),
+                remote: SocketAddr::V4(*remote),
+                conn: None,
+            },
+            Kept::Long(flow) => **flow,
+        }
+    }
+
+    /// Its transport protocol.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match &self.0 {
+            Kept::Short { transport, .. } => *transport,
+            Kept::Long(flow) => flow.transport,
+        }
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        match &self.0 {
+            Kept::Short { remote, .. } => SocketAddr::V4(*remote),
+            Kept::Long(flow) => flow.remote,
+        }
+    }
+
+    /// The connection, for stream transports.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        match &self.0 {
+            Kept::Short { .. } => None,
+            Kept::Long(flow) => flow.conn,
+        }
+    }
+}
+
 /// `udp:192.0.2.1:5060`, the peer's side, as in events' `received` and in tables.
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport, self.remote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::IpAddr;
+
+    #[test]
+    fn a_usual_flow_is_kept_in_16_bytes() {
+        assert_eq!(size_of::<CompactFlow>(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn a_flow_is_given_back_as_it_was(local: (IpAddr, u16), remote: (IpAddr, u16), conn: Option<u64>, tcp: bool) {
+            let flow = Flow {
+                listener: ListenerId(7),
+                transport: if tcp { Transport::Tcp } else { Transport::Udp },
+                local: local.into(),
+                remote: remote.into(),
+                conn: conn.map(ConnId),
+            };
+            let kept = CompactFlow::from(flow);
+            prop_assert_eq!(kept.get(), flow);
+            prop_assert_eq!((kept.transport(), kept.remote(), kept.conn()), (flow.transport, flow.remote, flow.conn));
+        }
     }
 }

@@ -9,12 +9,14 @@ mod ids;
 #[cfg(feature = "schemars")]
 mod schema;
 mod secret;
+mod small;
 mod text;
 mod time;
 
 pub use cidr::{Cidr, canonical, canonical_ip};
-pub use flow::{ConnId, Flow, ListenerId, Transport};
+pub use flow::{CompactFlow, ConnId, Flow, ListenerId, Transport};
 pub use ids::{BlockId, CallUid, EdgeIdentity, EventSeq, IdError, JournalId, ShortToken, TenantId};
 pub use secret::{Secret, constant_time_eq};
+pub use small::SmallText;
 pub use text::Text;
 pub use time::{Mono, Now, Wall};

@@ -1,5 +1,6 @@
 //! Monotonic and wall time as integers, passed in by the caller.
 
+use crate::small::SmallText;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -102,15 +103,41 @@ impl Wall {
     }
 }
 
-/// RFC 3339 in UTC with microseconds: `2026-11-21T10:00:00.000000Z`.
-impl fmt::Display for Wall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Wall {
+    /// RFC 3339 in UTC with microseconds: `2026-11-21T10:00:00.000000Z`.
+    #[must_use]
+    pub fn text(self) -> SmallText<40> {
         let secs = self.secs();
-        let micros = self.0.rem_euclid(1_000_000);
         let (year, month, day) = civil_from_days(secs.div_euclid(86_400));
         let of_day = secs.rem_euclid(86_400);
-        let (h, m, s) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{micros:06}Z")
+        let mut text = SmallText::default();
+        if year < 0 {
+            text.push("-");
+        }
+        // An i64 of microseconds holds fewer than 300,000 years, and the other parts are what they are named.
+        let part = |value: i64| u32::try_from(value).unwrap_or_default();
+        let before: [(&str, i64, usize); 7] = [
+            ("", year.abs(), if year < 0 { 3 } else { 4 }),
+            ("-", month, 2),
+            ("-", day, 2),
+            ("T", of_day / 3600, 2),
+            (":", of_day / 60 % 60, 2),
+            (":", of_day % 60, 2),
+            (".", self.0.rem_euclid(1_000_000), 6),
+        ];
+        for (sign, value, width) in before {
+            text.push(sign);
+            text.number(part(value), width);
+        }
+        text.push("Z");
+        text
+    }
+}
+
+/// [`Wall::text`].
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 

@@ -1,12 +1,13 @@
 //! The embedded bus: the journal itself, read beside its writer or from another process.
 //!
 //! Each subscription has a thread with a reader of its own and a short queue, so a slow one holds up nobody. A reader
-//! never passes the durable watermark; beside the writer it is woken by each commit, elsewhere it looks at the
-//! watermark's file, at first often and then less. One that may linger reads what many commits wrote at once.
+//! never passes the durable watermark; beside the writer it is woken by the first commit after it has read all there is,
+//! elsewhere it looks at the watermark's file, at first often and then less. One that may linger then sleeps for that
+//! time, whatever is committed meanwhile, and reads it all at once.
 
 use crate::event::{Delivered, Source};
 use crate::subscription::{Batch, BoxFuture, Bus, Error, Gap, Order, Progress, Request, Start, Subscription};
-use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Wall};
+use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Text, Wall};
 use signalbox_journal as journal;
 use signalbox_journal::storage::SharedStorage;
 use signalbox_journal::{Cursors, Holder, Layout, Mark, Reader, Record};
@@ -18,6 +19,8 @@ use tokio::sync::mpsc;
 /// Events and bytes that a reader hands over at once.
 const CHUNK_EVENTS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
+/// Names of types that are shared.
+const KINDS_KEPT: usize = 256;
 /// Chunks read ahead of the subscriber.
 const CHUNKS_AHEAD: usize = 4;
 /// How long a reader beside the writer waits before it looks whether its subscriber is still there.
@@ -67,6 +70,7 @@ impl Local {
             reader,
             linger: request.linger,
             source: None,
+            words: Words::default(),
             gap: None,
             chunks,
             dropped,
@@ -191,6 +195,7 @@ struct Feed {
     reader: Reader,
     linger: Duration,
     source: Option<Arc<Source>>,
+    words: Words,
     /// Found behind the events of the chunk before: told with the next.
     gap: Option<Gap>,
     chunks: mpsc::Sender<Result<Batch, Error>>,
@@ -204,7 +209,10 @@ impl Feed {
             // Asked before reading: what was written before the writer stopped is read after.
             let ended = self.writer_gone();
             let before = self.reader.position();
-            let chunk = self.read();
+            let (chunk, more) = match self.read() {
+                Ok((batch, more)) => (Ok(batch), more),
+                Err(error) => (Err(error), false),
+            };
             let moved = self.reader.position() > before;
             let news = moved || chunk.as_ref().map_or(true, |batch| !batch.gaps.is_empty());
             let failed = chunk.is_err();
@@ -216,7 +224,13 @@ impl Feed {
             }
             if moved {
                 pause = POLL_FIRST;
-            } else if ended {
+            }
+            // Who may linger does not read the little that came while this was read, but sleeps for more to come.
+            let again = more || (moved && (self.linger.is_zero() || ended));
+            if again {
+                continue;
+            }
+            if ended {
                 let _ = self.chunks.blocking_send(Err(Error::Ended));
                 return;
             } else if !self.wait(&mut pause) {
@@ -225,18 +239,21 @@ impl Feed {
         }
     }
 
-    /// What is there now, up to a chunk; a gap begins a new one.
-    fn read(&mut self) -> Result<Batch, Error> {
-        let (mut batch, mut bytes) = (Batch::default(), 0);
+    /// What is there now, up to a chunk, and whether there is more; a gap begins a new one.
+    fn read(&mut self) -> Result<(Batch, bool), Error> {
+        let (mut batch, mut bytes, mut more) = (Batch::default(), 0, true);
         batch.gaps.extend(self.gap.take());
         while batch.events.len() < CHUNK_EVENTS && bytes < CHUNK_BYTES {
             match self.reader.next() {
                 Ok(Some(record)) => {
                     bytes += record.data.len();
-                    let event = delivered(&self.identity, &mut self.source, &record);
-                    batch.events.push(event);
+                    let source = source_of(&self.identity, &mut self.source, record.journal);
+                    batch.events.push(self.words.delivered(source, &record));
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
                 Err(journal::Error::Gap(gap)) => {
                     let gap = Gap { from: gap.from, to: gap.to };
                     if !batch.events.is_empty() {
@@ -254,7 +271,7 @@ impl Feed {
             let source = source_of(&self.identity, &mut self.source, journal);
             batch.progress.extend(progress_of(&batch.events, source, through, end));
         }
-        Ok(batch)
+        Ok((batch, more))
     }
 
     fn writer_gone(&self) -> bool {
@@ -299,19 +316,54 @@ fn progress_of(events: &[Delivered], last: Arc<Source>, through: EventSeq, end: 
     all
 }
 
-fn delivered(identity: &EdgeIdentity, known: &mut Option<Arc<Source>>, record: &Record<'_>) -> Delivered {
-    Delivered {
-        source: source_of(identity, known, record.journal),
-        seq: record.seq,
-        domain_seq: record.domain_seq,
-        kind: record.kind.into(),
-        tenant: record.tenant.into(),
-        subject: record.subject.into(),
-        time: record.wall,
-        recorded: record.recorded,
-        correlation: record.correlation.into(),
-        causation: record.causation,
-        data: record.data.into(),
+/// Texts that come again and again, shared by the events that have them.
+#[derive(Default)]
+struct Words {
+    kinds: Vec<Text>,
+    tenant: Text,
+}
+
+impl Words {
+    fn delivered(&mut self, source: Arc<Source>, record: &Record<'_>) -> Delivered {
+        let subject = Text::new(record.subject);
+        if self.tenant != record.tenant {
+            self.tenant = record.tenant.into();
+        }
+        let correlation = match record.correlation {
+            "" => Text::default(),
+            correlation if subject == correlation => subject.clone(),
+            correlation => correlation.into(),
+        };
+        Delivered {
+            source,
+            seq: record.seq,
+            domain_seq: record.domain_seq,
+            kind: self.kind(record.kind),
+            tenant: self.tenant.clone(),
+            subject,
+            time: record.wall,
+            recorded: record.recorded,
+            correlation,
+            causation: record.causation,
+            data: record.data.into(),
+        }
+    }
+
+    fn kind(&mut self, kind: &str) -> Text {
+        match self.kinds.iter().position(|known| known == kind) {
+            Some(at) => {
+                // The next is likely to be of the same kind.
+                self.kinds.swap(0, at);
+                self.kinds[0].clone()
+            }
+            None => {
+                let kind = Text::new(kind);
+                if self.kinds.len() < KINDS_KEPT {
+                    self.kinds.push(kind.clone());
+                }
+                kind
+            }
+        }
     }
 }
 

@@ -82,9 +82,21 @@ pub struct Net {
     pub(crate) lost: HashSet<BindingKey>,
     /// Requests refused for load since the last `edge.overloaded`.
     pub(crate) shed: u64,
+    /// Where a message is written that is wanted before it is sent; its memory is kept from turn to turn.
+    scratch: Vec<u8>,
 }
 
 impl Net {
+    /// An empty buffer; [`Net::give_back`] keeps its memory for the next.
+    pub(crate) fn scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub(crate) fn give_back(&mut self, mut scratch: Vec<u8>) {
+        scratch.clear();
+        self.scratch = scratch;
+    }
+
     pub(crate) fn new(timing: Timing, seed: [u64; 3]) -> Self {
         Self {
             table: Table::new(timing, TRANSACTIONS_MAX, seed[0]),
@@ -99,6 +111,7 @@ impl Net {
             draining: false,
             lost: HashSet::default(),
             shed: 0,
+            scratch: Vec::new(),
         }
     }
 

@@ -12,8 +12,10 @@ use crate::storage::SharedStorage;
 use crate::watermark::Mark;
 use signalbox_base::{EventSeq, JournalId, Wall};
 
-/// Bytes read at once.
-const CHUNK: usize = 256 * 1024;
+/// Bytes read at once: few where the journal is being written, where most of them would be read again with the next
+/// commit; twice as many each time all of them were wanted.
+const CHUNK_FIRST: usize = 16 * 1024;
+const CHUNK_LONGEST: usize = 256 * 1024;
 /// How often a segment that retention deletes under us is looked for again.
 const LOCATE_TRIES_MAX: usize = 8;
 
@@ -62,6 +64,8 @@ struct Window {
     len: usize,
     at: u64,
     durable: EventSeq,
+    /// Bytes to read at once.
+    chunk: usize,
 }
 
 impl Reader {
@@ -315,7 +319,10 @@ impl Window {
         if inside && place.expected <= self.durable {
             return Ok(true);
         }
-        let wanted = len.max(CHUNK);
+        // At the live end the place is inside what was read, but was not durable then; behind it the place is beyond.
+        let behind = self.len > 0 && place.expected <= self.durable;
+        self.chunk = if behind { (self.chunk * 2).min(CHUNK_LONGEST) } else { CHUNK_FIRST };
+        let wanted = len.max(self.chunk);
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);
         }

@@ -14,7 +14,7 @@ use signalbox_edge::{
 };
 use signalbox_io::{BindError, Clock, OsEntropy};
 use signalbox_journal::{GroupCommit, MaxSize, Sink, Watermark};
-use signalbox_projections::{Config as RunnerConfig, Runner, StatusHandle, all, sink_name};
+use signalbox_projections::{Config as GroupConfig, Group, SINK, StatusHandle, Stopped, all};
 use signalbox_store::Store;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,7 +127,7 @@ fn edge_config(
         crate::config::value::Size::Percent(percent) => MaxSize::Percent(percent),
     };
     journal.archive = file.journal.archive.clone();
-    journal.sinks = all().iter().map(|p| Sink::local(&sink_name(p.as_ref()))).collect();
+    journal.sinks = vec![Sink::local(SINK)];
     config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
     config.admin_listen = loaded.file.admin.listen.parse().ok();
     config
@@ -281,27 +281,19 @@ async fn project(it: Projecting, mut stop: watch::Receiver<bool>) {
 
 impl Projecting {
     async fn run(&self, store: Store, stop: watch::Receiver<bool>) -> Ended {
-        let config = RunnerConfig { holder: self.holder.clone(), ..RunnerConfig::default() };
-        let runner = |p| Runner::new(p, Arc::clone(&self.bus), store.clone(), config.clone());
-        let runners: Vec<Runner> = all().into_iter().map(runner).collect();
-        self.statuses.running(runners.iter().map(Runner::status).collect());
+        let config = GroupConfig { holder: self.holder.clone(), ..GroupConfig::default() };
+        let group = Group::new(all(), Arc::clone(&self.bus), store, config);
+        self.statuses.running(group.statuses());
         let (halt, halted) = watch::channel(false);
-        let mut tasks = tokio::task::JoinSet::new();
-        for runner in runners {
-            tasks.spawn(runner.run(halted.clone()));
-        }
+        let statuses = self.statuses.clone();
+        let told = move |stopped: Stopped| {
+            tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
+            statuses.trouble(Some(stopped.to_string()));
+        };
+        let running = tokio::spawn(group.run(halted, told));
         let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt));
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(stopped)) => {
-                    tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
-                    self.statuses.trouble(Some(stopped.to_string()));
-                }
-                Err(panic) => {
-                    tracing::error!(error = %panic, "a projection ended by a panic; calls go on, its table does not");
-                }
-            }
+        if let Err(panic) = running.await {
+            tracing::error!(error = %panic, "projections ended by a panic; calls go on, tables do not");
         }
         watcher.await.unwrap_or(Ended::Stopped)
     }

@@ -195,7 +195,7 @@ fn execute<'c>(
     let at = match known {
         Some(at) => at,
         None => {
-            texts.push(Prepared::new(connection, &statement.sql)?);
+            texts.push(Prepared::new(connection, statement.sql.clone())?);
             texts.len() - 1
         }
     };
@@ -205,7 +205,7 @@ fn execute<'c>(
 }
 
 fn rows(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Error> {
-    let mut prepared = Prepared::new(connection, &statement.sql)?;
+    let mut prepared = Prepared::new(connection, statement.sql.clone())?;
     prepared.bind(&statement.params)?;
     let columns: Arc<[String]> = prepared.handle.column_names().map(str::to_owned).collect();
     let mut found = Vec::new();
@@ -227,15 +227,15 @@ struct Prepared<'c> {
 }
 
 impl<'c> Prepared<'c> {
-    fn new(connection: &'c Connection, sql: &Cow<'static, str>) -> Result<Self, Error> {
-        let handle = connection.prepare_cached(sql)?;
+    fn new(connection: &'c Connection, sql: Cow<'static, str>) -> Result<Self, Error> {
+        let handle = connection.prepare_cached(&sql)?;
         let place = |n: usize| {
             let name = format!("${n}");
             let missing = || Error::new(Class::Schema, format!("a statement has no parameter {name}"));
             handle.parameter_index(&name)?.ok_or_else(missing)
         };
         let places = (1..=handle.parameter_count()).map(place).collect::<Result<_, Error>>()?;
-        Ok(Self { sql: sql.clone(), handle, places })
+        Ok(Self { sql, handle, places })
     }
 
     fn bind(&mut self, params: &[Value]) -> Result<(), Error> {

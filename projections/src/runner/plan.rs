@@ -1,12 +1,13 @@
 //! What a batch means: which events are new, what they write, where the position stands after. Pure.
 
-use crate::projection::Projection;
+use crate::projection::{Folded, Projection};
 use signalbox_base::{Text, Wall};
 use signalbox_bus::{Delivered, Order, Progress, Source};
 use signalbox_schemas::{Event, Kind, ReadError};
 use signalbox_store::positions::{Claim, RESUME, Saved};
-use signalbox_store::{Offer, Position, Statement};
-use std::collections::{BTreeMap, HashSet};
+use signalbox_store::{Class, Offer, Position, Statement};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Source URN and domain.
@@ -33,30 +34,72 @@ pub enum Held {
     },
 }
 
+/// How far a projection is in one domain of one source.
+#[derive(Clone, Debug, Default)]
+struct At {
+    position: Position,
+    /// The last sequence that was applied, for people who read the table.
+    last: u64,
+}
+
 /// How far a projection is, everywhere.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Track {
-    pub(crate) positions: BTreeMap<Stream, Position>,
-    /// The last sequence of each domain that was applied, for people who read the table.
-    last: BTreeMap<Stream, u64>,
+    streams: BTreeMap<Stream, At>,
+    /// Where each source is read on from.
     pub(crate) resume: BTreeMap<Text, u64>,
     pub(crate) held: BTreeMap<Stream, Held>,
+    /// Sources that have been read further than the table of positions says.
+    unsaved: BTreeSet<Text>,
 }
 
-/// A batch, thought through.
+/// The events of a batch, each read once for all projections.
+pub(crate) struct Batched<'a> {
+    pub(crate) events: &'a [Delivered],
+    kinds: Vec<Option<Kind>>,
+    data: Vec<OnceCell<Result<Event, ReadError>>>,
+}
+
+/// What a batch means to one projection.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) track: Track,
+    /// The streams of the batch, as they are after it.
+    touched: Vec<Touched>,
     /// Each write with the index of its event.
     pub(crate) writes: Vec<(usize, Statement)>,
     /// Events to put aside, with class and reason.
     pub(crate) aside: Vec<(usize, &'static str, String)>,
-    /// Streams and sources whose positions moved.
-    moved: HashSet<Stream>,
-    /// The stream of the event before: most often the next one's too.
-    last: Option<(Arc<Source>, Stream)>,
     pub(crate) applied: u64,
     pub(crate) duplicates: u64,
+}
+
+#[derive(Debug)]
+struct Touched {
+    source: Arc<Source>,
+    stream: Stream,
+    at: At,
+    held: Option<Held>,
+    moved: bool,
+}
+
+/// What planning looks at.
+struct Batch<'a> {
+    projection: &'a dyn Projection,
+    order: Order,
+    parked: &'a HashSet<Aggregate>,
+    batched: &'a Batched<'a>,
+}
+
+impl<'a> Batched<'a> {
+    pub(crate) fn new(events: &'a [Delivered]) -> Self {
+        let kinds = events.iter().map(|event| Some(Kind::parse(&event.kind)?.0)).collect();
+        Self { events, kinds, data: events.iter().map(|_| OnceCell::new()).collect() }
+    }
+
+    fn read(&self, index: usize) -> Result<&Event, &ReadError> {
+        let event = &self.events[index];
+        self.data[index].get_or_init(|| Event::read(&event.kind, &event.data)).as_ref()
+    }
 }
 
 impl Track {
@@ -66,67 +109,94 @@ impl Track {
             if row.domain == RESUME {
                 track.resume.insert(row.source.into(), row.sequence);
             } else {
-                let stream = (row.source.into(), row.domain.into());
-                track.last.insert(stream.clone(), row.sequence);
-                track.positions.insert(stream, row.position);
+                let at = At { position: row.position, last: row.sequence };
+                track.streams.insert((row.source.into(), row.domain.into()), at);
             }
         }
         track
     }
 
-    /// Thinks `events` through. `order` is the bus's; `parked` the aggregates that are put aside whole.
+    /// Thinks a batch through. `order` is the bus's; `parked` the aggregates that are put aside whole.
     pub(crate) fn plan(
         &self,
         projection: &dyn Projection,
         order: Order,
         parked: &HashSet<Aggregate>,
-        events: &[Delivered],
+        batched: &Batched<'_>,
     ) -> Plan {
-        let mut plan = Plan {
-            track: self.clone(),
-            writes: Vec::new(),
-            aside: Vec::new(),
-            moved: HashSet::new(),
-            last: None,
-            applied: 0,
-            duplicates: 0,
-        };
-        let mut parked = parked.clone();
-        for (index, event) in events.iter().enumerate() {
-            plan.take(projection, order, &mut parked, index, event);
+        let (writes, aside, touched) = (Vec::new(), Vec::new(), Vec::new());
+        let mut plan = Plan { touched, writes, aside, applied: 0, duplicates: 0 };
+        let batch = Batch { projection, order, parked, batched };
+        let mut chosen = Vec::new();
+        for index in 0..batched.events.len() {
+            plan.take(self, &batch, index, &mut chosen);
         }
+        plan.writes = projection.fold_batch(&chosen);
         plan
     }
 
-    /// How far each source may be passed over by a later reader: not at all while one of its domains is held.
-    pub(crate) fn settled(&self, progress: &[Progress]) -> Vec<Progress> {
-        let free = |progress: &&Progress| {
-            let held = |source: &str| self.held.keys().any(|(held, _)| held.as_str() == source);
-            self.held.is_empty() || !held(&progress.source.to_string())
-        };
-        progress.iter().filter(free).cloned().collect()
+    /// Takes over what a plan says, once it is committed.
+    pub(crate) fn follow(&mut self, plan: Plan) {
+        for Touched { stream, at, held, .. } in plan.touched {
+            match held {
+                Some(held) => self.held.insert(stream.clone(), held),
+                None => self.held.remove(&stream),
+            };
+            self.streams.insert(stream, at);
+        }
+    }
+
+    /// Notes how far sources have been read. A source is not passed over while one of its domains is held.
+    pub(crate) fn reach(&mut self, progress: &[Progress]) {
+        for progress in progress {
+            let source: Text = progress.source.to_string().into();
+            if self.held.keys().any(|(held, _)| *held == source) {
+                continue;
+            }
+            let known = self.resume.entry(source.clone()).or_default();
+            if *known < progress.through.0 {
+                *known = progress.through.0;
+                self.unsaved.insert(source);
+            }
+        }
+    }
+
+    /// The statements that store where to read on from, as far as that is not stored.
+    pub(crate) fn save_resume(&self, claim: &Claim, now: Wall) -> Vec<Statement> {
+        let save = |source: &Text| claim.save(source, RESUME, &Position::default(), self.resume[source], now);
+        self.unsaved.iter().map(save).collect()
+    }
+
+    /// The statements of [`Track::save_resume`] are committed.
+    pub(crate) fn saved_resume(&mut self) {
+        self.unsaved.clear();
+    }
+
+    /// Sources of which this projection has still to read more than `within` events that `other` has read.
+    pub(crate) fn is_behind(&self, other: &Self, within: u64) -> bool {
+        let read = |source: &Text| self.resume.get(source).copied().unwrap_or(0);
+        other.resume.iter().any(|(source, far)| read(source).saturating_add(within) < *far)
     }
 }
 
 impl Plan {
-    fn take(
-        &mut self,
-        projection: &dyn Projection,
-        order: Order,
-        parked: &mut HashSet<Aggregate>,
-        index: usize,
-        event: &Delivered,
-    ) {
-        let stream = self.stream(event);
-        if matches!(self.track.held.get(&stream), Some(Held::Newer { .. })) {
+    fn take<'b>(&mut self, track: &Track, batch: &Batch<'b>, index: usize, chosen: &mut Vec<Folded<'b>>) {
+        let event = &batch.batched.events[index];
+        let domain = event.domain();
+        if !batch.projection.kinds().iter().any(|kind| kind.domain() == domain) {
             return;
         }
-        let position = self.track.positions.entry(stream.clone()).or_default();
-        if order == Order::Source {
+        let place = self.touch(track, event, domain);
+        let touched = &mut self.touched[place];
+        if matches!(touched.held, Some(Held::Newer { .. })) {
+            return;
+        }
+        let position = &mut touched.at.position;
+        if batch.order == Order::Source {
             // Everything of a source comes in order: what is missing before the first is gone for good.
             position.begin_at(event.domain_seq);
         }
-        match (position.offer(event.domain_seq), order) {
+        match (position.offer(event.domain_seq), batch.order) {
             (Offer::Duplicate, _) => {
                 self.duplicates += 1;
                 return;
@@ -134,95 +204,97 @@ impl Plan {
             (Offer::Next, _) | (Offer::Ahead, Order::Key) => {}
             (Offer::Ahead, Order::Source) | (Offer::TooFarAhead, _) => {
                 let (from, to) = position.hole().unwrap_or((position.low() + 1, event.domain_seq - 1));
-                self.track.held.entry(stream).or_insert(Held::Hole { from, to });
+                touched.held.get_or_insert(Held::Hole { from, to });
                 return;
             }
         }
-        match self.fold(projection, parked, index, event) {
+        match self.choose(batch, index, chosen) {
             Ok(()) => {
-                let position = self.track.positions.entry(stream.clone()).or_default();
-                position.apply(event.domain_seq);
-                if position.hole().is_none() {
-                    self.track.held.remove(&stream);
+                let touched = &mut self.touched[place];
+                touched.at.position.apply(event.domain_seq);
+                if touched.at.position.hole().is_none() {
+                    touched.held = None;
                 }
-                self.track.last.insert(stream.clone(), event.seq.0);
-                self.moved.insert(stream);
+                touched.at.last = event.seq.0;
+                touched.moved = true;
                 self.applied += 1;
             }
-            Err(reason) => {
-                self.track.held.insert(stream, Held::Newer { reason });
-            }
+            Err(reason) => self.touched[place].held = Some(Held::Newer { reason }),
         }
     }
 
-    fn stream(&mut self, event: &Delivered) -> Stream {
-        if let Some((source, stream)) = &self.last
-            && Arc::ptr_eq(source, &event.source)
-            && stream.1.as_str() == event.domain()
-        {
-            return stream.clone();
+    /// Where the event's stream is among those of the batch; they are few.
+    fn touch(&mut self, track: &Track, event: &Delivered, domain: &str) -> usize {
+        let same = |touched: &Touched| {
+            touched.stream.1.as_str() == domain
+                && (Arc::ptr_eq(&touched.source, &event.source) || touched.source == event.source)
+        };
+        if let Some(place) = self.touched.iter().position(same) {
+            return place;
         }
-        let stream: Stream = (event.source.to_string().into(), event.domain().into());
-        self.last = Some((Arc::clone(&event.source), stream.clone()));
-        stream
+        let stream: Stream = (event.source.to_string().into(), domain.into());
+        let at = track.streams.get(&stream).cloned().unwrap_or_default();
+        let held = track.held.get(&stream).cloned();
+        self.touched.push(Touched { source: Arc::clone(&event.source), stream, at, held, moved: false });
+        self.touched.len() - 1
     }
 
-    /// Adds the event's writes, or puts it aside. An error means a later version, with the reason.
-    fn fold(
+    /// Takes the event among those to fold, puts it aside, or passes it over. An error means a later version, with the
+    /// reason.
+    fn choose<'b>(
         &mut self,
-        projection: &dyn Projection,
-        parked: &mut HashSet<Aggregate>,
+        batch: &Batch<'b>,
         index: usize,
-        event: &Delivered,
+        chosen: &mut Vec<Folded<'b>>,
     ) -> Result<(), String> {
-        let folded = Kind::parse(&event.kind).is_some_and(|(kind, _)| projection.kinds().contains(&kind));
+        let folded = batch.batched.kinds[index].is_some_and(|kind| batch.projection.kinds().contains(&kind));
         if !folded {
             return Ok(());
         }
-        let aggregate = aggregate_of(event);
-        if parked.contains(&aggregate) {
+        let event = &batch.batched.events[index];
+        if self.is_parked(batch, event) {
             self.aside.push((index, "order", "an earlier event of the same aggregate is parked".to_owned()));
             return Ok(());
         }
-        match Event::read(&event.kind, &event.data) {
-            Ok(data) => {
-                let writes = projection.fold(event, &data);
-                self.writes.extend(writes.into_iter().map(|write| (index, write)));
-            }
+        match batch.batched.read(index) {
+            Ok(data) => chosen.push(Folded { at: index, event, data }),
             Err(ReadError::UnknownType(_)) => {}
             Err(error @ ReadError::NewerVersion { .. }) => return Err(error.to_string()),
             Err(error @ ReadError::Invalid { .. }) => {
                 self.aside.push((index, "invalid", error.to_string()));
-                parked.insert(aggregate);
             }
         }
         Ok(())
     }
 
-    /// The statements that store the positions that moved, and where to read on from (`settled`).
-    pub(crate) fn saves(&mut self, claim: &Claim, settled: &[Progress], now: Wall) -> Vec<Statement> {
-        for progress in settled {
-            let source: Text = progress.source.to_string().into();
-            let known = self.track.resume.entry(source.clone()).or_default();
-            if *known < progress.through.0 {
-                *known = progress.through.0;
-                self.moved.insert((source, RESUME.into()));
-            }
-        }
-        let save = |stream: &Stream| {
-            let (source, domain) = stream;
-            if domain.as_str() == RESUME {
-                claim.save(source, domain, &Position::default(), self.track.resume[source], now)
-            } else {
-                claim.save(source, domain, &self.track.positions[stream], self.track.last[stream], now)
-            }
+    /// Whether the event's aggregate is parked, or is being parked with this batch.
+    fn is_parked(&self, batch: &Batch<'_>, event: &Delivered) -> bool {
+        let same = |(at, ..): &(usize, &'static str, String)| {
+            let other = &batch.batched.events[*at];
+            (&other.tenant, &other.subject) == (&event.tenant, &event.subject)
         };
-        self.moved.iter().map(save).collect()
+        (!batch.parked.is_empty() && batch.parked.contains(&aggregate_of(event)))
+            || self.aside.iter().any(same)
+    }
+
+    /// Puts all its events aside instead of folding them.
+    pub(crate) fn refuse(&mut self, events: usize, reason: &str) {
+        self.writes.clear();
+        self.aside = (0..events).map(|at| (at, Class::Row.as_str(), reason.to_owned())).collect();
+    }
+
+    /// The statements that store the positions that moved.
+    pub(crate) fn saves(&self, claim: &Claim, now: Wall) -> Vec<Statement> {
+        let save = |touched: &Touched| {
+            let (source, domain) = &touched.stream;
+            claim.save(source, domain, &touched.at.position, touched.at.last, now)
+        };
+        self.touched.iter().filter(|touched| touched.moved).map(save).collect()
     }
 
     /// Whether there is anything to commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.moved.is_empty()
+        !self.touched.iter().any(|touched| touched.moved)
     }
 }
 

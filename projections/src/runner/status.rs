@@ -90,13 +90,17 @@ impl StatusHandle {
         status.version = version;
     }
 
-    pub(crate) fn committed(&self, events: &[Delivered], applied: u64, duplicates: u64, track: &Track) {
+    /// `last`: the last event of a transaction in which this projection wrote; none when it had nothing to write.
+    pub(crate) fn committed(&self, last: Option<&Delivered>, applied: u64, duplicates: u64, track: &Track) {
         let mut status = self.lock();
         status.applied += applied;
         status.duplicates += duplicates;
-        status.commits += 1;
+        status.commits += u64::from(last.is_some());
         status.fault = None;
-        status.recorded_at = events.last().map(|event| event.recorded.0).or(status.recorded_at);
+        status.recorded_at = last.map(|event| event.recorded.0).or(status.recorded_at);
+        if status.held.is_empty() && track.held.is_empty() {
+            return;
+        }
         status.held = track
             .held
             .iter()
@@ -127,6 +131,11 @@ impl StatusHandle {
         let mut status = self.lock();
         status.retries += 1;
         status.fault = Some(fault.to_owned());
+    }
+
+    /// It does not go on: what it says last.
+    pub(crate) fn stopped(&self, why: &str) {
+        self.lock().fault = Some(why.to_owned());
     }
 
     pub(crate) fn parked(&self, aggregates: usize) {

@@ -56,8 +56,8 @@ impl Subscription for Waiting {
 
 /// Writes the subject of each failed call; refuses (by a row the database does not take) those that begin with `bad`,
 /// until it is mended.
-struct Fussy {
-    mended: Arc<AtomicBool>,
+pub(crate) struct Fussy {
+    pub(crate) mended: Arc<AtomicBool>,
 }
 
 impl Projection for Fussy {

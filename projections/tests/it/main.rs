@@ -8,6 +8,7 @@ mod postgres;
 mod support;
 
 mod faults;
+mod group;
 mod interleaving;
 mod runner;
 mod scripted;

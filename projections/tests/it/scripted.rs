@@ -2,7 +2,7 @@
 
 use signalbox_base::EventSeq;
 use signalbox_bus::{Batch, BoxFuture, Bus, Delivered, Error, Order, Progress, Request, Subscription};
-use signalbox_projections::{Config, Projection, Runner, Status, Stopped};
+use signalbox_projections::{Config, Group, Projection, Runner, Status, Stopped};
 use signalbox_store::Store;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -93,9 +93,23 @@ pub(crate) async fn run(
     (ended, status.get())
 }
 
-/// Runs all projections of the release until the bus ends.
+/// Runs all projections of the release as a group until the bus ends.
 pub(crate) async fn run_all(bus: Arc<dyn Bus>, store: &Store) {
-    for projection in signalbox_projections::all() {
-        run(projection, Arc::clone(&bus), store).await.0.unwrap();
-    }
+    let (ended, _) = run_group(signalbox_projections::all(), bus, store).await;
+    assert_eq!(ended, []);
+}
+
+/// Runs a group until the bus ends: who stopped before, and how each was in the end.
+pub(crate) async fn run_group(
+    projections: Vec<Box<dyn Projection>>,
+    bus: Arc<dyn Bus>,
+    store: &Store,
+) -> (Vec<Stopped>, Vec<Status>) {
+    let group = Group::new(projections, bus, store.clone(), quick());
+    let (statuses, (_stop, asked)) = (group.statuses(), watch::channel(false));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let stopped = Arc::clone(&told);
+    group.run(asked, move |why| stopped.lock().unwrap().push(why)).await;
+    let stopped = told.lock().unwrap().clone();
+    (stopped, statuses.iter().map(signalbox_projections::StatusHandle::get).collect())
 }

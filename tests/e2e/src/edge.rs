@@ -147,9 +147,26 @@ impl Edge {
 
     /// Starts it without waiting.
     pub fn launch(&mut self) {
+        let mut command = self.command();
+        self.process = Some(Process::start(&self.dir, &self.name, &mut command));
+    }
+
+    /// Starts it with a fail point armed, and waits until it has killed itself there.
+    ///
+    /// # Panics
+    /// It never gets there, or ends in another way.
+    pub fn live_until(&mut self, fail_point: &str) {
+        let mut command = self.command();
+        command.env("SIGNALBOX_FAIL_POINT", fail_point);
+        self.process = Some(Process::start(&self.dir, &self.name, &mut command));
+        let said = self.wait_end();
+        assert_eq!(said.code, 128 + Signal::SIGKILL as i32, "{fail_point}: {}", said.stderr);
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&self.config).args(["--drain", "10s"]).current_dir(&self.dir);
-        self.process = Some(Process::start(&self.dir, &self.name, &mut command));
+        command
     }
 
     /// The running process.

@@ -54,8 +54,9 @@ pub(crate) async fn events_of_a_key_arrive_in_order_with_all_their_envelope<P: P
     provider.publish(&[CALL, OTHER].repeat(400));
     let mut subscription = provider.bus().subscribe(everything(None, Start::Beginning)).await.unwrap();
     let events = read(&mut *subscription, 800).await;
-    for subject in ["c_1", "401"] {
+    for New { kind, tenant, subject, .. } in [CALL, OTHER] {
         let of_key: Vec<_> = events.iter().filter(|event| event.subject == subject).collect();
+        assert!(of_key.iter().all(|event| event.kind == kind && event.tenant == tenant));
         assert!(of_key.windows(2).all(|pair| pair[0].seq < pair[1].seq));
         let domain_numbers: Vec<u64> = of_key.iter().map(|event| event.domain_seq).collect();
         assert_eq!(domain_numbers, (1..=400).collect::<Vec<_>>());

@@ -9,6 +9,7 @@
 //! Invariant (promise 1): a held message is given to a socket only below, after `Writer::commit` returned a watermark at
 //! or beyond the record that it waits for.
 
+mod fail_point;
 mod handover;
 mod progress;
 
@@ -20,6 +21,7 @@ use crate::metrics::Measured;
 use crate::status::Shared;
 use crate::turn::{Mailbox, Told};
 use crate::wire;
+use fail_point::{FailPoint, Seam};
 use signalbox_base::{EventSeq, Mono};
 use signalbox_engine::{Outbox, RecordOut, Release};
 use signalbox_io::{Clock, Sender, UdpSocket};
@@ -63,6 +65,7 @@ impl Committer {
             incoming: Vec::new(),
             waiting: Vec::new(),
             retry_at: None,
+            fail_point: FailPoint::from_environment(),
             parts: self,
         };
         loop {
@@ -105,6 +108,8 @@ struct Work {
     waiting: Vec<Batch>,
     /// When the disk was full: not before this.
     retry_at: Option<Mono>,
+    /// Where a test kills this process; none in service.
+    fail_point: Option<FailPoint>,
 }
 
 impl Work {
@@ -180,6 +185,7 @@ impl Work {
     /// Sends what the durable records held back, in order, and returns the outboxes.
     fn release(&mut self, durable: EventSeq) {
         let releasable = self.waiting.iter().take_while(|batch| needs(&batch.outbox) <= durable).count();
+        self.pass(Seam::AfterCommit, releasable);
         let Self { waiting, parts, sender, .. } = self;
         let messages = waiting[..releasable].iter().flat_map(|batch| {
             batch.outbox.transmits.iter().map(|transmit| wire::outgoing(&batch.outbox, transmit))
@@ -190,11 +196,22 @@ impl Work {
             failed += 1;
             parts.mailbox.tell(Told::Unsent(wire::unsent(&outgoing, why)));
         });
+        self.pass(Seam::AfterSend, releasable);
+        let parts = &self.parts;
         parts.progress.released_to(durable);
         parts.shared.sent.fetch_add((sent as u64).saturating_sub(failed), Ordering::Relaxed);
         parts.shared.failed.fetch_add(failed, Ordering::Relaxed);
         for batch in self.waiting.drain(..releasable) {
             self.parts.handover.give_back(batch);
+        }
+    }
+
+    /// Ends the process when a test wants it to die here.
+    fn pass(&mut self, seam: Seam, releasable: usize) {
+        if let Some(point) = &mut self.fail_point
+            && point.is_fatal(seam, &self.waiting[..releasable])
+        {
+            fail_point::die();
         }
     }
 

@@ -95,7 +95,7 @@ impl Attempt {
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
         let relayed = Relayed { uri: &uri, via: &via, cseq, by: &core.caller.peer, breadth: invite.breadth };
-        let mut bytes = Vec::with_capacity(invite.request.as_bytes().len() + 256);
+        let mut bytes = turn.net.scratch();
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));
         let branch = Branch { attempt: number, leg, via: Raw::from(&*via), uri, cseq };
@@ -106,16 +106,23 @@ impl Attempt {
             rang: false,
             unwanted: false,
             silent_until: None,
-            route: Some(Box::new((event, why))),
+            route: None,
             dismissed: Vec::new(),
         };
-        let record = core.last.is_some().then(|| it.record(core, turn, invite.pending)).flatten();
+        let record = if core.last.is_some() {
+            let fact = facts::routed(turn, &core.about(), event, why, &it.branch, invite.pending);
+            Some(core.record(turn, fact))
+        } else {
+            it.route = Some(Box::new((event, why)));
+            None
+        };
         let user = core.user(owner::ATTEMPT, number);
         let new = Outgoing { method: Method::Invite, sent: Sent::Request, flow, branch: id, user, record };
         match turn.request(new, |out| out.extend_from_slice(&bytes)) {
             Ok(tx) => it.tx = Some(tx),
             Err(_) => it.progress = Progress::Done,
         }
+        turn.net.give_back(bytes);
         Some(it)
     }
 

@@ -7,7 +7,7 @@ use super::cdr::{Clock, Outcome, Reason};
 use super::identity;
 use super::leg::{Leg, Peer};
 use super::message;
-use super::offer::Description;
+use super::offer::{self, Description};
 use super::raw::Raw;
 use super::relay;
 use super::setup::{Setup, record_attempt};
@@ -23,8 +23,10 @@ use signalbox_base::{CallUid, Mono, Text};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
+use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Limits, Message, Method, Uri};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// Seconds a caller is asked to wait when its tenant has as many calls as it may.
@@ -90,8 +92,9 @@ pub(crate) fn on_invite(
         }
     }
     let plan = plan(turn, origin, request, None);
-    let mut core = new_core(turn, origin, tx, request, &plan);
-    let setup = new_setup(turn, &mut core, origin, request, plan.targets, plan.fork);
+    let session = offer::session(request);
+    let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
+    let setup = new_setup(turn, &mut core, origin, request, (plan.targets, plan.fork), session.as_ref());
     if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
         record_attempt(&mut core, turn, &setup.invite);
     }
@@ -136,7 +139,9 @@ fn retry(
         core.caller.local_tag = Raw::default();
         core.caller_tx = Some(tx);
         own(turn, core, tx);
-        let mut setup = new_setup(turn, core, origin, request, plan.targets, plan.fork);
+        let session = offer::session(request);
+        let targets = (plan.targets, plan.fork);
+        let mut setup = new_setup(turn, core, origin, request, targets, session.as_ref());
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
         run(setup, core, turn, plan.nobody, request)
@@ -298,12 +303,13 @@ fn new_core(
     origin: &Origin,
     tx: ServerTx,
     request: &Message<&[u8]>,
-    plan: &Plan,
+    hide: bool,
+    session: Option<&Session<'_>>,
 ) -> Core {
     let name = facts::ingress_name(turn, origin);
     let peer = match &origin.kind {
-        OriginKind::Endpoint { .. } => Peer::Endpoint { name },
-        OriginKind::Backend { .. } => Peer::Backend { name },
+        OriginKind::Endpoint { .. } => Peer::Endpoint { name: name.clone() },
+        OriginKind::Backend { .. } => Peer::Backend { name: name.clone() },
     };
     let from = request.value(HeaderName::From).unwrap_or_default();
     let caller = Leg {
@@ -328,12 +334,12 @@ fn new_core(
         uid,
         name: identity::name_of(uid),
         tenant: origin.tenant.clone(),
-        hide: plan.hide,
+        hide,
         caller,
         caller_tx: Some(tx),
         clock: Clock::start(turn.now),
         last: None,
-        unrecorded: Some(Box::new(facts::attempt_of(turn, origin, request))),
+        unrecorded: Some(Box::new(facts::attempt_of(turn, origin, request, name, session))),
         agreement: Default::default(),
         relays: Vec::new(),
         number: 0,
@@ -351,14 +357,14 @@ fn new_setup(
     core: &mut Core,
     origin: &Origin,
     request: &Message<&[u8]>,
-    targets: VecDeque<Target>,
-    fork: bool,
+    (targets, fork): (VecDeque<Target>, bool),
+    session: Option<&Session<'_>>,
 ) -> Box<Setup> {
     Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
         request: Raw::default(),
         cookie: identity::loop_cookie(turn.settings, origin, request),
-        offer: Description::of(request),
+        offer: session.map(Description::new),
         attempts: Vec::new(),
         dialogs: Default::default(),
         best: Default::default(),
@@ -392,10 +398,10 @@ fn is_emergency(request: &Message<&[u8]>) -> bool {
     uri.is_emergency() || user_of(&uri).is_some_and(|user| EMERGENCY_NUMBERS.contains(&&*user))
 }
 
-fn user_of(uri: &Uri<'_>) -> Option<Vec<u8>> {
+fn user_of<'m>(uri: &Uri<'m>) -> Option<Cow<'m, [u8]>> {
     match uri {
-        Uri::Sip(sip) => sip.decoded_user().map(std::borrow::Cow::into_owned),
-        Uri::Tel(tel) => Some(tel.number.to_vec()),
+        Uri::Sip(sip) => sip.decoded_user(),
+        Uri::Tel(tel) => Some(Cow::Borrowed(tel.number)),
         Uri::Other { .. } => None,
     }
 }

@@ -56,6 +56,7 @@ impl Dialogs {
         let early = Early::new(core, turn, attempt, response);
         let tag = early.caller_tag.clone();
         if self.0.len() < DIALOGS_MAX {
+            self.0.reserve_exact(1);
             self.0.push(early);
         }
         tag

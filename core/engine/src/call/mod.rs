@@ -365,7 +365,7 @@ impl Calls {
     /// Indexes new legs, sets the timer, and forgets a call that is gone.
     fn follow(&mut self, turn: &mut Turn<'_>, uid: CallUid) {
         let Some(call) = self.calls.get_mut(&uid) else { return };
-        for (token, attempt, call_id) in call.core.new_legs.drain(..) {
+        for (token, attempt, call_id) in std::mem::take(&mut call.core.new_legs) {
             self.tokens.insert(token, (uid, attempt));
             call.core.tokens.push(token);
             let calls = self.call_ids.entry(call_id.clone()).or_default();

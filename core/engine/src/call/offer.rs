@@ -10,6 +10,7 @@ use signalbox_sip::Message;
 use signalbox_sip::header::HeaderName;
 use signalbox_sip::sdp::{Direction, Session, Summary};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 /// One description in a few words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +34,15 @@ pub(crate) struct Agreement {
 impl Description {
     /// Of a message's body; `None` when it has no SDP, or none that reads.
     pub(crate) fn of<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Self> {
-        let session = session(message)?;
-        let Summary { codecs, holds, sends } = Summary::of(&session);
+        session(message).as_ref().map(Self::new)
+    }
+
+    /// Of what was read.
+    pub(crate) fn new(session: &Session<'_>) -> Self {
         let first = session.media.iter().find(|media| media.port != 0);
         let media = first.and_then(|media| Some((session.connection_of(media)?.ip()?, media.port)));
-        Some(Self { codecs: codecs.iter().map(|name| Text::new(name)).collect(), holds, sends, media })
+        let codecs = Summary::codec_names(session).map(name_of).collect();
+        Self { codecs, holds: session.is_hold(), sends: Summary::sends(session), media }
     }
 
     /// Codecs that it names.
@@ -101,8 +106,7 @@ fn index(end: End) -> usize {
 }
 
 /// What `call.attempted` says of the INVITE's description.
-pub(crate) fn summary<B: AsRef<[u8]>>(message: &Message<B>) -> Option<SdpSummary> {
-    let session = session(message)?;
+pub(crate) fn summary(session: &Session<'_>) -> SdpSummary {
     let address = session.connection.or_else(|| session.media.first()?.connection).and_then(|c| c.ip());
     let media = session.media.iter().map(|media| MediaSummary {
         kind: MediaKind::read(&String::from_utf8_lossy(media.kind).to_ascii_lowercase()),
@@ -114,16 +118,44 @@ pub(crate) fn summary<B: AsRef<[u8]>>(message: &Message<B>) -> Option<SdpSummary
         },
         encrypted: media.protocol.windows(5).any(|part| part.eq_ignore_ascii_case(b"SAVPF"))
             || media.protocol.to_ascii_uppercase().ends_with(b"SAVP"),
-        codecs: media.codecs().take(Summary::CODECS_MAX).map(|codec| Text::lossy(codec.name)).collect(),
+        codecs: media.codecs().take(Summary::CODECS_MAX).map(|codec| name_of(codec.name)).collect(),
     });
-    Some(SdpSummary {
+    SdpSummary {
         media: media.collect(),
         private_address: address.is_some_and(crate::media::fixup::is_private),
         ice: session.media.iter().any(|media| media.attribute(b"candidate").next().is_some()),
-    })
+    }
 }
 
-fn session<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Session<'_>> {
+/// Names of codecs that calls use every day (RFC 3551 §6 and the registry of RTP payload formats): held once for all calls.
+static NAMES: LazyLock<[Text; 16]> = LazyLock::new(|| {
+    [
+        "PCMU",
+        "PCMA",
+        "telephone-event",
+        "opus",
+        "G722",
+        "G729",
+        "CN",
+        "GSM",
+        "iLBC",
+        "AMR",
+        "AMR-WB",
+        "G723",
+        "speex",
+        "H264",
+        "VP8",
+        "t38",
+    ]
+    .map(Text::new)
+});
+
+fn name_of(bytes: &[u8]) -> Text {
+    NAMES.iter().find(|name| name.as_bytes() == bytes).cloned().unwrap_or_else(|| Text::lossy(bytes))
+}
+
+/// The description in a message, where it has one that reads.
+pub(crate) fn session<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Session<'_>> {
     let kind = message.value(HeaderName::ContentType)?;
     let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     if !kind.eq_ignore_ascii_case(b"application/sdp") {

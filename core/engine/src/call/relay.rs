@@ -62,6 +62,7 @@ impl Done {
         // Too late means that the sender has given up by its own timers.
         let _ =
             turn.respond(self.server, self.method, self.status, record, |out| out.extend_from_slice(&bytes));
+        turn.net.give_back(bytes);
     }
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn start(
     let mut branch =
         Branch { attempt: 0, leg: onward.clone(), via: Raw::from(&*via), uri: onward.target.clone(), cseq };
     branch.leg.flow = hop;
-    let mut bytes = Vec::with_capacity(request.as_bytes().len() + 256);
+    let mut bytes = turn.net.scratch();
     let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer, breadth: None };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
@@ -113,6 +114,7 @@ pub(crate) fn start(
     let Ok(client) = turn.request(new, |out| out.extend_from_slice(&bytes)) else {
         return refuse(turn, tx, method, &flow, request, 503, None);
     };
+    turn.net.give_back(bytes);
     if let Some(owner) = turn.net.transactions_mut().user_mut(tx) {
         *owner = user;
     }
@@ -136,6 +138,7 @@ pub(crate) fn start(
     if method == Method::Invite {
         trying(turn, &relay);
     }
+    core.relays.reserve_exact(1);
     core.relays.push(relay);
 }
 
@@ -165,14 +168,15 @@ pub(crate) fn on_response(
     if relay.terminated {
         return on_unwanted(core, turn, at, how, response);
     }
-    let mut bytes = Vec::with_capacity(512);
-    let tag = relay.back.local_tag.clone();
-    let answering = Answering { pending: &relay.pending, tag: &tag, more: &[], by: &relay.branch.leg.peer };
+    let mut bytes = turn.net.scratch();
+    let tag = &relay.back.local_tag;
+    let answering = Answering { pending: &relay.pending, tag, more: &[], by: &relay.branch.leg.peer };
     message::relay_response(&mut bytes, turn.settings, response, &relay.back, &answering);
     if event == LegEvent::Progress {
         let (server, method) = (relay.server, relay.method);
         relay.cancel_if_wanted(core.uid, &mut core.own, turn);
         let _ = turn.respond(server, method, status, None, |out| out.extend_from_slice(&bytes));
+        turn.net.give_back(bytes);
         return None;
     }
     if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
@@ -202,7 +206,7 @@ fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Me
         status: if method == Method::Bye && !matches!(status, 401 | 407) { 200 } else { status },
         server: relay.server,
         bytes,
-        target: message::contact_uri(response).filter(|_| success && method.refreshes_target()),
+        target: (success && method.refreshes_target()).then(|| message::contact_uri(response)).flatten(),
         moved: relay.moved && success,
         agreed,
     };
@@ -328,11 +332,13 @@ pub(crate) fn forward_ack(
     let hop = next_hop(onward);
     let id = turn.branch(Method::Ack);
     let via = identity::via(turn.settings, &hop, id, None);
-    let mut bytes = Vec::with_capacity(request.as_bytes().len() + 128);
+    let mut bytes = turn.net.scratch();
     let relayed = Relayed { uri: &onward.target, via: &via, cseq, by, breadth: None };
     message::relay_request(&mut bytes, turn.settings, request, onward, &relayed).ok()?;
     turn.send(hop, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
-    Some(Raw::from(bytes))
+    let sent = Raw::from(bytes.as_slice());
+    turn.net.give_back(bytes);
+    Some(sent)
 }
 
 /// Refuses a request of a dialog.

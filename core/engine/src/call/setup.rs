@@ -85,6 +85,7 @@ impl Setup {
             return false;
         };
         let sent = attempt.tx.is_some();
+        self.attempts.reserve_exact(1 + self.rest.len());
         if !sent {
             self.best.offer_silence(503);
         } else if !self.fork && !self.rest.is_empty() {
@@ -356,9 +357,10 @@ impl Setup {
             core.record(turn, fact);
         }
         let tag = self.dialogs.progressed(core, turn, &self.attempts[at], response);
-        let mut bytes = Vec::with_capacity(512);
+        let mut bytes = turn.net.scratch();
         self.relay(core, turn, &mut bytes, response, &tag, &[]);
         self.respond(core, turn, status, &bytes);
+        turn.net.give_back(bytes);
     }
 
     /// The first 2xx wins; the other attempts are cancelled.
@@ -379,7 +381,7 @@ impl Setup {
         core.clock.answered = Some(Moment::seen(turn.now));
         let answer = Description::of(response);
         core.agreement.start(End::Caller, self.offer.as_ref(), answer.as_ref());
-        let mut bytes = Vec::with_capacity(1024);
+        let mut bytes = turn.net.scratch();
         self.relay(core, turn, &mut bytes, response, &caller_tag, &[]);
         let cseq_out = self.attempts[at].branch.cseq;
         let answer = Answer { cseq_in: self.invite.cseq, cseq_out, bytes: Raw::from(bytes.as_slice()) };
@@ -396,6 +398,7 @@ impl Setup {
         core.record(turn, fact);
         turn.counters.calls_answered += 1;
         self.respond(core, turn, status, &bytes);
+        turn.net.give_back(bytes);
         self.attempts[at].progress = Progress::Done;
         for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
             attempt.cancel(core, turn, Some(b"SIP;cause=200;text=\"Call completed elsewhere\""));

@@ -20,6 +20,7 @@ use signalbox_schemas::words::{
     Completeness, Direction, FailureStage, IdentityVerdict, ModificationKind, PeerKind, RecoveryCause, Side,
 };
 use signalbox_sip::header::{HeaderName, NameAddr};
+use signalbox_sip::sdp::Session;
 use signalbox_sip::{Message, Uri};
 
 /// Whose record it is.
@@ -35,7 +36,7 @@ pub(crate) struct About<'a> {
 
 impl About<'_> {
     fn fact(&self, event: impl Into<Event>, private: Option<CallPrivate>, wall: Wall) -> Fact {
-        let private = private.map_or(Private::None, |private| Private::Call(Box::new(private)));
+        let private = private.map_or(Private::None, Private::Call);
         Fact::new(event, self.name.clone(), wall)
             .tenant(self.tenant)
             .call(self.uid)
@@ -45,10 +46,13 @@ impl About<'_> {
 }
 
 /// What an INVITE outside a dialog says of itself; recorded when the noise rule lets it.
+/// `name` is the peer it came from, `session` what it offers.
 pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     turn: &Turn<'_>,
     origin: &Origin,
     invite: &Message<B>,
+    name: Text,
+    session: Option<&Session<'_>>,
 ) -> CallAttempted {
     let (from, to) = (uri_of(invite.from().ok()), uri_of(invite.to().ok()));
     let ruri = invite.request_uri().map(public).unwrap_or_default();
@@ -80,9 +84,9 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
             .map(|value| uri_of(NameAddr::parse(value).ok()))
             .collect(),
         ingress_kind,
-        ingress_peer: ingress_name(turn, origin),
-        user_agent: invite.value(HeaderName::UserAgent).map(Text::lossy),
-        sdp: offer::summary(invite),
+        ingress_peer: name,
+        user_agent: invite.value(HeaderName::UserAgent).map(|agent| turn.state.registrations().shared(agent)),
+        sdp: session.map(offer::summary),
         identity: match invite.value(HeaderName::Identity) {
             Some(_) => IdentityVerdict::Unchecked,
             None => IdentityVerdict::Absent,

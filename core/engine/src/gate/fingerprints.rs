@@ -24,8 +24,22 @@ const LOOK_BYTES_MAX: usize = 256;
 #[must_use]
 pub fn is_scanner(value: &[u8]) -> bool {
     let value = &value[..value.len().min(LOOK_BYTES_MAX)];
-    NAMES.iter().any(|name| contains(value, name))
+    // One pass over the value: every request is looked at, and few bytes begin a name.
+    (0..value.len())
+        .any(|at| FIRST[usize::from(value[at])] && NAMES.iter().any(|name| starts(&value[at..], name)))
 }
+
+/// Bytes that begin a name, in either case.
+const FIRST: [bool; 256] = {
+    let mut first = [false; 256];
+    let mut at = 0;
+    while at < NAMES.len() {
+        first[NAMES[at][0] as usize] = true;
+        first[NAMES[at][0].to_ascii_uppercase() as usize] = true;
+        at += 1;
+    }
+    first
+};
 
 /// The same for bytes that are no message: any line that starts like User-Agent or From.
 #[must_use]
@@ -39,11 +53,6 @@ pub fn is_scanner_raw(bytes: &[u8]) -> bool {
 
 fn starts(line: &[u8], name: &[u8]) -> bool {
     line.len() >= name.len() && line[..name.len()].eq_ignore_ascii_case(name)
-}
-
-fn contains(value: &[u8], name: &[u8]) -> bool {
-    let first = name[0];
-    value.windows(name.len()).any(|w| w[0].to_ascii_lowercase() == first && w.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What a REGISTER asks for, and what an answer grants.
 
-use super::token::key_of;
+use super::token::{TokenKey, key_of};
 use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
-use signalbox_base::{Flow, Secret, Text, canonical_ip};
+use signalbox_base::{Flow, Text, canonical_ip};
 use signalbox_sip::header::{NameAddr, delta_seconds};
 use signalbox_sip::message::Sink;
 use signalbox_sip::uri::{SipUri, equivalent};
@@ -50,7 +50,7 @@ impl Wanted {
     /// comparison (RFC 3261 §10.3 step 7) or the device is; else fresh ones.
     pub(super) fn read<B: AsRef<[u8]>>(
         request: &Message<B>,
-        cluster_key: &Secret,
+        cluster_key: &TokenKey,
         aor_name: &str,
         aor: Option<&Aor>,
         source: IpAddr,
@@ -141,7 +141,7 @@ pub(super) fn token_of(shown: &NameAddr<'_>) -> Option<BindingKey> {
 
 /// Who asks, as far as it tells one phone's Contact from another's.
 struct Asker<'a> {
-    secret: &'a Secret,
+    secret: &'a TokenKey,
     aor_name: &'a str,
     aor: Option<&'a Aor>,
     call_id: &'a [u8],
@@ -237,13 +237,7 @@ mod tests {
     fn read(lines: &str) -> Result<Wanted, BadContacts> {
         let bytes = register(lines);
         let message = Message::parse(bytes.as_slice(), &Limits::DATAGRAM).unwrap();
-        Wanted::read(
-            &message,
-            &Secret::new(b"k".to_vec()),
-            "acme/401@a.test",
-            None,
-            IpAddr::from([10, 0, 0, 1]),
-        )
+        Wanted::read(&message, &TokenKey::default(), "acme/401@a.test", None, IpAddr::from([10, 0, 0, 1]))
     }
 
     fn expiries(lines: &str) -> Vec<u32> {

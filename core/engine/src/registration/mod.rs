@@ -10,4 +10,4 @@ mod token;
 
 pub(crate) use register::Pending;
 pub use register::Registrar;
-pub use token::key_of;
+pub use token::{TokenKey, key_of};

@@ -203,7 +203,7 @@ impl Registrar {
         }
         let aor = turn.state.registrations().aor(name.as_str());
         let wanted =
-            Wanted::read(request, &turn.settings.cluster_key, name.as_str(), aor, origin.flow.remote.ip())
+            Wanted::read(request, turn.directory.tokens(), name.as_str(), aor, origin.flow.remote.ip())
                 .map_err(|bad| match bad {
                     BadContacts::Unreadable(why) => Stop::Reject(400, why),
                     BadContacts::TooMany => TOO_MANY,

@@ -4,22 +4,46 @@ use crate::state::BindingKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use signalbox_base::{Secret, canonical_ip};
+use std::fmt;
 use std::net::IpAddr;
+
+/// The cluster's key, made ready once: to key HMAC anew costs as much as the binding's key itself.
+#[derive(Clone)]
+pub struct TokenKey(Hmac<Sha256>);
+
+impl TokenKey {
+    /// Of the cluster's secret.
+    #[must_use]
+    pub fn new(cluster_key: &Secret) -> Self {
+        Self(Hmac::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length"))
+    }
+}
+
+impl Default for TokenKey {
+    fn default() -> Self {
+        Self::new(&Secret::default())
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenKey(…)")
+    }
+}
 
 /// The key of a binding: a keyed function of its AoR's name and of the device (`+sip.instance` with `reg-id`) or, for
 /// phones that name none, of the Contact URI and, where that is not where the phone is seen, of the address it is seen at:
 /// phones behind different NATs have the same private addresses.
 #[must_use]
 pub fn key_of(
-    cluster_key: &Secret,
+    cluster_key: &TokenKey,
     aor_name: &str,
     instance: Option<&[u8]>,
     reg_id: Option<u32>,
     contact: &[u8],
     seen_at: Option<IpAddr>,
 ) -> BindingKey {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length");
+    let mut mac = cluster_key.0.clone();
     let (kind, device) = match instance {
         Some(instance) => (1u8, instance),
         None => (0, contact),
@@ -48,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything_that_names_the_binding() {
-        let secret = Secret::new(b"cluster".to_vec());
+        let secret = TokenKey::new(&Secret::new(b"cluster".to_vec()));
         let nat = Some(IpAddr::from([192, 0, 2, 7]));
         let base =
             key_of(&secret, "acme/401@a.test", Some(b"urn:uuid:1"), Some(1), b"sip:401@10.0.0.1", None);
@@ -56,7 +80,7 @@ mod tests {
         assert_eq!(base, same, "the device counts, not where it is");
         for other in [
             key_of(
-                &Secret::new(b"other".to_vec()),
+                &TokenKey::new(&Secret::new(b"other".to_vec())),
                 "acme/401@a.test",
                 Some(b"urn:uuid:1"),
                 Some(1),

@@ -10,6 +10,10 @@ const LAYOUT: u8 = 2;
 
 /// What a record carries beside its public event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one turn on the stack; a box would cost an allocation a record"
+)]
 pub enum Private {
     /// Nothing.
     #[default]
@@ -17,7 +21,7 @@ pub enum Private {
     /// Of registration.added and registration.refreshed.
     Binding(Box<BindingPrivate>),
     /// Of the calls' events.
-    Call(Box<CallPrivate>),
+    Call(CallPrivate),
     /// Of registration.added and registration.refreshed when the event does not show all of what the phone wrote.
     BindingWith(Box<BindingPrivate>, Box<TrueForms>),
 }

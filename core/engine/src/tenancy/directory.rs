@@ -1,5 +1,6 @@
 //! Domains and addresses of tenants, indexed. Made anew at each reload.
 
+use crate::registration::TokenKey;
 use crate::settings::{BackendSettings, Settings, TenantSettings};
 use foldhash::HashMap;
 use signalbox_base::{Cidr, TenantId, Text, canonical, canonical_ip};
@@ -41,6 +42,7 @@ pub struct Directory {
     /// Names the listeners advertise.
     own: Vec<Text>,
     own_addresses: Vec<IpAddr>,
+    tokens: TokenKey,
 }
 
 type Refs = SmallVec<[PeerRef; 1]>;
@@ -55,7 +57,7 @@ impl Directory {
     /// Indexes the settings.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let mut it = Self::default();
+        let mut it = Self { tokens: TokenKey::new(&settings.cluster_key), ..Self::default() };
         for (tenant, t) in numbered(&settings.tenants) {
             it.tenants.insert(Text::new(t.name.as_str()), tenant);
             for domain in &t.domains {
@@ -120,6 +122,11 @@ impl Directory {
         let (place, _) =
             numbered(&settings.tenants[usize::from(at)].backends).find(|(_, b)| &*b.name == backend)?;
         Some(PeerRef { tenant: at, backend: place })
+    }
+
+    /// What bindings' keys are made with.
+    pub(crate) fn tokens(&self) -> &TokenKey {
+        &self.tokens
     }
 
     /// The place of a tenant in the settings.

@@ -2,6 +2,7 @@
 
 use super::{Message, Method};
 use crate::header::{HeaderName, ListValues, Via};
+use signalbox_base::SmallText;
 use smallvec::SmallVec;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -125,7 +126,11 @@ impl Put for fmt::Arguments<'_> {
 impl Put for IpAddr {
     fn put(&self, out: &mut impl Sink) {
         match self {
-            Self::V4(ip) => format_args!("{ip}").put(out),
+            Self::V4(ip) => {
+                let mut text = SmallText::<16>::default();
+                text.ipv4(*ip);
+                out.push(text.as_bytes());
+            }
             Self::V6(ip) => format_args!("[{ip}]").put(out),
         }
     }
@@ -307,7 +312,10 @@ impl Put for StampedVia<'_> {
         }
         let ip = source.ip().to_canonical();
         if asked || via.address() != Some(ip) {
-            format_args!(";received={ip}").put(out);
+            match ip {
+                IpAddr::V4(_) => (";received=", ip).put(out),
+                IpAddr::V6(_) => format_args!(";received={ip}").put(out),
+            }
         }
         out.push(&self.value[start + via.raw.len()..]);
     }

@@ -64,16 +64,23 @@ impl Summary {
     /// Sums a description up.
     #[must_use]
     pub fn of(session: &Session<'_>) -> Self {
-        let used = || session.media.iter().filter(|media| media.port != 0);
+        let codecs = Self::codec_names(session).map(|name| String::from_utf8_lossy(name).into());
+        Self { codecs: codecs.collect(), holds: session.is_hold(), sends: Self::sends(session) }
+    }
+
+    /// What [`Summary::codecs`] is made of, without copying.
+    pub fn codec_names<'m>(session: &Session<'m>) -> impl Iterator<Item = &'m [u8]> {
         let is_codec =
             |name: &[u8]| !name.eq_ignore_ascii_case(b"telephone-event") && !name.eq_ignore_ascii_case(b"CN");
-        let codecs = used().next().into_iter().flat_map(|media| media.codecs());
-        let codecs = codecs.filter(|codec| is_codec(codec.name)).take(Self::CODECS_MAX);
-        Self {
-            codecs: codecs.map(|codec| String::from_utf8_lossy(codec.name).into()).collect(),
-            holds: session.is_hold(),
-            sends: used().any(|media| session.direction_of(media).sends()),
-        }
+        let first = session.media.iter().find(|media| media.port != 0);
+        let names = first.into_iter().flat_map(|media| media.codecs()).map(|codec| codec.name);
+        names.filter(move |name| is_codec(name)).take(Self::CODECS_MAX)
+    }
+
+    /// What [`Summary::sends`] says.
+    #[must_use]
+    pub fn sends(session: &Session<'_>) -> bool {
+        session.media.iter().any(|media| media.port != 0 && session.direction_of(media).sends())
     }
 }
 

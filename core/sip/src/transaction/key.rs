@@ -149,19 +149,24 @@ pub struct KeyHasher {
 
 /// Finds a server transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ServerKey(u128);
+pub struct ServerKey([u64; 2]);
 
 impl ServerKey {
     /// Its bits; nothing follows from them without the seed.
     #[must_use]
     pub const fn bits(self) -> u128 {
-        self.0
+        (self.0[0] as u128) << 64 | self.0[1] as u128
+    }
+
+    /// A hash that nobody outside can steer: half of it is enough.
+    pub(super) const fn hash(self) -> u64 {
+        self.0[1]
     }
 }
 
 impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServerKey({:032x})", self.0)
+        write!(f, "ServerKey({:032x})", self.bits())
     }
 }
 
@@ -193,7 +198,7 @@ impl KeyHasher {
             write(&mut hasher, request, method);
             hasher.finish()
         };
-        ServerKey(u128::from(half(&self.high)) << 64 | u128::from(half(&self.low)))
+        ServerKey([half(&self.high), half(&self.low)])
     }
 }
 

@@ -37,6 +37,7 @@
 //! assert_eq!(out.len(), 1, "now it is sent again");
 //! ```
 
+mod chunks;
 mod client;
 mod client_invite;
 mod key;

@@ -1,15 +1,17 @@
 //! Places reused by number, where an old number with a stale generation finds nothing.
 
+use super::chunks::Chunks;
+
 /// Names one occupant of one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Handle {
-    index: u32,
+    pub(super) index: u32,
     generation: u32,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<Place<T>>,
+    places: Chunks<Place<T>>,
     free: Vec<u32>,
 }
 
@@ -21,7 +23,7 @@ struct Place<T> {
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { places: Chunks::new(), free: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -30,27 +32,32 @@ impl<T> Slab<T> {
 
     pub(super) fn insert(&mut self, occupant: T) -> Handle {
         if let Some(index) = self.free.pop() {
-            let place = &mut self.places[index as usize];
+            let place = self.places.get_mut(index).expect("a free place is one of these");
             place.occupant = Some(occupant);
             return Handle { index, generation: place.generation };
         }
-        let index = u32::try_from(self.places.len()).expect("the table's limit is below 2^32");
-        self.places.push(Place { generation: 0, occupant: Some(occupant) });
+        let index = self.places.push(Place { generation: 0, occupant: Some(occupant) });
         Handle { index, generation: 0 }
     }
 
+    /// The occupant of a place, whatever its generation, with its handle.
+    pub(super) fn at(&self, index: u32) -> Option<(Handle, &T)> {
+        let place = self.places.get(index)?;
+        Some((Handle { index, generation: place.generation }, place.occupant.as_ref()?))
+    }
+
     pub(super) fn get(&self, handle: Handle) -> Option<&T> {
-        let place = self.places.get(handle.index as usize)?;
+        let place = self.places.get(handle.index)?;
         place.occupant.as_ref().filter(|_| place.generation == handle.generation)
     }
 
     pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
-        let place = self.places.get_mut(handle.index as usize)?;
+        let place = self.places.get_mut(handle.index)?;
         place.occupant.as_mut().filter(|_| place.generation == handle.generation)
     }
 
     pub(super) fn remove(&mut self, handle: Handle) -> Option<T> {
-        let place = self.places.get_mut(handle.index as usize)?;
+        let place = self.places.get_mut(handle.index)?;
         if place.generation != handle.generation {
             return None;
         }

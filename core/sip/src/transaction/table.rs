@@ -10,9 +10,10 @@ use super::timing::{Rules, Timing};
 use super::wheel::{TimerId, Wheel};
 use super::{Action, Client, ClientInvite, End, Server, ServerInvite};
 use foldhash::quality::FixedState;
-use signalbox_base::{Flow, Mono};
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use signalbox_base::{CompactFlow, Flow, Mono};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 mod client;
@@ -129,22 +130,22 @@ pub struct Table<U> {
     transactions_max: usize,
     clients: Slab<ClientEntry<U>>,
     servers: Slab<ServerEntry<U>>,
-    by_branch: HashMap<ClientKey, ClientTx, FixedState>,
-    by_request: HashMap<ServerKey, ServerTx, FixedState>,
+    /// Places of transactions; the keys are in the entries.
+    by_branch: HashTable<u32>,
+    by_request: HashTable<u32>,
+    seed: FixedState,
     wheel: Wheel<Tx>,
     due: Vec<Tx>,
 }
-
-type Timer = Option<(TimerId, Mono)>;
 
 #[derive(Debug)]
 struct ClientEntry<U> {
     machine: ClientMachine,
     key: ClientKey,
-    flow: Flow,
+    flow: CompactFlow,
     /// The request, then (INVITE, 300–699) the ACK.
     bytes: Option<Arc<[u8]>>,
-    timer: Timer,
+    timer: Option<TimerId>,
     user: U,
 }
 
@@ -158,12 +159,12 @@ enum ClientMachine {
 struct ServerEntry<U> {
     machine: ServerMachine,
     key: ServerKey,
-    flow: Flow,
+    flow: CompactFlow,
     repeat_2xx: bool,
     /// The last released response, while it may have to be repeated.
     bytes: Option<Arc<[u8]>>,
     held: Option<HeldResponse>,
-    timer: Timer,
+    timer: Option<TimerId>,
     user: U,
 }
 
@@ -188,8 +189,9 @@ impl<U> Table<U> {
             transactions_max: transactions_max.min(u32::MAX as usize - 1),
             clients: Slab::new(),
             servers: Slab::new(),
-            by_branch: HashMap::with_hasher(FixedState::with_seed(seed)),
-            by_request: HashMap::with_hasher(FixedState::with_seed(!seed)),
+            by_branch: HashTable::new(),
+            by_request: HashTable::new(),
+            seed: FixedState::with_seed(seed),
             wheel: Wheel::new(),
             due: Vec::new(),
         }
@@ -304,8 +306,8 @@ impl<U> Table<U> {
     #[must_use]
     pub fn flow(&self, tx: impl Into<Tx>) -> Option<Flow> {
         match tx.into() {
-            Tx::Client(tx) => self.clients.get(tx.0).map(|entry| entry.flow),
-            Tx::Server(tx) => self.servers.get(tx.0).map(|entry| entry.flow),
+            Tx::Client(tx) => self.clients.get(tx.0).map(|entry| entry.flow.get()),
+            Tx::Server(tx) => self.servers.get(tx.0).map(|entry| entry.flow.get()),
         }
     }
 
@@ -321,8 +323,32 @@ impl<U> Table<U> {
         }
     }
 
-    fn rules(timing: Timing, flow: &Flow) -> Rules {
-        Rules { timing, reliable: flow.transport.reliable() }
+    fn rules(timing: Timing, flow: &CompactFlow) -> Rules {
+        Rules { timing, reliable: flow.transport().reliable() }
+    }
+
+    fn client_of(&self, key: &ClientKey) -> Option<ClientTx> {
+        let is_it = |at: &u32| self.clients.at(*at).is_some_and(|(_, entry)| entry.key == *key);
+        let place = self.by_branch.find(self.seed.hash_one(key), is_it)?;
+        self.clients.at(*place).map(|(handle, _)| ClientTx(handle))
+    }
+
+    fn server_of(&self, key: &ServerKey) -> Option<ServerTx> {
+        let is_it = |at: &u32| self.servers.at(*at).is_some_and(|(_, entry)| entry.key == *key);
+        let place = self.by_request.find(key.hash(), is_it)?;
+        self.servers.at(*place).map(|(handle, _)| ServerTx(handle))
+    }
+
+    fn index_client(&mut self, tx: ClientTx, key: &ClientKey) {
+        let (clients, seed) = (&self.clients, &self.seed);
+        let hash_of = |at: &u32| clients.at(*at).map_or(0, |(_, entry)| seed.hash_one(entry.key));
+        self.by_branch.insert_unique(seed.hash_one(key), tx.0.index, hash_of);
+    }
+
+    fn index_server(&mut self, tx: ServerTx, key: &ServerKey) {
+        let servers = &self.servers;
+        let hash_of = |at: &u32| servers.at(*at).map_or(0, |(_, entry)| entry.key.hash());
+        self.by_request.insert_unique(key.hash(), tx.0.index, hash_of);
     }
 
     /// After every step: removes what ended, and sets the timer to the machine's wish.
@@ -334,16 +360,19 @@ impl<U> Table<U> {
         let Some(why) = ended else { return self.arm(tx) };
         let removed = match tx {
             Tx::Client(client) => self.clients.remove(client.0).map(|entry| {
-                self.by_branch.remove(&entry.key);
+                let found =
+                    self.by_branch.find_entry(self.seed.hash_one(entry.key), |at| *at == client.0.index);
+                found.map(|found| found.remove()).ok();
                 (entry.timer, entry.user)
             }),
             Tx::Server(server) => self.servers.remove(server.0).map(|entry| {
-                self.by_request.remove(&entry.key);
+                let found = self.by_request.find_entry(entry.key.hash(), |at| *at == server.0.index);
+                found.map(|found| found.remove()).ok();
                 (entry.timer, entry.user)
             }),
         };
         let (timer, user) = removed.expect("it was found just above");
-        if let Some((timer, _)) = timer {
+        if let Some(timer) = timer {
             self.wheel.cancel(timer);
         }
         out.push(Output::Ended { tx, user, why });
@@ -360,12 +389,15 @@ impl<U> Table<U> {
                 None => return,
             },
         };
-        if timer.map(|(_, at)| at) == wake {
-            return;
+        match (*timer, wake) {
+            (None, None) => {}
+            // Its place in the wheel is used again.
+            (Some(running), Some(at)) if self.wheel.restart(running, at) => {}
+            (_, Some(at)) => *timer = Some(self.wheel.start(at, tx)),
+            (Some(running), None) => {
+                self.wheel.cancel(running);
+                *timer = None;
+            }
         }
-        if let Some((old, _)) = timer.take() {
-            self.wheel.cancel(old);
-        }
-        *timer = wake.map(|at| (self.wheel.start(at, tx), at));
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! No timer fires early: an instant inside a millisecond is rounded up to its end.
 
+use super::chunks::Chunks;
 use signalbox_base::Mono;
+use std::num::NonZeroU32;
 
 const TICK_NS: u64 = 1_000_000;
 const SLOT_BITS: u32 = 6;
@@ -25,13 +27,13 @@ pub const MOVES_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
     index: u32,
-    generation: u32,
+    generation: NonZeroU32,
 }
 
 /// Timers that each carry a small key.
 #[derive(Clone, Debug)]
 pub struct Wheel<K> {
-    entries: Vec<Entry<K>>,
+    entries: Chunks<Entry<K>>,
     free: u32,
     live: usize,
     /// Every timer of an earlier tick has been handed out.
@@ -48,7 +50,7 @@ struct Entry<K> {
     tick: u64,
     prev: u32,
     next: u32,
-    generation: u32,
+    generation: NonZeroU32,
     /// `level * SLOTS + slot`, or `FREE`.
     home: u16,
 }
@@ -74,7 +76,7 @@ impl<K: Copy> Wheel<K> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Chunks::new(),
             free: NIL,
             live: 0,
             elapsed: 0,
@@ -99,27 +101,43 @@ impl<K: Copy> Wheel<K> {
     /// Starts a timer that is due at `at`, rounded up to a millisecond; at once when `at` has passed.
     pub fn start(&mut self, at: Mono, key: K) -> TimerId {
         let tick = at.0.div_ceil(TICK_NS).max(self.elapsed);
-        let entry = Entry { key, tick, prev: NIL, next: NIL, generation: 0, home: FREE };
+        let entry = Entry { key, tick, prev: NIL, next: NIL, generation: NonZeroU32::MIN, home: FREE };
         let index = if self.free == NIL {
-            let index = u32::try_from(self.entries.len()).ok().filter(|i| *i != NIL);
-            self.entries.push(entry);
-            index.expect("fewer than 2^32 timers fit in memory")
+            self.entries.push(entry)
         } else {
             let index = self.free;
-            let old = &mut self.entries[index as usize];
+            let old = &mut self.entries[index];
             self.free = old.next;
             *old = Entry { generation: old.generation, ..entry };
             index
         };
         self.live += 1;
         self.link(index);
-        TimerId { index, generation: self.entries[index as usize].generation }
+        TimerId { index, generation: self.entries[index].generation }
+    }
+
+    /// Moves a timer to another moment; what it names stays. `false` when it fired or was cancelled.
+    pub fn restart(&mut self, id: TimerId, at: Mono) -> bool {
+        if !self.is_running(id) {
+            return false;
+        }
+        let tick = at.0.div_ceil(TICK_NS).max(self.elapsed);
+        if self.entries[id.index].tick != tick {
+            self.unlink(id.index);
+            self.entries[id.index].tick = tick;
+            self.link(id.index);
+        }
+        true
+    }
+
+    fn is_running(&self, id: TimerId) -> bool {
+        let entry = self.entries.get(id.index);
+        entry.is_some_and(|entry| entry.generation == id.generation && entry.home != FREE)
     }
 
     /// Stops a timer. `false` when it fired, was cancelled, or never was.
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        let Some(entry) = self.entries.get(id.index as usize) else { return false };
-        if entry.generation != id.generation || entry.home == FREE {
+        if !self.is_running(id) {
             return false;
         }
         self.unlink(id.index);
@@ -159,7 +177,7 @@ impl<K: Copy> Wheel<K> {
                         }
                         room -= 1;
                         let index = self.slots[home].head;
-                        out.push(self.entries[index as usize].key);
+                        out.push(self.entries[index].key);
                         self.unlink(index);
                         self.release(index);
                     }
@@ -198,7 +216,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     fn link(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         let differing = (self.elapsed ^ entry.tick) | (SLOTS as u64 - 1);
         let level = ((63 - differing.leading_zeros()) / SLOT_BITS) as usize;
         let slot = (entry.tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
@@ -211,24 +229,24 @@ impl<K: Copy> Wheel<K> {
         if last == NIL {
             list.head = index;
         } else {
-            self.entries[last as usize].next = index;
+            self.entries[last].next = index;
         }
         self.occupied[level] |= 1 << slot;
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { prev, next, home, .. } = self.entries[index as usize];
+        let Entry { prev, next, home, .. } = self.entries[index];
         let home = usize::from(home);
         let list = &mut self.slots[home];
         if prev == NIL {
             list.head = next;
         } else {
-            self.entries[prev as usize].next = next;
+            self.entries[prev].next = next;
         }
         if next == NIL {
             list.tail = prev;
         } else {
-            self.entries[next as usize].prev = prev;
+            self.entries[next].prev = prev;
         }
         if self.slots[home].head == NIL {
             self.occupied[home / SLOTS] &= !(1 << (home % SLOTS));
@@ -237,8 +255,8 @@ impl<K: Copy> Wheel<K> {
 
     /// Frees an unlinked place; its next user gets another generation.
     fn release(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        entry.generation = entry.generation.wrapping_add(1);
+        let entry = &mut self.entries[index];
+        entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         entry.home = FREE;
         entry.next = self.free;
         self.free = index;
@@ -323,6 +341,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Start(u64),
+        Restart(usize, u64),
         Cancel(usize),
         Advance(u64),
     }
@@ -336,6 +355,7 @@ mod tests {
         fn behaves_as_a_sorted_map_does(ops in prop::collection::vec(prop_oneof![
             3 => span().prop_map(Op::Start),
             1 => any::<usize>().prop_map(Op::Cancel),
+            1 => (any::<usize>(), span()).prop_map(|(nth, after)| Op::Restart(nth, after)),
             2 => span().prop_map(Op::Advance),
         ], 1..200)) {
             let mut wheel = Wheel::new();
@@ -349,6 +369,13 @@ mod tests {
                         model.insert((at.div_ceil(MS), serial), id);
                         serial += 1;
                     }
+                    Op::Restart(nth, after) if !model.is_empty() => {
+                        let key = *model.keys().nth(nth % model.len()).unwrap();
+                        let id = model.remove(&key).unwrap();
+                        prop_assert!(wheel.restart(id, Mono(now + after)));
+                        model.insert(((now + after).div_ceil(MS), key.1), id);
+                    }
+                    Op::Restart(..) => {}
                     Op::Cancel(nth) if !model.is_empty() => {
                         let key = *model.keys().nth(nth % model.len()).unwrap();
                         prop_assert!(wheel.cancel(model[&key]));

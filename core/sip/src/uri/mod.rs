@@ -46,6 +46,10 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// When there is no scheme, or the scheme is one we read and the rest is broken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UriError> {
+        // Nearly all are these two, and are told by their first bytes.
+        if SipUri::scheme(bytes).is_some_and(|(_, rest)| !rest.is_empty()) {
+            return SipUri::parse(bytes).map(Self::Sip);
+        }
         let colon = memchr::memchr(b':', bytes).ok_or(UriError::new("no scheme"))?;
         let (scheme, opaque) = (&bytes[..colon], &bytes[colon + 1..]);
         let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -54,9 +58,6 @@ impl<'a> Uri<'a> {
             || opaque.is_empty()
         {
             return Err(UriError::new("no scheme"));
-        }
-        if scheme.eq_ignore_ascii_case(b"sip") || scheme.eq_ignore_ascii_case(b"sips") {
-            return SipUri::parse(bytes).map(Self::Sip);
         }
         if scheme.eq_ignore_ascii_case(b"tel") {
             return TelUri::parse(bytes).map(Self::Tel);

@@ -44,29 +44,19 @@ impl<'a> SipUri<'a> {
     /// # Errors
     /// When the scheme is another, there are two `@`, or host or port are not readable.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UriError> {
-        let colon = memchr::memchr(b':', bytes).ok_or(UriError::new("no scheme"))?;
-        let secure = bytes[..colon].eq_ignore_ascii_case(b"sips");
-        if !secure && !bytes[..colon].eq_ignore_ascii_case(b"sip") {
-            return Err(UriError::new("not a SIP URI"));
-        }
-        let rest = &bytes[colon + 1..];
-        let (user_info, rest) = match memchr::memchr(b'@', rest) {
-            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
-            None => (None, rest),
-        };
-        // A second `@` is read by some as the end of the user part: two readers, two hosts.
-        if memchr::memchr(b'@', rest).is_some() {
-            return Err(UriError::new("two @"));
-        }
-        let (rest, headers) = split(rest, b'?');
-        let (host_port, params) = split(rest, b';');
+        let (secure, rest) = Self::scheme(bytes).ok_or(UriError::new("not a SIP URI"))?;
+        let marks = Marks::of(rest).ok_or(UriError::new("two @"))?;
+        let host_start = marks.at.map_or(0, |at| at + 1);
+        let headers_start = marks.question.unwrap_or(rest.len());
+        let params_start = marks.semicolon.unwrap_or(headers_start);
+        let (host_port, params) = (&rest[host_start..params_start], &rest[params_start..headers_start]);
+        let headers = rest.get(headers_start + 1..).unwrap_or_default();
+        let params = params.get(1..).unwrap_or_default();
         let (host, port) = crate::header::host_port(host_port).ok_or(UriError::new("bad host or port"))?;
-        let (user, password) = match user_info {
-            Some(info) => match memchr::memchr(b':', info) {
-                Some(n) => (Some(&info[..n]), Some(&info[n + 1..])),
-                None => (Some(info), None),
-            },
-            None => (None, None),
+        let (user, password) = match (marks.at, marks.colon) {
+            (Some(at), Some(colon)) => (Some(&rest[..colon]), Some(&rest[colon + 1..at])),
+            (Some(at), None) => (Some(&rest[..at]), None),
+            (None, _) => (None, None),
         };
         if user.is_some_and(<[u8]>::is_empty) {
             return Err(UriError::new("empty user"));
@@ -82,6 +72,15 @@ impl<'a> SipUri<'a> {
             host_port,
             raw: bytes,
         })
+    }
+
+    /// Whether it is `sips`, and what is behind the colon; `None` for another scheme.
+    pub(super) fn scheme(bytes: &'a [u8]) -> Option<(bool, &'a [u8])> {
+        match bytes {
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', rest @ ..] => Some((false, rest)),
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', rest @ ..] => Some((true, rest)),
+            _ => None,
+        }
     }
 
     /// The host, read.
@@ -166,9 +165,38 @@ impl<'a> TryFrom<Uri<'a>> for SipUri<'a> {
     }
 }
 
-/// What is before the first `at`, and what is behind it.
-fn split(bytes: &[u8], at: u8) -> (&[u8], &[u8]) {
-    memchr::memchr(at, bytes).map_or((bytes, &b""[..]), |n| (&bytes[..n], &bytes[n + 1..]))
+/// Where the parts of a URI meet, found in one pass: URIs are short, and read many times on a message's way.
+#[derive(Default)]
+struct Marks {
+    /// Before the host.
+    at: Option<usize>,
+    /// Before the password.
+    colon: Option<usize>,
+    /// Before the parameters.
+    semicolon: Option<usize>,
+    /// Before the headers.
+    question: Option<usize>,
+}
+
+impl Marks {
+    /// `None` for a second `@`: some read it as the end of the user part. Two readers, two hosts.
+    fn of(rest: &[u8]) -> Option<Self> {
+        let mut marks = Self::default();
+        for (place, byte) in rest.iter().enumerate() {
+            match byte {
+                b'@' if marks.at.is_some() => return None,
+                // What looked like parameters and headers was the user's.
+                b'@' => marks = Self { at: Some(place), colon: marks.colon, ..Self::default() },
+                b':' if marks.at.is_none() && marks.colon.is_none() => marks.colon = Some(place),
+                b'?' if marks.question.is_none() => marks.question = Some(place),
+                b';' if marks.question.is_none() && marks.semicolon.is_none() => {
+                    marks.semicolon = Some(place);
+                }
+                _ => {}
+            }
+        }
+        Some(marks)
+    }
 }
 
 #[cfg(test)]

@@ -56,6 +56,48 @@ async fn given_a_batch_with_a_bad_row_when_committed_then_nothing_of_it_is_kept_
 }
 
 #[tokio::test]
+async fn given_a_short_cut_when_it_touches_nothing_then_what_stands_behind_it_is_done_and_else_not_twice() {
+    for database in both().await {
+        let store = database.store().await;
+        with_table(&store).await;
+        let add = |name: &'static str, by: i64| {
+            let update = "UPDATE thing SET big = big + $2 WHERE name = $1 AND small IS NULL";
+            Statement::new(update, vec![name.into(), by.into()]).or_else(move || {
+                let upsert = "INSERT INTO thing (name, big) VALUES ($1, $2) \
+                    ON CONFLICT (name) DO UPDATE SET big = thing.big + excluded.big";
+                vec![Statement::new(upsert, vec![name.into(), by.into()])]
+            })
+        };
+        let touched = store.transaction(vec![add("a", 1), add("a", 2), add("b", 5)]).await.unwrap();
+        assert_eq!(touched, [1, 1, 1], "{}", store.kind());
+        store.transaction(vec![add("a", 4)]).await.unwrap();
+        let rows = store.query("SELECT big FROM thing ORDER BY name", vec![]).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.int("big").unwrap().unwrap()).collect::<Vec<_>>(), [7, 5]);
+        // A fault behind a short cut is the short cut's.
+        let wrong = Statement::new("UPDATE thing SET big = 0 WHERE name = 'x'", vec![])
+            .or_else(|| vec![Statement::new("INSERT INTO thing (name) VALUES ('a')", vec![])]);
+        let error = store.transaction(vec![add("a", 8), wrong]).await.unwrap_err();
+        assert_eq!((error.class(), error.statement()), (Class::Row, Some(1)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn given_a_transaction_that_is_durable_later_when_it_is_done_then_it_is_seen_and_whole_as_any_other() {
+    for database in both().await {
+        let (store, other) = (database.store().await, database.store().await);
+        with_table(&store).await;
+        let insert = |name: &str| Statement::new("INSERT INTO thing (name) VALUES ($1)", vec![name.into()]);
+        let bad = vec![insert("a"), insert("a")];
+        assert_eq!(store.transaction_soon_durable(bad).await.unwrap_err().statement(), Some(1));
+        let touched = store.transaction_soon_durable(vec![insert("a"), insert("b")]).await.unwrap();
+        assert_eq!(touched, [1, 1]);
+        store.transaction(vec![insert("c")]).await.unwrap();
+        let rows = other.query("SELECT name FROM thing", vec![]).await.unwrap();
+        assert_eq!(rows.len(), 3, "{}", store.kind());
+    }
+}
+
+#[tokio::test]
 async fn given_a_guard_that_does_not_hold_when_committed_then_all_is_rolled_back_as_fenced() {
     for database in both().await {
         let store = database.store().await;

@@ -1,4 +1,5 @@
-//! kill -9 of the edge under load, at random moments, again and again: what was said on the wire stays true.
+//! kill -9 of the edge under load, again and again: at random moments, and between commits and their sends. What was said
+//! on the wire stays true.
 
 use signalbox_e2e::edge::Edge;
 use signalbox_e2e::load::{self, Load, Seen};
@@ -7,8 +8,11 @@ use signalbox_e2e::{World, contract, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Kills of one run; `SIGNALBOX_EFFORT` multiplies them.
+/// Kills of one run, half of them at random and half between a commit and its send; `SIGNALBOX_EFFORT` multiplies them.
 const ROUNDS: u32 = 20;
+/// What a message may wait for when the edge is killed at its commit: anything, or a record of this type.
+const HELD_BY: [&str; 5] = ["", ":registration.added", ":call.routed", ":call.answered", ":call.ended"];
+const SEAMS: [&str; 2] = ["after-commit", "after-send"];
 /// A kill comes within this of the edge being ready.
 const LIFE_MS: u64 = 1500;
 
@@ -37,20 +41,28 @@ fn killed_again_and_again(world: &World, store: &str) {
     wait::until_true("the first call", || !load.seen().answered.is_empty());
 
     let mut random = Random::seeded();
-    let rounds = ROUNDS * effort();
-    for round in 1..=rounds {
-        let calls_before = load.seen().tried.len();
+    let rounds = ROUNDS * effort() / 2;
+    for round in 0..rounds {
         random.moment();
         edge.kill();
-        if round == rounds {
+        edge.live_until(&fail_point(round));
+        if round + 1 == rounds {
             load.kill_mortals();
             wait::until_true("the mortal calls to die", || !load.seen().died.is_empty());
         }
+        let calls_before = load.seen().tried.len();
         edge.start();
         wait::until_true("calls to go on", || load.seen().tried.len() > calls_before);
     }
     load.finish();
     everything_said_is_true(&edge, &load);
+}
+
+/// Steps through every seam of every kind of commit, then through the same of the next commit, and so on.
+fn fail_point(step: u32) -> String {
+    let (step, kinds, seams) = (step as usize, HELD_BY.len(), SEAMS.len());
+    let nth = 1 + step / (kinds * seams);
+    format!("{}:{nth}{}", SEAMS[step % seams], HELD_BY[step / seams % kinds])
 }
 
 /// Waits until both sides are quiet, then compares what was seen on the wire with events and tables.

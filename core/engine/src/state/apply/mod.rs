@@ -59,7 +59,7 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
 fn apply_call(state: &mut State, seq: EventSeq, fact: Fact) {
     let Some(uid) = fact.correlation else { return };
     let private = match fact.private {
-        Private::Call(private) => Some(*private),
+        Private::Call(private) => Some(private),
         Private::None | Private::Binding(_) | Private::BindingWith(..) => None,
     };
     let tenant = fact.tenant.as_ref().map(|tenant| tenant.text().clone()).unwrap_or_default();

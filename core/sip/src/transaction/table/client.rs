@@ -4,7 +4,7 @@ use super::{
     Action, Branch, Client, ClientEntry, ClientInvite, ClientKey, ClientMachine, ClientTx, End, Gate,
     MethodTag, OpenError, Output, Rules, Table, Tx,
 };
-use signalbox_base::{Flow, Mono};
+use signalbox_base::{CompactFlow, Flow, Mono};
 use std::sync::Arc;
 
 /// A request about to be sent.
@@ -114,11 +114,12 @@ impl<U> Table<U> {
             return Err(OpenError::Full);
         }
         let key = ClientKey { branch: new.branch, method: new.method };
-        if self.by_branch.contains_key(&key) {
+        if self.client_of(&key).is_some() {
             return Err(OpenError::Duplicate);
         }
         let invite = new.method == MethodTag::INVITE;
-        let rules = Self::rules(self.timing, &new.flow);
+        let flow = CompactFlow::from(new.flow);
+        let rules = Self::rules(self.timing, &flow);
         let held = if invite {
             ClientMachine::Invite(ClientInvite::Held)
         } else {
@@ -129,9 +130,9 @@ impl<U> Table<U> {
             Gate::Held => held,
         };
         let bytes = (invite || !rules.reliable).then(|| Arc::from(new.bytes));
-        let entry = ClientEntry { machine, key, flow: new.flow, bytes, timer: None, user };
+        let entry = ClientEntry { machine, key, flow, bytes, timer: None, user };
         let tx = ClientTx(self.clients.insert(entry));
-        self.by_branch.insert(key, tx);
+        self.index_client(tx, &key);
         self.arm(tx.into());
         Ok(tx)
     }
@@ -144,7 +145,7 @@ impl<U> Table<U> {
         now: Mono,
         out: &mut Vec<Output<U>>,
     ) -> OnResponse {
-        let Some(tx) = self.by_branch.get(&key).copied() else { return OnResponse::Stray };
+        let Some(tx) = self.client_of(&key) else { return OnResponse::Stray };
         let entry = self.clients.get_mut(tx.0).expect("the index names living transactions");
         let rules = Self::rules(self.timing, &entry.flow);
         let accepted_before = entry.machine.is_accepted();
@@ -157,7 +158,7 @@ impl<U> Table<U> {
             Action::DeliverAndAck => OnResponse::Final { tx, request: entry.bytes.take(), needs_ack: true },
             Action::DeliverLate => OnResponse::Late { tx },
             Action::ResendAck => {
-                push_send(tx.into(), entry.flow, entry.bytes.as_ref(), out);
+                push_send(tx.into(), &entry.flow, entry.bytes.as_ref(), out);
                 OnResponse::Absorbed { tx }
             }
             _ => OnResponse::Absorbed { tx },
@@ -171,7 +172,7 @@ impl<U> Table<U> {
     pub fn ack(&mut self, tx: ClientTx, bytes: &[u8]) {
         let Some(entry) = self.clients.get_mut(tx.0) else { return };
         let completed = matches!(entry.machine, ClientMachine::Invite(ClientInvite::Completed { .. }));
-        if completed && !entry.flow.transport.reliable() {
+        if completed && !entry.flow.transport().reliable() {
             entry.bytes = Some(Arc::from(bytes));
         }
     }
@@ -206,7 +207,7 @@ impl<U> Table<U> {
     /// The client transaction that a response with this key belongs to.
     #[must_use]
     pub fn find_client(&self, key: ClientKey) -> Option<ClientTx> {
-        self.by_branch.get(&key).copied()
+        self.client_of(&key)
     }
 
     pub(super) fn release_client(&mut self, tx: ClientTx, now: Mono) -> bool {
@@ -234,15 +235,15 @@ impl<U> Table<U> {
         };
         entry.machine = machine;
         if action == Action::Resend {
-            push_send(tx.into(), entry.flow, entry.bytes.as_ref(), out);
+            push_send(tx.into(), &entry.flow, entry.bytes.as_ref(), out);
         }
         action
     }
 }
 
 /// A repetition, when there is something to repeat.
-pub(super) fn push_send<U>(tx: Tx, flow: Flow, bytes: Option<&Arc<[u8]>>, out: &mut Vec<Output<U>>) {
+pub(super) fn push_send<U>(tx: Tx, flow: &CompactFlow, bytes: Option<&Arc<[u8]>>, out: &mut Vec<Output<U>>) {
     if let Some(bytes) = bytes {
-        out.push(Output::Send { tx, flow, bytes: Arc::clone(bytes) });
+        out.push(Output::Send { tx, flow: flow.get(), bytes: Arc::clone(bytes) });
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Action, End, Gate, HeldResponse, OpenError, Output, Server, ServerEntry, ServerInvite, ServerKey,
     ServerMachine, ServerTx, Table,
 };
-use signalbox_base::{Flow, Mono};
+use signalbox_base::{CompactFlow, Flow, Mono};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,17 +111,17 @@ impl ServerMachine {
 impl<U> Table<U> {
     /// A request other than ACK came.
     pub fn on_request(&mut self, key: ServerKey, out: &mut Vec<Output<U>>) -> OnRequest {
-        let Some(tx) = self.by_request.get(&key).copied() else { return OnRequest::New };
+        let Some(tx) = self.server_of(&key) else { return OnRequest::New };
         let entry = self.servers.get(tx.0).expect("the index names living transactions");
         if entry.machine.on_repeated_request() == Action::Resend {
-            push_send(tx.into(), entry.flow, entry.bytes.as_ref(), out);
+            push_send(tx.into(), &entry.flow, entry.bytes.as_ref(), out);
         }
         OnRequest::Repeated { tx }
     }
 
     /// An ACK came. One that arrives before the table was told that its response was released proves that it was.
     pub fn on_ack(&mut self, key: ServerKey, now: Mono) -> OnAck {
-        let Some(tx) = self.by_request.get(&key).copied() else { return OnAck::Unmatched };
+        let Some(tx) = self.server_of(&key) else { return OnAck::Unmatched };
         let final_held = |entry: &ServerEntry<U>| entry.held.as_ref().is_some_and(|held| held.status >= 200);
         if self.servers.get(tx.0).is_some_and(final_held) {
             self.release_server(tx, now);
@@ -145,20 +145,21 @@ impl<U> Table<U> {
         if self.servers.len() >= self.transactions_max {
             return Err(OpenError::Full);
         }
-        if self.by_request.contains_key(&new.key) {
+        if self.server_of(&new.key).is_some() {
             return Err(OpenError::Duplicate);
         }
+        let flow = CompactFlow::from(new.flow);
         let machine = if new.invite {
             ServerMachine::Invite(ServerInvite::new(new.trying_after, now))
         } else {
-            let rules = Self::rules(self.timing, &new.flow);
+            let rules = Self::rules(self.timing, &flow);
             ServerMachine::Other(Server::new(new.trying_after, &rules, now))
         };
-        let NewServer { key, flow, repeat_2xx, .. } = new;
+        let NewServer { key, repeat_2xx, .. } = new;
         let entry =
             ServerEntry { machine, key, flow, repeat_2xx, bytes: None, held: None, timer: None, user };
         let tx = ServerTx(self.servers.insert(entry));
-        self.by_request.insert(key, tx);
+        self.index_server(tx, &key);
         self.arm(tx.into());
         Ok(tx)
     }
@@ -213,7 +214,7 @@ impl<U> Table<U> {
     /// CANCEL means (RFC 3261 §9.2).
     #[must_use]
     pub fn find_server(&self, key: ServerKey) -> Option<ServerTx> {
-        self.by_request.get(&key).copied()
+        self.server_of(&key)
     }
 
     /// Whether a response of `status` may be given now: no final one was released and none waits.
@@ -256,7 +257,7 @@ impl<U> Table<U> {
         };
         entry.machine = machine;
         if action == Action::Resend {
-            push_send(tx.into(), entry.flow, entry.bytes.as_ref(), out);
+            push_send(tx.into(), &entry.flow, entry.bytes.as_ref(), out);
         }
         action
     }
@@ -269,7 +270,7 @@ impl<U> ServerEntry<U> {
         let invite = matches!(self.machine, ServerMachine::Invite(_));
         match (invite, status) {
             (true, 200..=299) => self.repeat_2xx,
-            _ => !self.flow.transport.reliable(),
+            _ => !self.flow.transport().reliable(),
         }
     }
 }

@@ -1,0 +1,509 @@
+//! The projections of one subscription, from one connection to the next: the group, or one that reads alone.
+
+use super::member::Member;
+use super::plan::{Batched, Held, Plan, aggregate_of};
+use super::{Config, SINK, Stopped, parked};
+use signalbox_base::{EventSeq, Text, Wall};
+use signalbox_bus::{
+    Batch, BoxFuture, Bus, Delivered, Filter, Progress, Request, Source, Start, Subscription,
+};
+use signalbox_store::{Class, Error, Statement, Store};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// How often positions are stored durably and told to the bus, and commands on parked events are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// A projection that has to read more events than this before it is where the first one is reads them alone.
+const BEHIND: u64 = 10_000;
+/// One that reads alone joins the group when it has no more than this to read.
+const NEAR: u64 = 1_000;
+
+/// What all crews of a group share.
+pub(crate) struct Context {
+    bus: Arc<dyn Bus>,
+    store: Store,
+    config: Config,
+    stopped: Box<dyn Fn(Stopped) + Send + Sync>,
+    /// Up to where each projection durably has each source: the bus may forget what all have.
+    floors: Mutex<BTreeMap<&'static str, BTreeMap<Text, u64>>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        bus: Arc<dyn Bus>,
+        store: Store,
+        config: Config,
+        stopped: Box<dyn Fn(Stopped) + Send + Sync>,
+        members: &[Member],
+    ) -> Self {
+        let floors = members.iter().map(|member| (member.name(), BTreeMap::new())).collect();
+        Self { bus, store, config, stopped, floors: Mutex::new(floors) }
+    }
+
+    fn floors(&self) -> MutexGuard<'_, BTreeMap<&'static str, BTreeMap<Text, u64>>> {
+        self.floors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What every projection has of a source.
+    fn floor(&self, source: &str) -> u64 {
+        let floors = self.floors();
+        floors.values().map(|has| has.get(source).copied().unwrap_or(0)).min().unwrap_or(0)
+    }
+}
+
+/// Projections that read together.
+pub(crate) struct Crew {
+    context: Arc<Context>,
+    members: Vec<Member>,
+    /// Whether this is one that has left the group until it is near the end.
+    lone: bool,
+    /// Those that have left this group; each gives itself back when it may join again.
+    alone: JoinSet<Option<Member>>,
+    /// How far this subscription has come, and how far the bus has been told.
+    reached: Vec<Progress>,
+    told: Vec<Progress>,
+}
+
+enum End {
+    Finished,
+    Again,
+    /// The lone member may join the group.
+    Near,
+}
+
+enum Fault {
+    /// Of the store for all of us, or passing.
+    Store(Error),
+    /// Of one member for good.
+    Member(usize, Error),
+    Bus(signalbox_bus::Error),
+}
+
+impl From<signalbox_bus::Error> for Fault {
+    fn from(error: signalbox_bus::Error) -> Self {
+        Self::Bus(error)
+    }
+}
+
+impl Fault {
+    fn of(member: usize, error: Error) -> Self {
+        if error.is_retryable() { Self::Store(error) } else { Self::Member(member, error) }
+    }
+}
+
+/// Why a part of a batch was not committed.
+enum Refused {
+    /// The database refuses a row of this member for the event with this index.
+    Row(usize, usize, String),
+    Fault(Fault),
+}
+
+impl Crew {
+    pub(crate) fn group(context: Arc<Context>, members: Vec<Member>) -> Self {
+        let (reached, told) = (Vec::new(), Vec::new());
+        Self { context, members, lone: false, alone: JoinSet::new(), reached, told }
+    }
+
+    fn lone(
+        context: Arc<Context>,
+        member: Member,
+        stop: watch::Receiver<bool>,
+    ) -> BoxFuture<'static, Option<Member>> {
+        let crew = Self { lone: true, ..Self::group(context, vec![member]) };
+        Box::pin(crew.run(stop))
+    }
+
+    /// Until the stop, the end of the bus or of all members; a lone one until it may join, which it then returns to do.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Option<Member> {
+        let mut pause = self.context.config.retry_first;
+        loop {
+            let fault = match self.session(&mut stop, &mut pause).await {
+                Ok(End::Again) => continue,
+                Ok(End::Near) => return self.members.pop(),
+                Ok(End::Finished) => {
+                    self.members.clear();
+                    while let Some(back) = self.alone.join_next().await {
+                        // It has still to hear of the end.
+                        self.members.extend(back.ok().flatten());
+                    }
+                    if self.members.is_empty() {
+                        return None;
+                    }
+                    continue;
+                }
+                Err(fault) => match self.passing(fault) {
+                    Some(text) => text,
+                    None => continue,
+                },
+            };
+            let names: Vec<&str> = self.members.iter().map(Member::name).collect();
+            tracing::warn!(projections = names.join(", "), %fault, ?pause, "projections wait");
+            self.members.iter().for_each(|member| member.status.failed(&fault));
+            tokio::select! {
+                () = asked(&mut stop) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(self.context.config.retry_longest),
+            }
+        }
+    }
+
+    /// The text of a fault that may pass; otherwise whom it concerns has stopped.
+    fn passing(&mut self, fault: Fault) -> Option<String> {
+        let by_store = |projection, error: Error| match error.class() {
+            Class::Fenced => Stopped::Fenced { projection },
+            _ => Stopped::Store { projection, error },
+        };
+        match fault {
+            Fault::Store(error) if error.is_retryable() => return Some(error.to_string()),
+            Fault::Bus(error @ signalbox_bus::Error::Unavailable(_)) => return Some(error.to_string()),
+            Fault::Store(error) => self.stop_all(|projection| by_store(projection, error.clone())),
+            Fault::Member(index, error) => {
+                let member = self.members.remove(index);
+                self.stopped(&member, by_store(member.name(), error));
+            }
+            Fault::Bus(signalbox_bus::Error::Fenced(_)) => {
+                self.stop_all(|projection| Stopped::Fenced { projection });
+            }
+            Fault::Bus(error) => {
+                self.stop_all(|projection| Stopped::Bus { projection, error: error.clone() });
+            }
+        }
+        None
+    }
+
+    fn stop_all(&mut self, why: impl Fn(&'static str) -> Stopped) {
+        for member in std::mem::take(&mut self.members) {
+            self.stopped(&member, why(member.name()));
+        }
+    }
+
+    /// One that has stopped keeps the bus from forgetting what it has not read; one that was taken over is another's.
+    fn stopped(&self, member: &Member, stopped: Stopped) {
+        if matches!(stopped, Stopped::Fenced { .. }) {
+            self.context.floors().remove(member.name());
+        }
+        member.status.stopped(&stopped.to_string());
+        (self.context.stopped)(stopped);
+    }
+
+    /// One connection to the bus.
+    async fn session(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        pause: &mut Duration,
+    ) -> Result<End, Fault> {
+        if *stop.borrow() || (self.members.is_empty() && self.alone.is_empty()) {
+            return Ok(End::Finished);
+        }
+        if self.members.is_empty() {
+            return Ok(tokio::select! {
+                () = asked(stop) => End::Finished,
+                Some(back) = self.alone.join_next() => self.joined(back.ok().flatten()),
+            });
+        }
+        let (context, now) = (Arc::clone(&self.context), wall_now());
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let begun = member.begin(&context.store, &context.config.holder, now).await;
+            begun.map_err(|error| Fault::of(index, error))?;
+            context.floors().insert(member.name(), member.track.resume.clone());
+        }
+        self.part(stop, Self::is_behind);
+        let mut subscription = self.subscribe().await?;
+        *pause = context.config.retry_first;
+        self.members.iter().for_each(|member| member.status.connected());
+        self.go_on(&mut *subscription, stop).await
+    }
+
+    async fn go_on(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, Fault> {
+        let (mut tick, mut look_again) = (interval(TICK), interval(self.context.config.retry_longest));
+        look_again.reset();
+        loop {
+            tokio::select! {
+                // In this order: a busy bus keeps neither a stop nor a tick from being heard.
+                biased;
+                () = asked(stop) => {
+                    self.save(subscription).await?;
+                    return Ok(End::Finished);
+                }
+                _ = tick.tick() => self.tick(subscription).await?,
+                Some(back) = self.alone.join_next() => {
+                    self.save(subscription).await?;
+                    return Ok(self.joined(back.ok().flatten()));
+                }
+                _ = look_again.tick(), if self.has_hole() => return Ok(End::Again),
+                batch = subscription.next_batch(self.context.config.batch_events) => match batch {
+                    Ok(batch) => {
+                        self.batch(batch).await?;
+                        self.part(stop, |crew, member| !crew.members[member].track.held.is_empty());
+                        if self.members.is_empty() {
+                            return Ok(End::Again);
+                        }
+                        if self.is_near() {
+                            self.save(subscription).await?;
+                            return Ok(End::Near);
+                        }
+                    }
+                    Err(signalbox_bus::Error::Ended) => {
+                        self.save(subscription).await?;
+                        return Ok(End::Finished);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+
+    async fn tick(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
+        self.save(subscription).await?;
+        let (context, now) = (Arc::clone(&self.context), wall_now());
+        for (index, member) in self.members.iter_mut().enumerate() {
+            member.decided(&context.store, now).await.map_err(|error| Fault::of(index, error))?;
+            member.status.waiting(now);
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&mut self) -> Result<Box<dyn Subscription>, Fault> {
+        let kinds = self.members.iter().flat_map(|member| member.projection.kinds());
+        let mut domains: Vec<String> = kinds.map(|kind| kind.domain().to_owned()).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        let after = |source: &Text| {
+            let all = self.members.iter().map(|member| member.track.resume.get(source).copied());
+            Some((source.parse::<Source>().ok()?, EventSeq(all.min().flatten()?)))
+        };
+        let first = self.members.first().map(|member| &member.track.resume);
+        let request = Request {
+            name: (!self.lone).then(|| SINK.to_owned()),
+            filter: Filter { kinds: domains, ..Filter::default() },
+            start: Start::After(first.into_iter().flat_map(BTreeMap::keys).filter_map(after).collect()),
+            linger: self.context.config.batch_wait,
+        };
+        (self.reached, self.told) = (Vec::new(), Vec::new());
+        Ok(self.context.bus.subscribe(request).await?)
+    }
+
+    /// Sends members of a group away to read alone.
+    fn part(&mut self, stop: &watch::Receiver<bool>, leaves: impl Fn(&Self, usize) -> bool) {
+        if self.lone || self.members.len() < 2 {
+            return;
+        }
+        for index in (0..self.members.len()).rev().filter(|index| leaves(self, *index)).collect::<Vec<_>>() {
+            let member = self.members.remove(index);
+            tracing::info!(projection = member.name(), "projection reads alone until it has caught up");
+            self.alone.spawn(Self::lone(Arc::clone(&self.context), member, stop.clone()));
+        }
+    }
+
+    fn joined(&mut self, back: Option<Member>) -> End {
+        if let Some(member) = &back {
+            tracing::info!(projection = member.name(), "projection has caught up with the others");
+        }
+        self.members.extend(back);
+        End::Again
+    }
+
+    fn is_behind(&self, member: usize) -> bool {
+        let track = &self.members[member].track;
+        self.members.iter().any(|other| track.is_behind(&other.track, BEHIND))
+    }
+
+    fn has_hole(&self) -> bool {
+        let hole = |held: &Held| matches!(held, Held::Hole { .. });
+        self.members.iter().any(|member| member.track.held.values().any(hole))
+    }
+
+    /// Whether a lone member is near enough to the end to join.
+    fn is_near(&self) -> bool {
+        let left = |progress: &Progress| progress.end.0.saturating_sub(progress.through.0);
+        self.lone
+            && !self.reached.is_empty()
+            && self.reached.iter().map(left).sum::<u64>() <= NEAR
+            && self.members.iter().all(|member| member.track.held.is_empty())
+    }
+
+    async fn batch(&mut self, batch: Batch) -> Result<(), Fault> {
+        for gap in &batch.gaps {
+            tracing::warn!(
+                from = gap.from.0,
+                to = gap.to.0,
+                "the bus no longer has these events; projections go on without them"
+            );
+        }
+        // Parts still to do, the next one last. A refused row cuts its part into before, itself and after.
+        let mut parts = if batch.events.is_empty() { Vec::new() } else { vec![&batch.events[..]] };
+        let mut refusals: Vec<(usize, String)> = Vec::new();
+        while let Some(part) = parts.pop() {
+            match self.commit(part, &refusals).await {
+                Ok(()) => refusals.clear(),
+                Err(Refused::Row(_, at, _)) if part.len() > 1 => {
+                    let (before, rest) = part.split_at(at);
+                    let (itself, after) = rest.split_at(1);
+                    parts.extend([after, itself, before].into_iter().filter(|part| !part.is_empty()));
+                }
+                Err(Refused::Row(member, _, reason)) => {
+                    refusals.push((member, reason));
+                    parts.push(part);
+                }
+                Err(Refused::Fault(fault)) => return Err(fault),
+            }
+        }
+        let now = wall_now();
+        for progress in &batch.progress {
+            match self.reached.iter_mut().find(|known| known.source == progress.source) {
+                Some(known) => *known = progress.clone(),
+                None => self.reached.push(progress.clone()),
+            }
+        }
+        for member in &mut self.members {
+            member.track.reach(&batch.progress);
+            member.status.reached(&batch.progress, now);
+        }
+        Ok(())
+    }
+
+    /// What a part of a batch means to each member; those of `refusals` put its one event aside.
+    fn plans(&self, part: &[Delivered], refusals: &[(usize, String)]) -> Vec<Plan> {
+        let (order, batched) = (self.context.bus.order(), Batched::new(part));
+        let plan = |member: &Member| member.track.plan(&*member.projection, order, &member.parked, &batched);
+        let mut plans: Vec<Plan> = self.members.iter().map(plan).collect();
+        for (member, reason) in refusals {
+            plans[*member].refuse(part.len(), reason);
+        }
+        plans
+    }
+
+    /// One transaction: for each member its guard, the writes of `part`, what is put aside, the positions.
+    async fn commit(&mut self, part: &[Delivered], refusals: &[(usize, String)]) -> Result<(), Refused> {
+        let now = wall_now();
+        let mut plans = self.plans(part, refusals);
+        let mut transaction = Transaction::default();
+        for (index, (member, plan)) in self.members.iter().zip(&mut plans).enumerate() {
+            if plan.is_empty() {
+                continue;
+            }
+            transaction.add(index, None, [member.claim().guard(now)]);
+            for (at, write) in std::mem::take(&mut plan.writes) {
+                transaction.add(index, Some(at), [write]);
+            }
+            let put = |(at, class, reason): &(usize, &'static str, String)| {
+                parked::put(&*member.projection, &part[*at], class, reason, now)
+            };
+            transaction.add(index, None, plan.aside.iter().map(put));
+            transaction.add(index, None, plan.saves(member.claim(), now));
+        }
+        if !transaction.statements.is_empty() {
+            // Durable with the next save; until then the bus has the events.
+            let done = self.context.store.transaction_soon_durable(transaction.statements).await;
+            done.map_err(|error| refused(error, &transaction.owners))?;
+        }
+        for (member, plan) in self.members.iter_mut().zip(plans) {
+            for (at, class, reason) in &plan.aside {
+                let (name, event) = (member.name(), &part[*at]);
+                tracing::warn!(projection = name, id = event.id(), kind = %event.kind, class, reason, "event parked");
+                member.parked.insert(aggregate_of(event));
+            }
+            let (wrote, applied, duplicates) = (!plan.is_empty(), plan.applied, plan.duplicates);
+            member.track.follow(plan);
+            member.status.parked(member.parked.len());
+            member.status.committed(part.last().filter(|_| wrote), applied, duplicates, &member.track);
+        }
+        Ok(())
+    }
+
+    /// Stores durably where to read on from, and all that was committed before; then tells the bus.
+    async fn save(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
+        let now = wall_now();
+        let mut transaction = Transaction::default();
+        for (index, member) in self.members.iter().enumerate() {
+            let saves = member.track.save_resume(member.claim(), now);
+            if !saves.is_empty() {
+                transaction.add(index, None, [member.claim().guard(now)]);
+                transaction.add(index, None, saves);
+            }
+        }
+        if !transaction.statements.is_empty() {
+            let saved = self.context.store.transaction(transaction.statements).await;
+            saved.map_err(|error| match refused(error, &transaction.owners) {
+                Refused::Fault(fault) => fault,
+                Refused::Row(member, _, reason) => Fault::Member(member, Error::new(Class::Database, reason)),
+            })?;
+            for member in &mut self.members {
+                member.track.saved_resume();
+                self.context.floors().insert(member.name(), member.track.resume.clone());
+            }
+        }
+        self.tell(subscription).await
+    }
+
+    /// Tells the bus what every projection durably has.
+    async fn tell(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
+        if self.lone {
+            return Ok(());
+        }
+        let safe = |reached: &Progress| {
+            let floor = EventSeq(self.context.floor(&reached.source.to_string()));
+            Progress { through: reached.through.min(floor), ..reached.clone() }
+        };
+        let news = |safe: &Progress| {
+            let known = self.told.iter().find(|told| told.source == safe.source);
+            safe.through > known.map_or(EventSeq(0), |told| told.through)
+        };
+        let safe: Vec<Progress> = self.reached.iter().map(safe).filter(news).collect();
+        if !safe.is_empty() {
+            subscription.acknowledge(&safe).await?;
+            self.told.retain(|told| !safe.iter().any(|safe| safe.source == told.source));
+            self.told.extend(safe);
+        }
+        Ok(())
+    }
+}
+
+/// Statements with whose they are: the member, and the event for a write.
+#[derive(Default)]
+struct Transaction {
+    statements: Vec<Statement>,
+    owners: Vec<(usize, Option<usize>)>,
+}
+
+impl Transaction {
+    fn add(&mut self, member: usize, event: Option<usize>, statements: impl IntoIterator<Item = Statement>) {
+        self.statements.extend(statements);
+        self.owners.resize(self.statements.len(), (member, event));
+    }
+}
+
+fn refused(error: Error, owners: &[(usize, Option<usize>)]) -> Refused {
+    match error.statement().and_then(|at| owners.get(at)) {
+        Some((member, Some(event))) if error.class() == Class::Row => {
+            Refused::Row(*member, *event, error.to_string())
+        }
+        // The row of the parking table or of a position is ours: that one being refused is no event's fault.
+        Some((member, _)) => Refused::Fault(Fault::of(*member, error)),
+        None => Refused::Fault(Fault::Store(error)),
+    }
+}
+
+/// Ready when somebody asks to stop, or nobody can ask any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn interval(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+#[expect(clippy::disallowed_methods, reason = "rows tell when they were written; folds never see this clock")]
+fn wall_now() -> Wall {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Wall::default().plus(since)
+}

@@ -1,0 +1,97 @@
+//! One projection of a group: its claim, how far it is, what it has put aside.
+
+use super::parked;
+use super::plan::{Aggregate, Track};
+use super::status::StatusHandle;
+use crate::projection::Projection;
+use signalbox_base::Wall;
+use signalbox_store::positions::{self, Claim};
+use signalbox_store::{Class, Error, Statement, Store};
+use std::collections::HashSet;
+
+pub(crate) struct Member {
+    pub(crate) projection: Box<dyn Projection>,
+    pub(crate) status: StatusHandle,
+    claim: Option<Claim>,
+    pub(crate) track: Track,
+    pub(crate) parked: HashSet<Aggregate>,
+}
+
+impl Member {
+    pub(crate) fn new(projection: Box<dyn Projection>) -> Self {
+        let status = StatusHandle::default();
+        status.begin(projection.name(), projection.version());
+        Self { projection, status, claim: None, track: Track::default(), parked: HashSet::new() }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.projection.name()
+    }
+
+    /// Loads what the tables say. The claim is made once and kept: a process that was stopped and goes on does not take
+    /// back what another has claimed meanwhile.
+    pub(crate) async fn begin(&mut self, store: &Store, holder: &str, now: Wall) -> Result<(), Error> {
+        let (name, version) = (self.name(), self.projection.version());
+        if self.claim.is_none() {
+            self.claim = Some(positions::claim(store, name, version, holder, now).await?);
+        }
+        // Before the bus's cursor is taken too: whoever has lost the claim must not disturb its new holder.
+        store.transaction(vec![self.claim().guard(now)]).await?;
+        self.track = Track::restore(positions::load(store, name, version).await?);
+        let aggregates = parked::aggregates(store, &*self.projection).await?;
+        self.parked = aggregates.into_iter().map(|(aggregate, _)| aggregate).collect();
+        self.status.parked(self.parked.len());
+        Ok(())
+    }
+
+    pub(crate) fn claim(&self) -> &Claim {
+        self.claim.as_ref().expect("a member begins before it writes")
+    }
+
+    /// Does what operators asked for on parked aggregates.
+    pub(crate) async fn decided(&mut self, store: &Store, now: Wall) -> Result<(), Error> {
+        if self.parked.is_empty() {
+            return Ok(());
+        }
+        for (aggregate, wanted) in parked::aggregates(store, &*self.projection).await? {
+            let mut statements = vec![self.claim().guard(now)];
+            match wanted.as_str() {
+                "skip" => {}
+                "retry" => {
+                    let events = parked::events(store, &*self.projection, &aggregate).await?;
+                    match parked::fold_again(&*self.projection, &events) {
+                        Ok(writes) => statements.extend(writes),
+                        Err(reason) => {
+                            self.stays_parked(store, &aggregate, &reason, now).await?;
+                            continue;
+                        }
+                    }
+                }
+                _ => continue,
+            }
+            statements.push(parked::forget(&*self.projection, &aggregate));
+            match store.transaction(statements).await {
+                Ok(_) => {
+                    self.parked.remove(&aggregate);
+                    self.status.parked(self.parked.len());
+                }
+                Err(error) if error.class() == Class::Row => {
+                    self.stays_parked(store, &aggregate, &error.to_string(), now).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn stays_parked(
+        &self,
+        store: &Store,
+        aggregate: &Aggregate,
+        reason: &str,
+        now: Wall,
+    ) -> Result<(), Error> {
+        let again: Statement = parked::failed_again(&*self.projection, aggregate, reason);
+        store.transaction(vec![self.claim().guard(now), again]).await.map(|_| ())
+    }
+}
