@@ -23,4 +23,6 @@ pub use event::{Delivered, Source};
 pub use hints::{Epoch, Hint, Hints};
 pub use local::Local;
 pub use signalbox_journal::Filter;
-pub use subscription::{Batch, BoxFuture, Bus, Error, Floor, Gap, Order, Progress, Request, Start, Subscription};
+pub use subscription::{
+    Batch, BoxFuture, Bus, Error, Floor, Gap, Order, Progress, Request, Start, Subscription,
+};

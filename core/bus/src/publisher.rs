@@ -193,10 +193,20 @@ pub enum Failure {
 pub trait Own: Send {
     /// For reconciliation: of each lane the last event of `source`'s edge (every journal of its), and every own event
     /// above the place that is `known`; from the beginning where nothing is known or what is known no longer holds.
-    fn ends<'a>(&'a mut self, source: &'a Source, known: &'a [LaneSaved]) -> BoxFuture<'a, Result<Vec<LaneFound>, Failure>>;
+    fn ends<'a>(
+        &'a mut self,
+        source: &'a Source,
+        known: &'a [LaneSaved],
+    ) -> BoxFuture<'a, Result<Vec<LaneFound>, Failure>>;
 
     /// For the auditor: own events of a lane from `place` on, at most `max`, in order, with their places.
-    fn read_back<'a>(&'a mut self, source: &'a Source, lane: LaneId, place: u64, max: usize) -> BoxFuture<'a, Result<Vec<Found>, Failure>>;
+    fn read_back<'a>(
+        &'a mut self,
+        source: &'a Source,
+        lane: LaneId,
+        place: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Found>, Failure>>;
 }
 
 /// What a lane holds of ours.
