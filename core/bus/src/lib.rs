@@ -9,10 +9,20 @@
 //! - a slow subscription delays nobody else.
 
 mod event;
+mod hints;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod local;
+pub mod nats;
+pub mod publisher;
+pub mod relay;
 mod subscription;
+pub mod wire;
 
 pub use event::{Delivered, Source};
+pub use hints::{Epoch, Hint, Hints};
 pub use local::Local;
 pub use signalbox_journal::Filter;
-pub use subscription::{Batch, BoxFuture, Bus, Error, Gap, Order, Progress, Request, Start, Subscription};
+pub use subscription::{
+    Batch, BoxFuture, Bus, Error, Floor, Gap, Order, Progress, Request, Start, Subscription,
+};

@@ -52,7 +52,8 @@ impl Local {
             None => None,
         };
         let start = match &request.start {
-            Start::Beginning => journal::Start::Oldest,
+            // A journal needs no hints: positions say where to go on.
+            Start::Beginning | Start::Hint(_) => journal::Start::Oldest,
             Start::Time(moment) => journal::Start::Time(*moment),
             Start::End => journal::Start::End,
             Start::After(positions) => self.after(positions)?,
@@ -185,7 +186,7 @@ fn split(batch: &mut Batch, max: usize) -> Option<Batch> {
             None => batch.progress.push(reached),
         }
     }
-    Some(Batch { events, gaps: Vec::new(), progress })
+    Some(Batch { events, progress, ..Batch::default() })
 }
 
 /// The thread of one subscription.

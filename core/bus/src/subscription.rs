@@ -1,7 +1,8 @@
 //! The trait and its words.
 
 use crate::event::{Delivered, Source};
-use signalbox_base::{EventSeq, Wall};
+use crate::hints::Hint;
+use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_journal::Filter;
 use std::future::Future;
 use std::pin::Pin;
@@ -67,6 +68,9 @@ pub enum Start {
     After(Vec<(Source, EventSeq)>),
     /// After what was last acknowledged under the name; from the beginning when nothing was.
     Cursor,
+    /// Where this hint of the same bus says, if what it names still lies there; else from somewhat before its time, else
+    /// from the beginning, never from the end.
+    Hint(Hint),
     /// With what is recorded from now on.
     End,
 }
@@ -80,6 +84,23 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// How far each source that moved has been read, events that the filter passes over included.
     pub progress: Vec<Progress>,
+    /// Where the bus may be read on from after this batch; `None` where positions say it already.
+    pub hint: Option<Hint>,
+    /// Told once, when a bus that keeps order by key only was read from its beginning to the end it had then.
+    pub floors: Vec<Floor>,
+    /// Events known to wait behind this batch, where the bus knows.
+    pub behind: Option<u64>,
+}
+
+/// The first number of a domain that a bus still has: what is missing before it is retention and no loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// The source.
+    pub source: Arc<Source>,
+    /// The domain.
+    pub domain: Text,
+    /// First number in the domain.
+    pub first: u64,
 }
 
 /// How far a source has been read.

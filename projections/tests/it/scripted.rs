@@ -65,7 +65,7 @@ impl Subscription for Playing {
                     None => progress.push(reached),
                 }
             }
-            Ok(Batch { events, gaps: Vec::new(), progress })
+            Ok(Batch { events, progress, ..Batch::default() })
         })
     }
 

@@ -1,0 +1,239 @@
+//! The seam between the relay and a broker.
+//!
+//! A connection is one value: it is made, compared with the journal, published through, and dropped when anything about
+//! it breaks. It is never healed: a client that reconnects by itself sends what it had queued, later events before the
+//! ones that were lost, and a broker that came back from an old copy takes that without a word.
+
+use crate::event::Source;
+use crate::subscription::BoxFuture;
+use bytes::Bytes;
+use signalbox_base::{EventSeq, JournalId, Text};
+
+/// One event under way on one connection; numbers rise and are never used twice by a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// An event's identity wherever it is: the journal's (or store's) id and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The journal or store.
+    pub journal: JournalId,
+    /// Its number there.
+    pub seq: EventSeq,
+}
+
+/// A lane of a broker, in which what was acknowledged first lies first: a JetStream stream, a Kafka partition. The number
+/// is an index into [`Broker::lanes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u16);
+
+/// An event as the broker gets it, encoded once and kept until it is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Who it is.
+    pub id: Identity,
+    /// Where it goes.
+    pub lane: LaneId,
+    /// The partition key: tenant and aggregate. At most one event of a key is under way.
+    pub key: Text,
+    /// NATS: the subject. Kafka: the topic.
+    pub address: Text,
+    /// Names and values, in order: NATS headers, Kafka headers.
+    pub headers: Vec<(&'static str, Text)>,
+    /// NATS: the structured event. Kafka: the event's data.
+    pub body: Bytes,
+    /// What goes along and is acknowledged with it: records of compacted topics (latest state).
+    pub also: Vec<Latest>,
+}
+
+/// The latest state of something, for a compacted topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// The topic.
+    pub address: Text,
+    /// What it is the state of.
+    pub key: Text,
+    /// Names and values, in order.
+    pub headers: Vec<(&'static str, Text)>,
+    /// The state as JSON; `None` is a tombstone.
+    pub body: Option<Bytes>,
+}
+
+/// What a lane of a broker is called, and what tells that it was made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneName {
+    /// Stream, or `<topic>/<partition>`.
+    pub name: Text,
+    /// JetStream: when the stream was created. Kafka: the cluster's id.
+    pub incarnation: Text,
+}
+
+/// What the relay remembers of a lane beside its cursor, durably.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LaneSaved {
+    /// [`LaneName::name`].
+    pub name: String,
+    /// [`LaneName::incarnation`] then.
+    pub incarnation: String,
+    /// Place (stream sequence, offset) of the last acknowledged event.
+    pub place: u64,
+    /// That event's journal.
+    pub journal: String,
+    /// That event's number.
+    pub seq: u64,
+}
+
+/// A broker as the relay sees it.
+pub trait Broker: Send + Sync {
+    /// `nats` or `kafka`: part of cursors' and metrics' names.
+    fn name(&self) -> &'static str;
+
+    /// How events become what this broker carries.
+    fn encoder(&self) -> Box<dyn Encoder>;
+
+    /// Connects, makes or checks streams and topics, and learns the lanes. What is made here runs on the caller's
+    /// runtime only: dropping that runtime ends the connection at once.
+    fn connect(&self) -> BoxFuture<'_, Result<Connection, Failure>>;
+}
+
+/// Turns journal records into [`Outgoing`]; pure, so it can be tested and measured alone.
+pub trait Encoder: Send {
+    /// One event, on one of the lanes of the connection.
+    ///
+    /// # Errors
+    /// None of `lanes` is for it.
+    fn encode(&mut self, event: &crate::event::Delivered, lanes: &[LaneName]) -> Result<Outgoing, Refusal>;
+}
+
+/// An open connection.
+pub struct Connection {
+    /// Its lanes; [`LaneId`] is an index here.
+    pub lanes: Vec<LaneName>,
+    /// To publish through.
+    pub publisher: Box<dyn Publisher>,
+    /// To read our own source back.
+    pub own: Box<dyn Own>,
+}
+
+/// Publishes on one connection.
+pub trait Publisher: Send {
+    /// Queues an event; never waits. The relay's window bounds what is queued.
+    ///
+    /// # Errors
+    /// The connection is broken, or the client's queue is full: drop the connection.
+    fn publish(&mut self, ticket: Ticket, event: &Outgoing) -> Result<(), Failure>;
+
+    /// The next thing the broker tells, in order of arrival. Dropping the future loses nothing.
+    fn told(&mut self) -> BoxFuture<'_, Told>;
+}
+
+/// What a broker tells of what was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The broker has it.
+    Acked {
+        /// Which.
+        ticket: Ticket,
+        /// Where in its lane: stream sequence, offset.
+        place: u64,
+        /// It had it before, by the broker's own window.
+        duplicate: bool,
+    },
+    /// The broker does not take it.
+    Refused {
+        /// Which.
+        ticket: Ticket,
+        /// Why.
+        why: Refusal,
+    },
+    /// The connection is broken; nothing of what is under way will be told.
+    Lost(Text),
+}
+
+/// Why a broker does not take an event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The stream is full; the journal spools.
+    #[error("the stream is full")]
+    Full,
+    /// There is no such stream or topic.
+    #[error("there is no stream for it")]
+    NoStream,
+    /// Larger than the broker takes; heals by the broker's settings, nothing is skipped.
+    #[error("{bytes} bytes, the broker takes {max}")]
+    TooLarge {
+        /// The event's size.
+        bytes: usize,
+        /// The broker's limit.
+        max: usize,
+    },
+    /// No right.
+    #[error("not allowed: {0}")]
+    NotAllowed(Text),
+    /// In the broker's words.
+    #[error("{0}")]
+    Other(Text),
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Not reached or broken off; tried again with growing pauses.
+    #[error("not reached: {0}")]
+    Unreachable(Text),
+    /// The credentials are refused; tried again, a person must act.
+    #[error("refused: {0}")]
+    Denied(Text),
+    /// Streams, topics or the server are not as they must be: what is wrong and what to do, one line each.
+    #[error("{}", .0.join("; "))]
+    Misfit(Vec<String>),
+}
+
+/// Reads back what the broker holds of our own.
+pub trait Own: Send {
+    /// For reconciliation: of each lane the last event of `source`'s edge (every journal of its), and every own event
+    /// above the place that is `known`; from the beginning where nothing is known or what is known no longer holds.
+    fn ends<'a>(
+        &'a mut self,
+        source: &'a Source,
+        known: &'a [LaneSaved],
+    ) -> BoxFuture<'a, Result<Vec<LaneFound>, Failure>>;
+
+    /// For the auditor: own events of a lane from `place` on, at most `max`, in order, with their places.
+    fn read_back<'a>(
+        &'a mut self,
+        source: &'a Source,
+        lane: LaneId,
+        place: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Found>, Failure>>;
+}
+
+/// What a lane holds of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneFound {
+    /// The last own event, of whatever journal of this edge.
+    pub last: Option<Found>,
+    /// The last own event of the journal that was asked for.
+    pub last_of_journal: Option<Found>,
+    /// Own events above the known place, the last included, in order.
+    pub above: Vec<Found>,
+    /// The known place held: the event with the known identity lies there.
+    pub known_holds: bool,
+}
+
+/// An own event on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Who it is.
+    pub id: Identity,
+    /// Its number in its domain.
+    pub domain_seq: u64,
+    /// Its domain.
+    pub domain: Text,
+    /// Where it lies.
+    pub place: u64,
+    /// What it says ([`crate::wire::digest`]): a clone of this journal may have used the number for another event.
+    /// `None` where only headers were read.
+    pub digest: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! Each bus against its real broker.
