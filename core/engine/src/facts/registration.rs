@@ -36,20 +36,20 @@ pub(crate) struct Stored<'a> {
 
 impl Stored<'_> {
     fn private(&self, contact: &Text, path: Option<&Text>) -> Private {
-        let private = Box::new(BindingPrivate {
+        let private = BindingPrivate {
             key: self.key,
             flow: self.pending.flow,
             backend: self.pending.at.name.clone(),
             home: self.home.clone(),
             granted_secs: self.granted_secs,
             behind_nat: self.behind_nat,
-        });
+        };
         // What an event may not show is still what the phone is called by.
         if *contact == self.contact && path == self.path.as_ref() {
             return Private::Binding(private);
         }
         let forms = TrueForms { contact: self.contact.clone(), path: self.path.clone() };
-        Private::BindingWith(private, Box::new(forms))
+        Private::BindingWith(private, forms)
     }
 
     fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>, private: Private) -> Fact {

@@ -358,3 +358,77 @@ impl Registrations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use signalbox_base::ListenerId;
+
+    fn flow(at: u8) -> Flow {
+        let local = SocketAddr::from(([192, 0, 2, 1], 5060));
+        Flow::udp(ListenerId(0), local, SocketAddr::from(([198, 51, 100, at], 5060)))
+    }
+
+    fn binding(key: u8, at: u8) -> Binding {
+        Binding {
+            // Halves of keys agree: what has the same half must still be told apart.
+            key: BindingKey(u128::from(key) << 64),
+            contact: Text::new("sip:a@198.51.100.1"),
+            flow: flow(at).into(),
+            path: None,
+            instance: None,
+            reg_id: None,
+            q: None,
+            call_id: Text::new("x"),
+            cseq: 1,
+            expires_at: Default::default(),
+            granted_secs: 60,
+            behind_nat: false,
+            user_agent: None,
+            methods: None,
+            added_at: Default::default(),
+            seq: EventSeq(1),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_stored_moved_and_removed_each_way_finds_what_is_there(
+            steps in prop::collection::vec((0_u8..12, 0_u8..4, any::<bool>()), 1..80),
+        ) {
+            let mut all = Registrations::default();
+            let mut model = std::collections::BTreeMap::new();
+            for (key, at, stays) in steps {
+                // Three phones of an AoR, over whichever flow.
+                let name = Text::from(format!("acme/{}@a.test", key / 3));
+                if stays {
+                    all.put(&name, &Text::new("pbx"), &Text::new("pbx"), binding(key, at));
+                    model.insert(key, at);
+                } else {
+                    let removed = all.remove(binding(key, at).key, EventSeq(2)).map(|b| b.flow.get());
+                    prop_assert_eq!(removed, model.remove(&key).map(flow));
+                }
+                prop_assert_eq!(all.len(), model.len());
+                prop_assert_eq!(all.of_tenant("acme") as usize, model.len());
+                for key in 0..12 {
+                    let found = all.binding(binding(key, 0).key);
+                    let there = found.map(|(aor, b)| (aor.name.to_string(), b.flow.get()));
+                    let wanted = model.get(&key).map(|at| (format!("acme/{}@a.test", key / 3), flow(*at)));
+                    prop_assert_eq!(&there, &wanted);
+                    prop_assert!(wanted.is_none_or(|(name, _)| all.aor(&name).is_some()));
+                }
+                for at in 0..4 {
+                    let mut over: Vec<u128> = all.over_flow(&flow(at)).map(|(_, b)| b.key.0).collect();
+                    over.sort_unstable();
+                    let there = model.iter().filter(|(_, where_at)| **where_at == at);
+                    let wanted: Vec<u128> = there.map(|(key, _)| binding(*key, at).key.0).collect();
+                    prop_assert_eq!(over, wanted);
+                }
+            }
+            prop_assert_eq!(all.by_name.len(), all.iter().count());
+            prop_assert!(all.by_flow.iter().all(|over| !over.places.as_slice().is_empty()));
+            prop_assert!(all.by_flow.len() <= model.len());
+        }
+    }
+}

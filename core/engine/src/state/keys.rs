@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// of lower-case base 32, so that it survives a peer that folds the case of a URI's user.
 // Aligned like a u64: indexes and timers hold it by the hundred thousand, and would be padded to 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[repr(packed(8))]
+#[repr(C, packed(8))]
 pub struct BindingKey(pub u128);
 
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -19,11 +19,11 @@ pub enum Private {
     #[default]
     None,
     /// Of registration.added and registration.refreshed.
-    Binding(Box<BindingPrivate>),
+    Binding(BindingPrivate),
     /// Of the calls' events.
     Call(CallPrivate),
     /// Of registration.added and registration.refreshed when the event does not show all of what the phone wrote.
-    BindingWith(Box<BindingPrivate>, Box<TrueForms>),
+    BindingWith(BindingPrivate, TrueForms),
 }
 
 /// What a phone wrote, passwords in URIs included: requests to it must bear it again.

@@ -74,7 +74,7 @@ pub(super) fn gone(state: &mut State, seq: EventSeq, binding: &str) {
 /// Without a private part (an imported history) the public part says enough to reach the phone.
 fn private_of(fact: &Fact, key: BindingKey, data: &RegistrationAdded) -> BindingPrivate {
     if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
-        return (**private).clone();
+        return private.clone();
     }
     let backend = data.backend.clone().unwrap_or_default();
     let remote = data.received.unwrap_or_default();
