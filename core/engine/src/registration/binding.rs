@@ -69,9 +69,9 @@ impl Wanted {
             }
             let contact =
                 NameAddr::parse(value).map_err(|_| BadContacts::Unreadable("Contact is not readable"))?;
-            if !matches!(contact.parsed_uri(), Ok(Uri::Sip(_))) {
+            let Ok(Uri::Sip(uri)) = contact.parsed_uri() else {
                 return Err(BadContacts::Unreadable("Contact is no SIP URI"));
-            }
+            };
             // It will be the Request-URI of what the phone is sent.
             if !is_request_uri(contact.uri) {
                 return Err(BadContacts::Unreadable("Contact is not readable"));
@@ -80,7 +80,7 @@ impl Wanted {
                 return Err(BadContacts::TooMany);
             }
             let expires = contact.expires().or(header).unwrap_or(DEFAULT_EXPIRES_SECS);
-            each.push(Asked { key: asker.key_for(&contact), expires });
+            each.push(Asked { key: asker.key_for(&contact, uri), expires });
         }
         Ok(if each.is_empty() { Self::Query } else { Self::Each(each) })
     }
@@ -149,14 +149,13 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn key_for(&self, contact: &NameAddr<'_>) -> BindingKey {
+    fn key_for(&self, contact: &NameAddr<'_>, uri: SipUri<'_>) -> BindingKey {
         let instance = contact.sip_instance();
-        let uri = contact.parsed_uri();
         let source = canonical_ip(self.source);
-        let here = matches!(&uri, Ok(Uri::Sip(uri)) if uri.address().map(canonical_ip) == Some(source));
+        let here = uri.address().map(canonical_ip) == Some(source);
+        let uri = Uri::Sip(uri);
         if instance.is_none()
             && let Some(aor) = self.aor
-            && let Ok(uri) = uri
         {
             // The same bytes are the same URI; only others are worth a comparison.
             let same = |b: &&Binding| {

@@ -325,7 +325,7 @@ fn a_full_table_says_so_and_a_key_names_one_transaction() {
 fn a_transaction_is_small_beside_the_4_kib_of_a_call() {
     let entries = size_of::<ClientEntry<u64>>() + size_of::<ServerEntry<u64>>();
     assert!(
-        entries <= 640,
+        entries <= 288,
         "{entries} bytes for a call's two INVITE transactions, gone 32 s after the answer"
     );
 }
