@@ -64,6 +64,8 @@ pub struct Delivered {
     pub correlation: Text,
     /// The event of the same source that led to it, 0 for none.
     pub causation: EventSeq,
+    /// The event of another source that led to it, `<journal-id>.<sequence>`; empty for none.
+    pub foreign_cause: Text,
     /// The event's data as JSON.
     pub data: Arc<[u8]>,
 }

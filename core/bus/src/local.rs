@@ -345,6 +345,7 @@ impl Words {
             recorded: record.recorded,
             correlation,
             causation: record.causation,
+            foreign_cause: Text::default(),
             data: record.data.into(),
         }
     }

@@ -9,6 +9,13 @@ use crate::subscription::BoxFuture;
 use bytes::Bytes;
 use signalbox_base::{EventSeq, JournalId, Text};
 
+/// Most events a relay has read and not seen acknowledged.
+pub const WINDOW_MAX: usize = 8192;
+
+/// How many own events of a lane say which of the last ones it has. Later keys overtake a waiting one, but never by more
+/// than a window: what lies two windows below the highest number in a lane is there if anything is.
+pub const TAIL: usize = 2 * WINDOW_MAX;
+
 /// One event under way on one connection; numbers rise and are never used twice by a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -96,7 +103,8 @@ pub trait Broker: Send + Sync {
     fn connect(&self) -> BoxFuture<'_, Result<Connection, Failure>>;
 }
 
-/// Turns journal records into [`Outgoing`]; pure, so it can be tested and measured alone.
+/// Turns journal records into [`Outgoing`]; pure, so it can be tested and measured alone. One is made for each connection
+/// and always gets that connection's lanes.
 pub trait Encoder: Send {
     /// One event, on one of the lanes of the connection.
     ///
@@ -191,8 +199,11 @@ pub enum Failure {
 
 /// Reads back what the broker holds of our own.
 pub trait Own: Send {
-    /// For reconciliation: of each lane the last event of `source`'s edge (every journal of its), and every own event
-    /// above the place that is `known`; from the beginning where nothing is known or what is known no longer holds.
+    /// For reconciliation: of each lane of the connection, in their order, the last event of `source`'s edge (every
+    /// journal of its), and own events in [`LaneFound::above`]: where the known place holds, every one above it; where
+    /// nothing is known of the lane or what is known no longer holds, the last [`TAIL`] own ones at least (more, up to
+    /// all of them, do no harm), so that nobody must read years back to learn what a rolled back lane has lost.
+    /// `known` names lanes by [`LaneSaved::name`], in any order.
     fn ends<'a>(
         &'a mut self,
         source: &'a Source,
@@ -216,7 +227,7 @@ pub struct LaneFound {
     pub last: Option<Found>,
     /// The last own event of the journal that was asked for.
     pub last_of_journal: Option<Found>,
-    /// Own events above the known place, the last included, in order.
+    /// Own events above the known place, or the tail ([`Own::ends`]), the last included, in order of their places.
     pub above: Vec<Found>,
     /// The known place held: the event with the known identity lies there.
     pub known_holds: bool,

@@ -215,6 +215,7 @@ fn event(row: ParkedRow) -> Result<Delivered, Error> {
         recorded: Wall(row.recordedtime),
         correlation: row.correlation.into(),
         causation: EventSeq(unsigned(row.causation)?),
+        foreign_cause: Text::default(),
         data: row.data.into_bytes().into(),
     })
 }

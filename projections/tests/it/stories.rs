@@ -66,6 +66,7 @@ impl Edge {
             recorded: self.now,
             correlation: "".into(),
             causation: EventSeq(0),
+            foreign_cause: Text::default(),
             data: data.into(),
         };
         self.events.push(event.clone());
