@@ -5,7 +5,7 @@
 use super::plan::{Aggregate, aggregate_of};
 use crate::projection::Projection;
 use crate::row::{Column, insert, select, table_row};
-use signalbox_base::{EventSeq, Wall};
+use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_bus::{Delivered, Source};
 use signalbox_schemas::Event;
 use signalbox_store::{Class, Error, Statement, Store, Value};
