@@ -1,1 +1,5 @@
 //! Each bus against its real broker.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod starters;

@@ -1,0 +1,346 @@
+//! A real Apache Kafka: one KRaft node, from the jars that `make setup-peers` fetched.
+
+use crate::place::{Copied, Place, Port, cache};
+use crate::tls::Tls;
+use nix::sys::signal::Signal;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use signalbox_bus::kafka::{Config, Login, Mechanism};
+use signalbox_bus::nats::MaxAge;
+use signalbox_e2e::edge::said;
+use signalbox_e2e::{Process, wait};
+use std::fmt::Write;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// How a broker is set up.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaOptions {
+    /// Names and passwords of users who log in by SCRAM-SHA-512 or -256 over TLS.
+    pub scram: Vec<(String, String)>,
+    /// Names and passwords of users who log in by PLAIN over TLS.
+    pub plain: Vec<(String, String)>,
+    /// A listener for TLS without a login, where the client may show a certificate.
+    pub tls: bool,
+    /// Only who is allowed may do anything: the first user of each list, and who comes without a login, may do all.
+    pub acls: bool,
+    /// Further settings of the broker, or other values.
+    pub properties: Vec<(String, String)>,
+}
+
+/// A running broker, or a dead one that can be started again. Everything goes when it is dropped.
+#[derive(Debug)]
+pub struct Kafka {
+    process: Option<Process>,
+    ports: Ports,
+    options: KafkaOptions,
+    tls: Option<Tls>,
+    config: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Ports {
+    plain: Port,
+    sasl: Port,
+    tls: Port,
+    controller: Port,
+}
+
+/// The broker that all stories of this test process share. Nobody kills it, and each story has topics of its
+/// own.
+#[must_use]
+pub fn shared() -> &'static Kafka {
+    static SHARED: OnceLock<Kafka> = OnceLock::new();
+    SHARED.get_or_init(|| Kafka::start(KafkaOptions::default()))
+}
+
+impl Kafka {
+    /// Formats its directory and starts it; it is ready. Takes 5 to 15 seconds.
+    #[must_use]
+    pub fn start(options: KafkaOptions) -> Self {
+        let place = Place::new("kafka");
+        let ports =
+            Ports { plain: Port::take(), sasl: Port::take(), tls: Port::take(), controller: Port::take() };
+        let secure = options.tls || has_login(&options);
+        let tls = secure.then(|| Tls::make(&place));
+        let config = place.file("server.properties", &properties(&options, &ports, &place, tls.as_ref()));
+        let mut format = java(96, "kafka.tools.StorageTool");
+        format.args(["format", "-t", &cluster_id(), "-c"]).arg(&config);
+        for (name, password) in &options.scram {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                format.args(["--add-scram", &format!("{mechanism}=[name={name},password={password}]")]);
+            }
+        }
+        let formatted = said(&mut format);
+        assert_eq!(formatted.code, 0, "Kafka's directory cannot be formatted: {formatted:?}");
+        let mut kafka = Self { process: None, ports, options, tls, config, place };
+        kafka.start_again();
+        kafka
+    }
+
+    /// `host:port` of the listener without TLS and login.
+    #[must_use]
+    pub fn url(&self) -> String {
+        address(&self.ports.plain)
+    }
+
+    /// `host:port` of the listener with TLS and login.
+    #[must_use]
+    pub fn sasl_url(&self) -> String {
+        address(&self.ports.sasl)
+    }
+
+    /// `host:port` of the listener with TLS and without login.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        address(&self.ports.tls)
+    }
+
+    /// Its certificates, if it has some.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// What the product is configured with to reach it: as the first user of the first list there is, else by TLS if
+    /// there is that, else plainly.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let login = |user: &(String, String), mechanism| Login {
+            mechanism,
+            user: user.0.clone(),
+            password_file: self.place.file(&format!("password-{}", user.0), &user.1),
+        };
+        let scram = self.options.scram.first().map(|user| login(user, Mechanism::ScramSha512));
+        let login = scram.or_else(|| self.options.plain.first().map(|user| login(user, Mechanism::Plain)));
+        let url = match (&login, &self.tls) {
+            (Some(_), _) => self.sasl_url(),
+            (None, Some(_)) => self.tls_url(),
+            (None, None) => self.url(),
+        };
+        Config {
+            bootstrap: vec![url],
+            client_id: "signalbox-story".into(),
+            tls: self.tls.is_some(),
+            ca_file: self.tls.as_ref().map(|tls| tls.ca.clone()),
+            certificate: None,
+            login,
+            manage: true,
+            replicas: 1,
+            min_insync: 1,
+            partitions: 3,
+            per_tenant: false,
+            max_age: MaxAge::default(),
+        }
+    }
+
+    /// Settings of a plain client.
+    #[must_use]
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.url());
+        config
+    }
+
+    /// Allows a user to read the topics whose names begin so, in groups of any name.
+    ///
+    /// The protocol's request for that is in no Rust client, so the Python one makes it.
+    pub fn allow_read(&self, user: &str, topics: &str) {
+        let script = r#"
+import sys
+from confluent_kafka.admin import *
+url, user, topics = sys.argv[1:]
+def acl(kind, name):
+    return AclBinding(kind, name, ResourcePatternType.PREFIXED if name != "*" else ResourcePatternType.LITERAL,
+        f"User:{user}", "*", AclOperation.READ, AclPermissionType.ALLOW)
+admin = AdminClient({"bootstrap.servers": url})
+for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType.GROUP, "*")]).values(): made.result(20)
+"#;
+        let mut python = Command::new(cache().join("python/bin/python3"));
+        let done = said(python.args(["-c", script, &self.url(), user, topics]));
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+
+    /// kill -9; returns when it is gone. The ports stay its own.
+    pub fn kill9(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::SIGTERM);
+            process.wait("Kafka to stop");
+        }
+    }
+
+    /// Starts it on the same ports and directory; it is ready, and every partition has its leader.
+    pub fn start_again(&mut self) {
+        let mut command = java(384, "kafka.Kafka");
+        let mut process = Process::start(self.place.dir(), "kafka", command.arg(&self.config));
+        let port = self.ports.plain.number();
+        let looks_well = |process: &mut Process| {
+            assert!(process.ended().is_none(), "Kafka ended:\n{}{}", process.stdout(), process.stderr());
+        };
+        wait::until_within(PATIENCE, "Kafka to listen", || {
+            looks_well(&mut process);
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        let client: BaseConsumer = self.client().create().expect("the settings are well-formed");
+        wait::until_within(PATIENCE, "Kafka to serve its metadata", || {
+            looks_well(&mut process);
+            let metadata = client.fetch_metadata(None, Duration::from_secs(1)).ok()?;
+            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            (!metadata.brokers().is_empty() && partitions.all(|partition| partition.leader() >= 0))
+                .then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Freezes it (SIGSTOP), connections and all.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("it runs").signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.process.as_ref().expect("it runs").signal(Signal::SIGCONT);
+    }
+
+    /// Stops it, copies what it stored, and starts it.
+    pub fn copy(&mut self) -> Copied {
+        self.stop();
+        let copied = self.place.copy();
+        self.start_again();
+        copied
+    }
+
+    /// kill -9, then what it stored is replaced by the copy, and it starts: as after a restored backup.
+    pub fn roll_back(&mut self, to: &Copied) {
+        self.kill9();
+        self.place.put_back(to);
+        self.start_again();
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(|process| process.stdout() + &process.stderr()).unwrap_or_default()
+    }
+}
+
+/// A Java machine on a loaded test machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn has_login(options: &KafkaOptions) -> bool {
+    !options.scram.is_empty() || !options.plain.is_empty()
+}
+
+fn address(port: &Port) -> String {
+    format!("127.0.0.1:{}", port.number())
+}
+
+fn java(megabytes: u32, class: &str) -> Command {
+    let mut command = Command::new("java");
+    command.arg(format!("-Xmx{megabytes}m")).args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+    command.arg(format!("{}/*", cache().join("kafka-4.1.1").display())).arg(class);
+    command
+}
+
+/// 16 bytes in base64: 21 hexadecimal digits and an A are that, too.
+fn cluster_id() -> String {
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").expect("Linux makes random numbers");
+    let digits = random.chars().filter(char::is_ascii_hexdigit).take(21);
+    digits.chain(['A']).collect()
+}
+
+fn properties(options: &KafkaOptions, ports: &Ports, place: &Place, tls: Option<&Tls>) -> String {
+    let controller = address(&ports.controller);
+    let mut listeners = format!("PLAINTEXT://{},CONTROLLER://{controller}", address(&ports.plain));
+    if tls.is_some() {
+        let _ = write!(listeners, ",SSL://{}", address(&ports.tls));
+    }
+    if has_login(options) {
+        let _ = write!(listeners, ",SASL_SSL://{}", address(&ports.sasl));
+    }
+    let mut text = format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@{controller}\n\
+         listeners={listeners}\ncontroller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+         log.dirs={}\n{SMALL}",
+        place.data().display()
+    );
+    if let Some(tls) = tls {
+        let (own, ca) = (tls.server_both.display(), tls.ca.display());
+        let _ = write!(
+            text,
+            "ssl.keystore.type=PEM\nssl.keystore.location={own}\nssl.truststore.type=PEM\n\
+             ssl.truststore.location={ca}\nlistener.name.ssl.ssl.client.auth=requested\n"
+        );
+    }
+    text += &logins(options);
+    for (name, value) in &options.properties {
+        let _ = writeln!(text, "{name}={value}");
+    }
+    text
+}
+
+/// One node on a busy machine, killed often: back soon, and with few threads.
+const SMALL: &str = "\
+auto.create.topics.enable=false
+broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=1500
+controlled.shutdown.enable=false
+group.initial.rebalance.delay.ms=0
+num.io.threads=4
+num.network.threads=2
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+";
+
+fn logins(options: &KafkaOptions) -> String {
+    let mut text = String::new();
+    let mut mechanisms = Vec::new();
+    let module = "org.apache.kafka.common.security";
+    if !options.scram.is_empty() {
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            mechanisms.push(mechanism);
+            let name = mechanism.to_lowercase();
+            let _ = writeln!(
+                text,
+                "listener.name.sasl_ssl.{name}.sasl.jaas.config={module}.scram.ScramLoginModule required;"
+            );
+        }
+    }
+    if !options.plain.is_empty() {
+        mechanisms.push("PLAIN");
+        let users: String =
+            options.plain.iter().map(|(name, password)| format!(" user_{name}=\"{password}\"")).collect();
+        let _ = writeln!(
+            text,
+            "listener.name.sasl_ssl.plain.sasl.jaas.config={module}.plain.PlainLoginModule required{users};"
+        );
+    }
+    if !mechanisms.is_empty() {
+        let _ = writeln!(text, "sasl.enabled.mechanisms={}", mechanisms.join(","));
+    }
+    if options.acls {
+        let firsts = [options.scram.first(), options.plain.first()];
+        let users: String = firsts.iter().flatten().map(|(name, _)| format!(";User:{name}")).collect();
+        let _ = writeln!(
+            text,
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS{users}"
+        );
+    }
+    text
+}
