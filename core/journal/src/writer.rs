@@ -109,7 +109,8 @@ impl Writer {
         }
     }
 
-    /// Gives the journal a new id that names the one it continues, and goes on counting. For a journal restored
+    /// Gives the journal a new id that names the one it continues. Sequences go on; those of domains begin again at 1, for
+    /// the new id is a new source and its readers would take a hole at its start for a loss. For a journal restored
     /// from an old copy, or cloned: its next sequences may already have been used under the old id.
     ///
     /// # Errors
@@ -121,9 +122,13 @@ impl Writer {
         let old = &self.current.header;
         // An id under which nothing was ever written is not worth continuing.
         let continues = if self.current_is_empty() { old.continues } else { Some(old.journal) };
+        let counted = std::mem::take(&mut self.domains);
         match self.roll_over(id, continues, 0, now) {
             Ok(()) => Ok(id),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => {
+                self.domains = counted;
+                Err(self.failed(error))
+            }
         }
     }
 

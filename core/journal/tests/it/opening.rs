@@ -105,20 +105,34 @@ fn a_segment_of_another_journal_in_the_chain_is_refused() {
 }
 
 #[test]
-fn a_forked_journal_names_the_one_it_continues_and_reuses_no_sequence() {
+fn a_forked_journal_names_the_one_it_continues_and_counts_domains_anew() {
     let (_, storage) = faulty(0);
     let (mut writer, _) = open(&storage);
     let old = writer.journal();
-    commit_events(&mut writer, 3, T);
+    let record = |writer: &mut signalbox_journal::Writer, kind: &str| {
+        let event = Event { kind: kind.to_owned(), subject: "s".to_owned(), data: b"{}".to_vec() };
+        event.append(writer, T).unwrap();
+        writer.commit(T).unwrap();
+    };
+    for kind in ["call.ended.v1", "call.ended.v1", "edge.started.v1"] {
+        record(&mut writer, kind);
+    }
     let new = writer.fork_identity(T, [7; 10]).unwrap();
     assert_ne!(old, new);
-    assert_eq!(commit_events(&mut writer, 2, T), EventSeq(5));
+    record(&mut writer, "call.ended.v1");
+    drop(writer);
+    // The new source's numbers also go on over a restart.
+    let (mut writer, _) = open(&storage);
+    record(&mut writer, "call.ended.v1");
     let mut reader = from_oldest(&writer);
     let mut seen = Vec::new();
     while let Some(record) = reader.next().unwrap() {
-        seen.push((record.seq.0, record.journal));
+        seen.push((record.seq.0, record.journal, record.domain().to_owned(), record.domain_seq));
     }
-    assert_eq!(seen, [(1, old), (2, old), (3, old), (4, new), (5, new)]);
+    let [call, edge] = ["call", "edge"].map(str::to_owned);
+    let before = [(1, old, call.clone(), 1), (2, old, call.clone(), 2), (3, old, edge, 1)];
+    let after = [(4, new, call.clone(), 1), (5, new, call, 2)];
+    assert_eq!(seen, [&before[..], &after[..]].concat());
     drop(writer);
     let (writer, recovered) = open(&storage);
     assert_eq!((recovered.journal, recovered.continues), (new, Some(old)));
