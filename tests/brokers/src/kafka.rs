@@ -4,6 +4,7 @@ use crate::place::{Copied, Place, Port, cache};
 use crate::tls::Tls;
 use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use signalbox_bus::kafka::{Config, Login, Mechanism};
 use signalbox_bus::nats::MaxAge;
@@ -11,9 +12,10 @@ use signalbox_e2e::edge::said;
 use signalbox_e2e::{Process, wait};
 use std::fmt::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How a broker is set up.
@@ -50,12 +52,33 @@ struct Ports {
     controller: Port,
 }
 
-/// The broker that all stories of this test process share. Nobody kills it, and each story has topics of its
-/// own.
+/// The broker that stories of this test process use one after the other: it runs and has no topics. A story may do with it
+/// what it likes, kill it too.
+#[derive(Debug)]
+pub struct Lease(MutexGuard<'static, Kafka>);
+
+/// Waits until the broker is free.
 #[must_use]
-pub fn shared() -> &'static Kafka {
-    static SHARED: OnceLock<Kafka> = OnceLock::new();
-    SHARED.get_or_init(|| Kafka::start(KafkaOptions::default()))
+pub fn lease() -> Lease {
+    static SHARED: OnceLock<Mutex<Kafka>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| Mutex::new(Kafka::start(KafkaOptions::default())));
+    // A story that failed has left it in some state; all of that goes now.
+    let mut kafka = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    kafka.clean();
+    Lease(kafka)
+}
+
+impl Deref for Lease {
+    type Target = Kafka;
+    fn deref(&self) -> &Kafka {
+        &self.0
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Kafka {
+        &mut self.0
+    }
 }
 
 impl Kafka {
@@ -201,6 +224,36 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
         self.process = Some(process);
     }
 
+    /// Runs, and without any topic.
+    fn clean(&mut self) {
+        if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
+            self.start_again();
+        }
+        self.thaw();
+        let admin: AdminClient<_> = self.client().create().expect("the settings are well-formed");
+        let topics = || {
+            let metadata =
+                admin.inner().fetch_metadata(None, PATIENCE).expect("it was ready when it started");
+            let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+            names.filter(|name| !name.starts_with("__")).collect::<Vec<_>>()
+        };
+        let there = topics();
+        let names: Vec<&str> = there.iter().map(String::as_str).collect();
+        if !names.is_empty() {
+            let options = AdminOptions::new();
+            let deleted = admin.delete_topics(&names, &options);
+            // The request is under way once it is made; what counts is that the topics are gone.
+            drop(deleted);
+            wait::until_true("the topics of the story before to be gone", || topics().is_empty());
+        }
+    }
+
+    /// Where it lives, for what belongs to it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.place.dir()
+    }
+
     /// Freezes it (SIGSTOP), connections and all.
     pub fn freeze(&self) {
         self.process.as_ref().expect("it runs").signal(Signal::SIGSTOP);
@@ -296,6 +349,7 @@ broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=1500
 controlled.shutdown.enable=false
 group.initial.rebalance.delay.ms=0
+log.index.size.max.bytes=1048576
 num.io.threads=4
 num.network.threads=2
 offsets.topic.num.partitions=1

@@ -8,6 +8,7 @@
     reason = "a broker that does not start fails the story, with what the broker said"
 )]
 
+pub mod conformance;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod login;

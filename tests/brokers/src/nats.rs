@@ -9,7 +9,7 @@ use signalbox_e2e::{Process, wait};
 use std::fmt::Write;
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -200,6 +200,12 @@ impl Nats {
             (&greeting == b"INFO").then_some(())
         });
         self.process = Some(process);
+    }
+
+    /// Where it lives, for what belongs to it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.place.dir()
     }
 
     /// Freezes it (SIGSTOP), connections and all.

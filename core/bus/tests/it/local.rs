@@ -1,8 +1,9 @@
 //! The embedded bus, beside the journal's writer and as another process sees it.
 
-use crate::conformance::{New, Provider, promises};
 use signalbox_base::{EdgeIdentity, EventSeq, Wall};
-use signalbox_bus::{Bus, Error, Filter, Local, Request, Start};
+use signalbox_brokers::conformance::{New, Pen, Provider};
+use signalbox_brokers::promises;
+use signalbox_bus::{Bus, Delivered, Error, Filter, Local, Request, Source, Start};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
 use std::sync::Arc;
@@ -33,18 +34,23 @@ impl Edge {
         Self { dir, storage, writer: opened.unwrap().0 }
     }
 
-    fn write(&mut self, events: &[New]) {
+    fn source(&self) -> Source {
+        let EdgeIdentity { cluster, edge } = Self::identity();
+        Source { cluster, edge, journal: self.writer.journal() }
+    }
+
+    fn store(&mut self, events: &[Delivered]) {
         for event in events {
             let record = NewRecord {
-                expect_seq: None,
-                wall: Wall(event.at),
-                recorded: Wall(event.at),
-                kind: event.kind,
-                tenant: event.tenant,
-                subject: event.subject,
-                correlation: "",
-                causation: EventSeq(0),
-                data: b"{}",
+                expect_seq: Some(event.seq),
+                wall: event.time,
+                recorded: event.recorded,
+                kind: &event.kind,
+                tenant: &event.tenant,
+                subject: &event.subject,
+                correlation: &event.correlation,
+                causation: event.causation,
+                data: &event.data,
                 private: b"secret",
             };
             self.writer.append(&record).unwrap();
@@ -56,7 +62,7 @@ impl Edge {
 struct Beside(Edge);
 
 impl Provider for Beside {
-    fn new() -> Self {
+    async fn start() -> Self {
         Self(Edge::start())
     }
 
@@ -64,15 +70,19 @@ impl Provider for Beside {
         self.0.bus_with(self.0.writer.mark())
     }
 
-    fn publish(&mut self, events: &[New]) {
-        self.0.write(events);
+    fn source(&self) -> Source {
+        self.0.source()
+    }
+
+    async fn put(&mut self, events: &[Delivered]) {
+        self.0.store(events);
     }
 }
 
 struct Apart(Edge);
 
 impl Provider for Apart {
-    fn new() -> Self {
+    async fn start() -> Self {
         Self(Edge::start())
     }
 
@@ -81,8 +91,12 @@ impl Provider for Apart {
         self.0.bus_with(Mark::file(Arc::clone(&self.0.storage), mark))
     }
 
-    fn publish(&mut self, events: &[New]) {
-        self.0.write(events);
+    fn source(&self) -> Source {
+        self.0.source()
+    }
+
+    async fn put(&mut self, events: &[Delivered]) {
+        self.0.store(events);
     }
 }
 
@@ -94,6 +108,12 @@ mod in_another_process {
     super::promises!(super::Apart);
 }
 
+fn beside() -> (Beside, Pen) {
+    let edge = Beside(Edge::start());
+    let pen = Pen::new(edge.source());
+    (edge, pen)
+}
+
 const CALL: New = New { kind: "call.attempted.v1", tenant: "acme", subject: "c_1", at: 10 };
 
 fn from_start() -> Request {
@@ -102,8 +122,8 @@ fn from_start() -> Request {
 
 #[tokio::test]
 async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
-    let mut edge = Beside::new();
-    edge.publish(&[CALL]);
+    let (mut edge, mut pen) = beside();
+    edge.0.store(&pen.write(&[CALL]));
     let record = NewRecord {
         expect_seq: None,
         wall: Wall(1),
@@ -127,8 +147,8 @@ async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
 
 #[tokio::test]
 async fn given_a_writer_that_ends_when_everything_is_read_then_the_bus_ends() {
-    let mut edge = Beside::new();
-    edge.publish(&[CALL; 3]);
+    let (mut edge, mut pen) = beside();
+    edge.0.store(&pen.write(&[CALL; 3]));
     let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
     drop(edge.0.writer);
     assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
@@ -137,19 +157,19 @@ async fn given_a_writer_that_ends_when_everything_is_read_then_the_bus_ends() {
 
 #[tokio::test]
 async fn given_a_subscription_that_lingers_when_commits_follow_each_other_then_they_come_together() {
-    let mut edge = Beside::new();
+    let (mut edge, mut pen) = beside();
     let request = Request { linger: Duration::from_secs(1), ..from_start() };
     let mut subscription = edge.bus().subscribe(request).await.unwrap();
     for _ in 0..3 {
-        edge.publish(&[CALL]);
+        edge.0.store(&pen.write(&[CALL]));
     }
     assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
 }
 
 #[tokio::test]
 async fn given_a_subscription_that_lingers_when_it_is_behind_then_what_is_there_comes_at_once() {
-    let mut edge = Beside::new();
-    edge.publish(&[CALL; 600]);
+    let (mut edge, mut pen) = beside();
+    edge.0.store(&pen.write(&[CALL; 600]));
     let request = Request { linger: Duration::from_secs(86_400), ..from_start() };
     let mut subscription = edge.bus().subscribe(request).await.unwrap();
     let mut events = 0;
@@ -160,10 +180,10 @@ async fn given_a_subscription_that_lingers_when_it_is_behind_then_what_is_there_
 
 #[tokio::test]
 async fn given_a_journal_with_a_new_id_when_read_on_then_both_sources_are_told_apart() {
-    let mut edge = Beside::new();
-    edge.publish(&[CALL; 2]);
+    let (mut edge, mut pen) = beside();
+    edge.0.store(&pen.write(&[CALL; 2]));
     edge.0.writer.fork_identity(Wall(5), [9; 10]).unwrap();
-    edge.publish(&[CALL; 2]);
+    edge.0.store(&pen.write(&[CALL; 2]));
     let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
     let mut events = Vec::new();
     while events.len() < 4 {

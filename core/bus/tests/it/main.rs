@@ -1,6 +1,5 @@
-//! What every bus promises, run for every provider.
+//! The embedded bus keeps what every bus promises.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod conformance;
 mod local;
