@@ -69,6 +69,8 @@ struct Bench {
     text: String,
     wire: Vec<(SocketAddr, Vec<u8>)>,
     next: u64,
+    /// REGISTERs sent: each has a branch of its own, in however many rounds.
+    registers: u64,
     used: Used,
 }
 
@@ -134,6 +136,7 @@ impl Bench {
             text: String::with_capacity(2048),
             wire: Vec::new(),
             next: 0,
+            registers: 0,
             used: Used::default(),
         };
         let mut cx = Context { entropy: &mut bench.entropy, watch: &bench.watch };
@@ -215,9 +218,10 @@ impl Bench {
             to_tag: None,
             call: user,
             cseq,
-            branch: user << 8 | u64::from(cseq),
+            branch: self.registers,
             routes: &[],
         };
+        self.registers += 1;
         self.request(&request);
         let forwarded = self.sent_to(BACKEND)?;
         self.answer(&forwarded, "200 OK", "t1");

@@ -19,6 +19,8 @@ use std::sync::Arc;
 mod client;
 #[cfg(test)]
 mod interleavings;
+#[cfg(test)]
+mod model;
 mod server;
 #[cfg(test)]
 mod tests;
