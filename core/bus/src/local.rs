@@ -318,13 +318,13 @@ fn progress_of(events: &[Delivered], last: Arc<Source>, through: EventSeq, end: 
 
 /// Texts that come again and again, shared by the events that have them.
 #[derive(Default)]
-struct Words {
+pub(crate) struct Words {
     kinds: Vec<Text>,
     tenant: Text,
 }
 
 impl Words {
-    fn delivered(&mut self, source: Arc<Source>, record: &Record<'_>) -> Delivered {
+    pub(crate) fn delivered(&mut self, source: Arc<Source>, record: &Record<'_>) -> Delivered {
         let subject = Text::new(record.subject);
         if self.tenant != record.tenant {
             self.tenant = record.tenant.into();
@@ -368,7 +368,11 @@ impl Words {
     }
 }
 
-fn source_of(identity: &EdgeIdentity, known: &mut Option<Arc<Source>>, journal: JournalId) -> Arc<Source> {
+pub(crate) fn source_of(
+    identity: &EdgeIdentity,
+    known: &mut Option<Arc<Source>>,
+    journal: JournalId,
+) -> Arc<Source> {
     match known {
         Some(source) if source.journal == journal => Arc::clone(source),
         _ => {
@@ -378,7 +382,7 @@ fn source_of(identity: &EdgeIdentity, known: &mut Option<Arc<Source>>, journal: 
     }
 }
 
-fn told(error: journal::Error) -> Error {
+pub(crate) fn told(error: journal::Error) -> Error {
     match error {
         journal::Error::Fenced { sink, .. } => Error::Fenced(sink),
         // A journal that has not come so far (again) may still do so.
@@ -393,7 +397,7 @@ fn told(error: journal::Error) -> Error {
     clippy::disallowed_methods,
     reason = "a cursor tells when it was written; the bus has no other use of time"
 )]
-fn wall_now() -> Wall {
+pub(crate) fn wall_now() -> Wall {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Wall::default().plus(since)
 }

@@ -53,6 +53,21 @@ pub struct Outgoing {
     pub also: Vec<Latest>,
 }
 
+impl Outgoing {
+    /// Bytes that it takes on its way, about: body, names, headers, and what goes along.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let headers = |headers: &[(&str, Text)]| -> usize {
+            headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        let also = |latest: &Latest| {
+            latest.key.len() + headers(&latest.headers) + latest.body.as_ref().map_or(0, Bytes::len)
+        };
+        let own = self.body.len() + self.address.len() + self.key.len() + headers(&self.headers);
+        own + self.also.iter().map(also).sum::<usize>()
+    }
+}
+
 /// The latest state of something, for a compacted topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latest {
