@@ -56,10 +56,12 @@ pub(super) fn assert_whole(order: Order, events: &[Delivered], expected: impl In
     assert_eq!(found, expected);
 }
 
+/// A key's events in a domain: one subject or topic carries them all.
 pub(super) fn assert_order_by_key(events: &[Delivered]) {
-    let mut last: HashMap<(&Source, &str, &str), EventSeq> = HashMap::new();
+    let mut last: HashMap<(&Source, &str, &str, &str), EventSeq> = HashMap::new();
     for event in events {
-        let before = last.insert((&event.source, &event.tenant, &event.subject), event.seq);
+        let key = (&*event.source, event.domain(), &*event.tenant, &*event.subject);
+        let before = last.insert(key, event.seq);
         assert!(before.is_none_or(|before| before < event.seq), "{before:?} came before {event:?}");
     }
 }

@@ -5,7 +5,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use signalbox_brokers::{Kafka, KafkaOptions, Nats, NatsLogin, NatsOptions, NatsUser};
+use signalbox_brokers::{Kafka, KafkaOptions, Nats, NatsLogin, NatsOptions, NatsUser, kafka};
 use signalbox_e2e::wait;
 use std::time::Duration;
 
@@ -104,6 +104,18 @@ async fn given_events_in_kafka_when_it_is_killed_and_rolled_back_then_it_holds_w
     assert_eq!(end(&kafka), 2, "it was killed, not its disk");
     kafka.roll_back(&copied);
     assert_eq!(end(&kafka), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_story_that_left_kafka_dead_with_topics_when_the_next_has_it_then_it_runs_and_is_empty() {
+    let mut first = kafka::lease();
+    make_topic(&first).await;
+    assert_eq!(produce(&first.client()).await, 0);
+    first.kill9();
+    drop(first);
+    let next = kafka::lease();
+    make_topic(&next).await;
+    assert_eq!(end(&next), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
