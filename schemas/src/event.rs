@@ -1,6 +1,7 @@
 //! Events out to JSON and back, whatever version they were written in.
 
 use crate::catalogue::{Event, Kind};
+use crate::json;
 use crate::upcast::{self, UPCASTERS};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ pub trait EventData: Serialize + DeserializeOwned + Into<Event> {
 
     /// Appends it as JSON, in one pass.
     fn write(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("events have text keys only, and memory takes every byte");
+        json::append(out, self).expect("events have fields, lists, text and numbers only");
     }
 }
 

@@ -17,6 +17,7 @@ pub mod edge;
 pub mod envelope;
 mod event;
 pub mod journal;
+mod json;
 pub mod registration;
 pub mod schema;
 pub mod security;
