@@ -1,5 +1,13 @@
 //! Apache Kafka by librdkafka: a topic a domain, events as binary CloudEvents, latest state in compacted topics.
 
+mod broker;
+mod connect;
+mod own;
+mod publish;
+mod topics;
+
+pub use broker::Kafka;
+
 use crate::nats::MaxAge;
 use std::path::PathBuf;
 
