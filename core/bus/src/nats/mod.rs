@@ -1,5 +1,18 @@
 //! NATS JetStream: streams by group of domains, events as structured CloudEvents.
 
+mod api;
+mod broker;
+mod connect;
+mod heartbeat;
+mod own;
+mod publish;
+mod read;
+mod streams;
+
+pub use broker::NatsBroker;
+pub use heartbeat::{Heard, Heartbeats};
+pub use read::NatsBus;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
