@@ -213,15 +213,26 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
             looks_well(&mut process);
             TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        let client: BaseConsumer = self.client().create().expect("the settings are well-formed");
-        wait::until_within(PATIENCE, "Kafka to serve its metadata", || {
+        wait::until_within(PATIENCE, "Kafka to serve its partitions", || {
             looks_well(&mut process);
-            let metadata = client.fetch_metadata(None, Duration::from_secs(1)).ok()?;
-            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            (!metadata.brokers().is_empty() && partitions.all(|partition| partition.leader() >= 0))
-                .then_some(())
+            self.serves().then_some(())
         });
         self.process = Some(process);
+    }
+
+    /// Waits until every partition there is can be read: a topic is made before its partitions have their leader.
+    pub fn settle(&self) {
+        wait::until_within(PATIENCE, "Kafka to serve new partitions", || self.serves().then_some(()));
+    }
+
+    fn serves(&self) -> bool {
+        let soon = Duration::from_secs(1);
+        let client: BaseConsumer = self.client().create().expect("the settings are well-formed");
+        let Ok(metadata) = client.fetch_metadata(None, soon) else { return false };
+        let ours = metadata.topics().iter().filter(|topic| !topic.name().starts_with("__"));
+        let mut partitions = ours.flat_map(|topic| topic.partitions().iter().map(|p| (topic.name(), p.id())));
+        !metadata.brokers().is_empty()
+            && partitions.all(|(topic, partition)| client.fetch_watermarks(topic, partition, soon).is_ok())
     }
 
     /// Runs, and without any topic.

@@ -60,6 +60,7 @@ impl<O: Open> Provider for OnKafka<O> {
             .collect();
         let made = admin(&kafka).create_topics(&topics, &AdminOptions::new()).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+        kafka.settle();
         let lane = |name: &String, partition| LaneName {
             name: lane_name(name, partition).into(),
             incarnation: "".into(),
