@@ -40,6 +40,9 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.listeners(&file.listener);
     check.tenants(file);
     check.rest(file);
+    let (problems, warnings) = super::bus::check(file, sources);
+    check.problems.extend(problems);
+    check.warnings.extend(warnings);
     if check.problems.is_empty() { Ok(check.warnings) } else { Err(Problems(check.problems)) }
 }
 
@@ -64,6 +67,13 @@ impl Check<'_> {
             if let Some(name) = name.filter(|n| !is_name(n)) {
                 self.wrong(path, format!("\"{name}\" is not a name"), "write 1 to 63 letters, digits and -");
             }
+        }
+        if file.edge.name.as_deref() == Some("store") {
+            self.wrong(
+                "edge.name",
+                "\"store\" is the source of the tables' own events",
+                "choose another name",
+            );
         }
     }
 

@@ -4,6 +4,8 @@ use super::span::{Origin, Problem, Problems, Sources};
 
 /// Tables that the environment may override; lists have no name to address them by.
 const SECTIONS: [&str; 8] = ["edge", "probe", "sip", "journal", "bus", "store", "admin", "log"];
+/// Tables in them.
+const INNER: [(&str, &str); 3] = [("bus", "nats"), ("bus", "kafka"), ("bus", "max_age")];
 const PREFIX: &str = "SIGNALBOX__";
 
 /// Puts the environment's values over the files'.
@@ -18,13 +20,15 @@ pub fn overlay(
     let mut problems = Vec::new();
     for (name, value) in environment.filter(|(name, _)| name.starts_with(PREFIX)) {
         let lower = name[PREFIX.len()..].to_ascii_lowercase();
-        match lower.split_once("__") {
-            Some((section, key)) if SECTIONS.contains(&section) && !key.is_empty() && !key.contains("__") => {
+        let parts: Vec<&str> = lower.split("__").collect();
+        match parts[..] {
+            [section, key] if SECTIONS.contains(&section) && !key.is_empty() => {
                 sources.origins.insert(format!("{section}.{key}"), Origin::Env(name));
-                let slot = into.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                if let toml::Value::Table(table) = slot {
-                    table.insert(key.to_owned(), typed(&value));
-                }
+                put(into, &[section], key, &value);
+            }
+            [section, inner, key] if INNER.contains(&(section, inner)) && !key.is_empty() => {
+                sources.origins.insert(format!("{section}.{inner}.{key}"), Origin::Env(name));
+                put(into, &[section, inner], key, &value);
             }
             _ => problems.push(Problem {
                 place: format!("${name}"),
@@ -36,6 +40,20 @@ pub fn overlay(
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+fn put(into: &mut toml::Table, tables: &[&str], key: &str, value: &str) {
+    match tables {
+        [] => {
+            into.insert(key.to_owned(), typed(value));
+        }
+        [first, rest @ ..] => {
+            let slot = into.entry(*first).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let toml::Value::Table(table) = slot {
+                put(table, rest, key, value);
+            }
+        }
+    }
 }
 
 /// Integers and booleans as such, everything else as text.

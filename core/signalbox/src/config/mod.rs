@@ -1,8 +1,9 @@
 //! The configuration: found, read, merged, checked, explained, and turned into the engine's settings.
 //!
 //! `load` finds and reads the files and keeps where each value came from ([`span`]); `env` overlays the environment;
-//! `check` judges meaning; `settings` builds what the engine runs on; `explain` prints values with their origin.
+//! `check` judges meaning, `bus` that of `[bus]`; `settings` builds what the engine runs on; `explain` prints values with their origin.
 
+mod bus;
 mod check;
 mod env;
 mod explain;

@@ -1,5 +1,6 @@
 //! The file's shape: every key, its meaning and its default. The JSON Schema of the configuration is made from it.
 
+pub use super::bus::{Bus, BusKind};
 use super::value::{Address, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -321,23 +322,6 @@ impl Default for Journal {
             archive: None,
         }
     }
-}
-
-/// `[bus]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bus {
-    /// `journal`: projections and subscribers read the journal itself.
-    pub kind: BusKind,
-}
-
-/// Which bus.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum BusKind {
-    /// The journal itself.
-    #[default]
-    Journal,
 }
 
 /// `[store]`

@@ -211,10 +211,13 @@ fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::Backen
     }
 }
 
-/// The effective configuration as canonical JSON (keys sorted); secrets appear by file name only.
+/// The effective configuration as canonical JSON (keys sorted); secrets appear by file name only, and of `[bus]` only what
+/// its kind looks at.
 #[must_use]
 pub fn effective_json(file: &File) -> serde_json::Value {
-    serde_json::to_value(file).expect("the configuration's types all have a JSON form")
+    let mut json = serde_json::to_value(file).expect("the configuration's types all have a JSON form");
+    super::bus::effective(&mut json["bus"], file);
+    json
 }
 
 /// SHA-256 as lower-case hexadecimal.

@@ -187,3 +187,119 @@ fn the_difference_of_two_configurations_names_keys() {
     assert_eq!(diff(&old, &new), ["tenant[0].backends[0].weight: 2 → 5"]);
     assert!(diff(&old, &old).is_empty());
 }
+
+fn with_bus(bus: &str) -> Result<Loaded, Problems> {
+    load_text(&GOOD.replacen("[[listener]]", &format!("{bus}\n[[listener]]"), 1))
+}
+
+/// Each wrong `[bus]`, with the key it must name, words that must stand in the answer and its line in the file (the table
+/// begins at the fourth).
+#[test]
+fn a_mistake_in_the_bus_names_line_key_and_fix() {
+    let cases: &[(&str, &str, &str, u32)] = &[
+        ("[bus]\nkind = \"rabbit\"", "bus.kind", "unknown variant", 5),
+        ("[bus]\nkind = \"nats\"\nuri = \"nats://h\"", "bus.uri", "did you mean `url`", 6),
+        ("[bus]\nkind = \"nats\"\nurl = \"h:4222\"", "bus.url", "nats://host:port", 6),
+        ("[bus]\nkind = \"nats\"\ntls = \"on\"", "bus.tls", "tls://host:port", 6),
+        ("[bus]\nkind = \"nats\"\nwindow = 0", "bus.window", "1 to 8192", 6),
+        ("[bus]\nkind = \"nats\"\naudit_interval = \"5ms\"", "bus.audit_interval", "1s", 6),
+        ("[bus]\nkind = \"nats\"\ncert_file = \"/dev/null\"", "bus.cert_file", "key_file is missing", 6),
+        ("[bus]\nkind = \"nats\"\nca_file = \"/none/ca\"", "bus.ca_file", "No such file", 6),
+        ("[bus]\nkind = \"nats\"\n[bus.nats]\nreplicas = 7", "bus.nats.replicas", "1 to 5", 7),
+        ("[bus]\nkind = \"nats\"\n[bus.nats]\nmax_bytes = \"9%\"", "bus.nats.max_bytes", "20GiB", 7),
+        ("[bus]\nkind = \"nats\"\n[bus.nats]\nuser = \"u\"", "bus.nats.user", "password_file", 7),
+        (
+            "[bus]\nkind = \"nats\"\n[bus.nats]\nnkey_file = \"/dev/null\"\ntoken_file = \"/dev/null\"",
+            "bus.nats",
+            "several logins",
+            6,
+        ),
+        ("[bus]\nkind = \"kafka\"\nurl = \"kafka://h:9092\"", "bus.url", "host:port", 6),
+        ("[bus]\nkind = \"kafka\"\nca_file = \"/dev/null\"", "bus.ca_file", "tls = \"on\"", 6),
+        ("[bus]\nkind = \"kafka\"\n[bus.kafka]\npartitions = 0", "bus.kafka.partitions", "1 or more", 7),
+        ("[bus]\nkind = \"kafka\"\n[bus.kafka]\nmin_insync = 2", "bus.kafka.min_insync", "there are 1", 7),
+        (
+            "[bus]\nkind = \"kafka\"\n[bus.kafka]\nmechanism = \"PLAIN\"\nuser = \"u\"\npassword_file = \"/dev/null\"",
+            "bus.kafka.mechanism",
+            "readable for everyone",
+            7,
+        ),
+    ];
+    for (bus, path, words, line) in cases {
+        let problems = with_bus(bus).expect_err(bus);
+        let hit = problems.0.iter().find(|p| p.path == *path && p.to_string().contains(words));
+        let hit = hit.unwrap_or_else(|| panic!("{bus}: {problems}"));
+        assert!(hit.place.contains(&format!(":{line}:")), "{bus}: {hit}");
+        assert!(!hit.fix.is_empty() && hit.excerpt.is_some(), "{bus}: {hit}");
+    }
+}
+
+#[test]
+fn a_password_in_the_address_is_refused_without_being_printed() {
+    let problems =
+        with_bus("[bus]\nkind = \"nats\"\nurl = \"nats://me:secret@h:4222\"").expect_err("a password");
+    let shown = problems.to_string();
+    assert!(shown.contains("bus.url") && shown.contains("login") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
+#[cfg(not(feature = "kafka"))]
+fn kafka_is_refused_by_a_build_without_it() {
+    let problems = with_bus("[bus]\nkind = \"kafka\"").expect_err("no Kafka in it");
+    assert!(problems.to_string().contains("built without Kafka"), "{problems}");
+}
+
+#[test]
+fn the_bus_explains_what_its_kind_looks_at_and_nothing_else() {
+    let keys = |bus: &str| {
+        let explained = explain(&with_bus(bus).unwrap());
+        explained.into_iter().filter(|line| line.key.starts_with("bus.")).collect::<Vec<_>>()
+    };
+    let embedded = keys("");
+    assert_eq!(embedded.len(), 1);
+    assert_eq!((embedded[0].value.as_str(), embedded[0].origin.as_str()), ("\"journal\"", "default"));
+    let nats = keys("[bus]\nkind = \"nats\"\nmax_age = { call = \"500d\" }\n[bus.nats]\nreplicas = 3");
+    let of =
+        |key: &str| nats.iter().find(|line| line.key == key).unwrap_or_else(|| panic!("{key}: {nats:?}"));
+    assert_eq!(
+        (of("bus.url").value.as_str(), of("bus.url").origin.as_str()),
+        ("\"nats://127.0.0.1:4222\"", "default")
+    );
+    assert!(of("bus.nats.replicas").origin.contains(":8:"), "{:?}", of("bus.nats.replicas"));
+    assert!(of("bus.max_age.call").origin.contains(":6:"), "{:?}", of("bus.max_age.call"));
+    assert_eq!(of("bus.max_age.security").origin, "default");
+    assert!(!nats.iter().any(|line| line.key.starts_with("bus.kafka")), "{nats:?}");
+}
+
+#[test]
+fn the_environment_reaches_the_tables_in_the_bus() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signalbox.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let env = [
+        ("SIGNALBOX__BUS__KIND", "nats"),
+        ("SIGNALBOX__BUS__URL", "nats://a:4222, tls://b"),
+        ("SIGNALBOX__BUS__NATS__REPLICAS", "3"),
+        ("SIGNALBOX__BUS__MAX_AGE__CALL", "0s"),
+    ];
+    let loaded =
+        load(&path, env.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter()).unwrap();
+    let nats = loaded.file.bus.nats("test".to_owned());
+    assert_eq!((nats.urls, nats.replicas), (vec!["nats://a:4222".to_owned(), "tls://b".to_owned()], 3));
+    assert!(nats.max_age.call.is_zero());
+    let origin = explain(&loaded).into_iter().find(|line| line.key == "bus.nats.replicas").unwrap().origin;
+    assert_eq!(origin, "$SIGNALBOX__BUS__NATS__REPLICAS");
+    for wrong in ["SIGNALBOX__BUS__NATS__", "SIGNALBOX__BUS__JETSTREAM__X", "SIGNALBOX__BUS__NATS__A__B"] {
+        let refused = load(&path, std::iter::once((wrong.to_owned(), "1".to_owned())));
+        assert!(refused.unwrap_err().to_string().contains(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn what_the_bus_forgets_before_the_journal_does_is_told() {
+    let loaded =
+        with_bus("[bus]\nkind = \"nats\"\nmax_age = { security = \"7d\" }\n[bus.kafka]\nreplicas = 3")
+            .unwrap();
+    let paths: Vec<&str> = loaded.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(paths, ["bus.kafka", "bus.max_age.security"]);
+}
