@@ -145,9 +145,9 @@ struct Fresh<'t, 'e, 'm> {
 
 impl Fresh<'_, '_, '_> {
     fn dispatch(mut self) {
-        let owned = self.rooms.calls.owns(self.turn, &self.flow, self.request);
+        let owner = self.rooms.calls.owner(self.turn, &self.flow, self.request);
         let mut origin = None;
-        if !owned && !is_known(self.turn, &self.flow) {
+        if owner.is_none() && !is_known(self.turn, &self.flow) {
             let found = origin_of(self.turn, &self.flow, self.request);
             // A stranger who asks for a domain that is not here gets silence, whatever else is wrong with its request.
             if found == Err(Refusal::UnknownDomain) && !standalone::opens_token(self.turn, self.request) {
@@ -166,9 +166,9 @@ impl Fresh<'_, '_, '_> {
         if matches!(hops, Some(Ok(0))) {
             return self.reject(483, "Too Many Hops");
         }
-        if owned {
+        if let Some(leg) = owner {
             if let Some(tx) = self.open(User::Nobody) {
-                self.rooms.calls.on_request(self.turn, self.flow, tx, self.request);
+                self.rooms.calls.on_request(self.turn, leg, self.flow, tx, self.request);
             }
             return;
         }

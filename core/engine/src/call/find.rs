@@ -10,7 +10,7 @@ use signalbox_sip::{Limits, Message, Uri};
 
 /// A leg of a call that a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LegRef {
+pub(crate) struct LegRef {
     pub(super) uid: CallUid,
     pub(super) end: End,
     /// The attempt, for the called end.

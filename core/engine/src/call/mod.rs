@@ -33,7 +33,7 @@ use crate::tenancy::Origin;
 use crate::turn::Turn;
 use begin::Rate;
 use call::{Call, Core, State, may_speak, owner};
-use find::LegRef;
+pub(crate) use find::LegRef;
 use foldhash::HashMap;
 use leg::End;
 use raw::Raw;
@@ -65,19 +65,27 @@ impl Calls {
         begin::on_invite(self, turn, &origin, tx, request);
     }
 
-    /// Whether a request is inside a dialog of a call: by the token in its Request-URI, else by Call-ID, tags and peer.
+    /// The leg of a call that a request inside a dialog is for: by the token in its Request-URI, else by Call-ID, tags and
+    /// peer.
     #[must_use]
-    pub fn owns(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-        request.to_tag().is_some() && self.find(turn, flow, request).is_some()
+    pub(crate) fn owner(&self, turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Option<LegRef> {
+        request.to_tag()?;
+        self.find(turn, flow, request)
     }
 
-    /// A request inside a dialog that [`Calls::owns`] said yes to; never ACK or CANCEL.
-    pub fn on_request(&mut self, turn: &mut Turn<'_>, flow: Flow, tx: ServerTx, request: &Message<&[u8]>) {
+    /// A request for a leg that [`Calls::owner`] found; never ACK or CANCEL.
+    pub(crate) fn on_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: LegRef,
+        flow: Flow,
+        tx: ServerTx,
+        request: &Message<&[u8]>,
+    ) {
         let method = request.method();
-        let found = self.find(turn, &flow, request);
-        let Some(at) = found.filter(|at| self.is_dialog(*at, request)) else {
+        if !self.is_dialog(at, request) {
             return relay::refuse(turn, tx, method, &flow, request, 481, None);
-        };
+        }
         if !self.admits(turn, at, &flow) {
             // A token in foreign hands: the peer is told no more than that there is nothing for it (promise 6).
             turn.reject_request(flow.remote.ip(), RequestRule::UnknownPeer, None, request);

@@ -75,16 +75,24 @@ impl<'a> Iterator for Params<'a> {
             while let Some(&byte) = bytes.get(end) {
                 let next = match byte {
                     b';' => break,
+                    b'=' => {
+                        equals = equals.or(Some(end));
+                        end += 1;
+                        continue;
+                    }
                     b'"' => quoted_end(&bytes[end..]).map_or(bytes.len(), |len| end + len),
                     b'<' => memchr::memchr(b'>', &bytes[end..]).map_or(bytes.len(), |n| end + n + 1),
-                    _ => end + 1,
+                    _ => {
+                        end += 1;
+                        continue;
+                    }
                 };
+                let next = next.min(bytes.len());
                 if equals.is_none() {
-                    // Nothing but an equals sign, or one inside quotes that stand where a name should.
-                    let part = bytes.get(end..next).unwrap_or_default();
-                    equals = part.iter().position(|&b| b == b'=').map(|n| end + n);
+                    // One inside quotes that stand where a name should.
+                    equals = bytes[end..next].iter().position(|&b| b == b'=').map(|n| end + n);
                 }
-                end = next.min(bytes.len());
+                end = next;
             }
             self.rest = bytes.get(end + 1..).unwrap_or_default();
             let raw = trim(&bytes[..end]);

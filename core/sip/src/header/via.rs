@@ -63,9 +63,13 @@ impl<'a> Via<'a> {
     /// Whether the branch was made by an element of RFC 3261, and so is unique.
     #[must_use]
     pub fn has_magic_cookie(&self) -> bool {
+        self.branch().is_some_and(Self::is_unique)
+    }
+
+    /// The same of a branch that is at hand.
+    pub(crate) fn is_unique(branch: &[u8]) -> bool {
         let cookie = Self::MAGIC_COOKIE;
-        self.branch()
-            .is_some_and(|b| b.len() > cookie.len() && b[..cookie.len()].eq_ignore_ascii_case(cookie))
+        branch.len() > cookie.len() && branch[..cookie.len()].eq_ignore_ascii_case(cookie)
     }
 
     /// The address that an earlier hop saw (RFC 3261 §18.2.1); with or without brackets (RFC 5118 §4.5).

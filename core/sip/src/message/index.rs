@@ -2,6 +2,7 @@
 
 use crate::header::HeaderName;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Headers indexed without an allocation. Real INVITEs carry 12 to 35.
@@ -55,6 +56,14 @@ pub(crate) struct Mandatory {
     pub(crate) cseq: u16,
 }
 
+/// Tags of From and To, each read when first asked for: they are asked for many times on a message's way. An empty span
+/// stands for none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tags {
+    pub(crate) from: Cell<Option<Span>>,
+    pub(crate) to: Cell<Option<Span>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) start: Start,
@@ -62,6 +71,7 @@ pub(crate) struct Index {
     pub(crate) start_line: Span,
     pub(crate) headers: SmallVec<[Entry; INLINE_HEADERS]>,
     pub(crate) mandatory: Mandatory,
+    pub(crate) tags: Tags,
     pub(crate) cseq_number: u32,
     pub(crate) cseq_method: Span,
     /// Where the empty line starts (headers are appended there).
@@ -73,6 +83,6 @@ pub(crate) struct Index {
 /// In one piece: `SmallVec`'s own clone goes entry by entry.
 impl Clone for Index {
     fn clone(&self) -> Self {
-        Self { headers: SmallVec::from_slice(&self.headers), ..*self }
+        Self { headers: SmallVec::from_slice(&self.headers), tags: self.tags.clone(), ..*self }
     }
 }

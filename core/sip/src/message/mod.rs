@@ -15,8 +15,9 @@ pub use method::{Method, MethodToken};
 pub use write::{Parts, Put, RequestBuilder, ResponseBuilder, ResponseHead, Sink, StampedVia};
 
 use crate::header::{CSeq, HeaderError, HeaderName, ListValues, NameAddr, Via};
-use index::{Entry, Index, Start};
+use index::{Entry, Index, Span, Start};
 use scan::Mode;
+use std::cell::Cell;
 
 /// A message over bytes that are borrowed (`Message<&[u8]>`, the hot path) or owned (`Message<Box<[u8]>>`).
 ///
@@ -231,13 +232,13 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// The From tag; `None` when there is none or From cannot be read.
     #[must_use]
     pub fn from_tag(&self) -> Option<&[u8]> {
-        self.from().ok()?.tag()
+        self.tag(&self.index.tags.from, self.index.mandatory.from)
     }
 
     /// The To tag; `None` when there is none or To cannot be read.
     #[must_use]
     pub fn to_tag(&self) -> Option<&[u8]> {
-        self.to().ok()?.tag()
+        self.tag(&self.index.tags.to, self.index.mandatory.to)
     }
 
     /// The topmost Via.
@@ -311,6 +312,19 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     fn mandatory(&self, place: u16) -> &[u8] {
         self.index.headers[usize::from(place)].value.of(self.all_bytes())
+    }
+
+    fn tag(&self, kept: &Cell<Option<Span>>, place: u16) -> Option<&[u8]> {
+        let span = kept.get().unwrap_or_else(|| {
+            let tag = NameAddr::parse(self.mandatory(place)).ok().and_then(|address| address.tag());
+            let span = tag.map_or(Span::default(), |tag| {
+                let start = self.offset_of(tag);
+                Span::new(start..start + tag.len())
+            });
+            kept.set(Some(span));
+            span
+        });
+        Some(span.of(self.all_bytes())).filter(|tag| !tag.is_empty())
     }
 
     fn offset_of(&self, part: &[u8]) -> usize {

@@ -1,6 +1,6 @@
 //! One pass over the bytes that finds the parts of a message and refuses what two readers could read differently.
 
-use super::index::{Entry, INLINE_HEADERS, Index, Mandatory, Span, Start};
+use super::index::{Entry, INLINE_HEADERS, Index, Mandatory, Span, Start, Tags};
 use super::limits::Limits;
 use super::malformed::{Malformed, Reason};
 use super::method::Method;
@@ -76,7 +76,8 @@ impl Scanner<'_> {
         let body = self.body(at, &seen)?;
         let start_line = Span::new(begin..line_end);
         let head_end = head_end as u16;
-        Ok(Index { start, start_line, headers, mandatory, cseq_number, cseq_method, head_end, body })
+        let tags = Tags::default();
+        Ok(Index { start, start_line, headers, mandatory, tags, cseq_number, cseq_method, head_end, body })
     }
 
     /// In strict mode an error; in salvage mode nothing.

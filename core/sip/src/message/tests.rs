@@ -27,6 +27,27 @@ fn forward(text: &str, edits: impl FnOnce(&Message<&[u8]>, &mut Forward<'_>)) ->
 }
 
 #[test]
+fn tags_are_the_same_whenever_they_are_asked_for_and_in_every_copy() {
+    for (to, tag) in [
+        ("<sip:b@example.com;tag=no>;x;TAG = t2 ", Some(&b"t2"[..])),
+        ("sip:b@example.com;tag=t3", Some(b"t3")),
+        ("<sip:b@example.com>;tag=", None),
+        ("<sip:b@example.com>;tag", None),
+        ("\"never closed <sip:b@example.com>;tag=t4", None),
+    ] {
+        let text = format!("\r\n{}", request("BYE", "", "").replace("<sip:b@example.com>", to));
+        let message = parse(&text);
+        let early = message.to_owned();
+        for _ in 0..2 {
+            assert_eq!((message.from_tag(), message.to_tag()), (Some(&b"f1"[..]), tag), "{to}");
+        }
+        let (late, borrowed) = (message.to_owned(), message.as_borrowed());
+        assert_eq!([early.to_tag(), late.to_tag(), borrowed.to_tag()], [tag; 3], "{to}");
+        assert_eq!(late.from_tag(), Some(&b"f1"[..]));
+    }
+}
+
+#[test]
 fn a_request_gives_its_parts() {
     let text = request("INVITE", "Subject: hi\r\nContent-Length: 3\r\n", "abcdef");
     let message = parse(&text);

@@ -121,12 +121,14 @@ impl<'a> RequestFields<'a> {
         let via = request.top_via()?;
         let cseq = request.cseq();
         // The tags cost a parse each and count only for RFC 2543 senders.
+        let branch = via.branch();
+        let unique = branch.is_some_and(Via::is_unique);
         let tag = |tag: fn(&'a Message<B>) -> Option<&'a [u8]>| {
-            if via.has_magic_cookie() { b"" } else { tag(request).unwrap_or_default() }
+            if unique { b"" } else { tag(request).unwrap_or_default() }
         };
         Ok(Self {
             method: cseq.method,
-            branch: via.branch(),
+            branch,
             sent_by_host: via.host,
             sent_by_port: via.port,
             via: via.raw,
