@@ -4,11 +4,12 @@ use super::{Broker, Provider};
 use crate::nats::{Nats, NatsOptions};
 use crate::place::Copied;
 use async_nats::HeaderMap;
-use async_nats::jetstream::{self, Context, stream};
+use async_nats::jetstream::{self, Context};
 use futures_util::future::try_join_all;
 use signalbox_base::{EventSeq, JournalId};
-use signalbox_bus::publisher::{Encoder, LaneName, Outgoing};
-use signalbox_bus::wire::{GROUPS, NatsEncoder};
+use signalbox_bus::nats::NatsBroker;
+use signalbox_bus::publisher::{Broker as _, Encoder, LaneName, Outgoing};
+use signalbox_bus::wire::NatsEncoder;
 use signalbox_bus::{Bus, Delivered, Source};
 use std::marker::PhantomData;
 use std::path::Path;
@@ -38,20 +39,9 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 impl<O: Open> Provider for OnNats<O> {
     async fn start() -> Self {
         let nats = Nats::start(NatsOptions::default());
+        // The product makes the streams; its connection has done its part with that.
+        let lanes = NatsBroker::new(nats.config()).connect().await.unwrap().lanes;
         let context = jetstream::new(nats.client().await);
-        for group in GROUPS {
-            let config = stream::Config {
-                name: group.stream.into(),
-                subjects: group.subjects(),
-                discard: stream::DiscardPolicy::New,
-                allow_direct: true,
-                deny_delete: true,
-                ..Default::default()
-            };
-            context.create_stream(config).await.unwrap();
-        }
-        let lane = |name: &str| LaneName { name: name.into(), incarnation: "".into() };
-        let lanes = GROUPS.iter().map(|group| lane(group.stream)).collect();
         let (encoder, stored) = (NatsEncoder::new(), Vec::new());
         Self { nats, context, encoder, lanes, stored, copied: None, open: PhantomData }
     }
@@ -93,10 +83,10 @@ impl<O: Open> Broker for OnNats<O> {
     }
 
     async fn expire(&mut self, before: EventSeq) {
-        for (lane, group) in GROUPS.iter().enumerate() {
+        for (lane, stream) in self.lanes.iter().enumerate() {
             let gone = self.stored.iter().filter(|(seq, of, _)| *of == lane && *seq < before);
             if let Some(last) = gone.map(|(_, _, place)| *place).max() {
-                let stream = self.context.get_stream(group.stream).await.unwrap();
+                let stream = self.context.get_stream(&*stream.name).await.unwrap();
                 stream.purge().sequence(last + 1).await.unwrap();
             }
         }
