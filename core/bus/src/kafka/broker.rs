@@ -1,34 +1,44 @@
 //! [`Broker`] on Kafka: one connection from end to end.
 
 use super::Config;
-use super::connect::{SLICE, SLICES, Stop, apart, metadata, reader, settings};
-use super::own::{KafkaOwn, Piece, Tail, bounds};
+use super::connect::{Ears, REQUEST, SLICE, SLICES, Stop, apart, metadata, reader, settings};
+use super::own::{KafkaOwn, Piece, Tail, bounds, scan};
 use super::publish::{self, Opened};
 use super::topics::{self, Topics};
 use crate::publisher::{Broker, Connection, Encoder, Failure, LaneName};
 use crate::subscription::BoxFuture;
-use crate::wire::{BACKEND_STATE_TOPIC, KafkaEncoder, LOCATION_TOPIC, State, Wanted, lane_name};
+use crate::wire::{
+    BACKEND_STATE_TOPIC, KafkaEncoder, LOCATION_TOPIC, State, Wanted, lane_name, replay_topic,
+};
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 use signalbox_base::Text;
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Kafka, as a relay sees it.
-pub struct Kafka {
+pub struct KafkaBroker {
     config: Config,
     /// Whose latest state it goes on with.
     edge: Text,
     wanted: Wanted,
+    /// Everything goes to the topic of this replay.
+    replay: Option<String>,
     /// Latest state as the last connection found it.
     state: Mutex<State>,
 }
 
-impl Kafka {
+impl KafkaBroker {
     /// The cluster that `config` leads to, for the relay of this edge (or `store`).
     #[must_use]
     pub fn new(config: Config, edge: &str) -> Self {
-        Self { config, edge: edge.into(), wanted: Wanted::default(), state: Mutex::default() }
+        Self { config, edge: edge.into(), wanted: Wanted::default(), replay: None, state: Mutex::default() }
+    }
+
+    /// The same for a replay: everything goes, marked, to [`crate::wire::replay_topic`] of its id.
+    #[must_use]
+    pub fn replay(config: Config, id: &str) -> Self {
+        Self { replay: Some(id.to_owned()), ..Self::new(config, "") }
     }
 
     async fn connected(&self) -> Result<Connection, Failure> {
@@ -40,12 +50,13 @@ impl Kafka {
             Ok((opened, settings, there))
         })
         .await?;
-        let wanted = self.wanted.topics();
+        let replay = self.replay.as_deref().map(replay_topic);
+        let wanted = replay.iter().cloned().chain(self.wanted.topics()).collect::<Vec<_>>();
         let made = topics::settle(&self.config, &settings, &there, &wanted).await?;
-        let (per_tenant, edge) = (self.config.per_tenant, self.edge.clone());
+        let parts = Parts { per_tenant: self.config.per_tenant, edge: self.edge.clone(), replay };
         let (connection, state) = apart(move |stop| {
             let there = if made { led(&opened, stop)? } else { there };
-            assemble(opened, &settings, &there, per_tenant, &edge, stop)
+            parts.assemble(opened, &settings, &there, stop)
         })
         .await?;
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
@@ -53,12 +64,15 @@ impl Kafka {
     }
 }
 
-impl Broker for Kafka {
+impl Broker for KafkaBroker {
     fn name(&self) -> &'static str {
         "kafka"
     }
 
     fn encoder(&self) -> Box<dyn Encoder> {
+        if let Some(id) = &self.replay {
+            return Box::new(KafkaEncoder::replay(id));
+        }
         let state = std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
         Box::new(KafkaEncoder::new(self.config.per_tenant, self.wanted.clone(), state))
     }
@@ -85,67 +99,86 @@ fn led(opened: &Opened, stop: &Stop) -> Result<Topics, Failure> {
     Err(Failure::Unreachable(format!("topics without a leader: {}", without.join(", ")).into()))
 }
 
-fn assemble(
-    opened: Opened,
-    settings: &ClientConfig,
-    there: &Topics,
+/// What a connection is put together by.
+struct Parts {
     per_tenant: bool,
-    edge: &str,
-    stop: &Stop,
-) -> Result<(Connection, State), Failure> {
-    let of_events = |name: &String| topics::carries(name).is_some_and(|of| per_tenant || of.tenant.is_none());
-    let events = there.iter().filter(|(name, _)| of_events(name));
-    let lanes: Vec<(Text, i32)> = events
-        .flat_map(|(name, topic)| (0..topic.partitions).map(|p| (Text::from(name.as_str()), p)))
-        .collect();
-    if u16::try_from(lanes.len()).is_err() {
-        let why =
-            format!("{} partitions of topics of events are more than a relay can tell apart", lanes.len());
-        return Err(Failure::Misfit(vec![why]));
-    }
-    let counts: HashMap<Text, i32> =
-        there.iter().map(|(name, topic)| (Text::from(name.as_str()), topic.partitions)).collect();
-    let cluster = opened.client().fetch_cluster_id(SLICE).unwrap_or_default();
-    let incarnation = Text::from(cluster);
-    let names = lanes
-        .iter()
-        .map(|(topic, p)| LaneName { name: lane_name(topic, *p).into(), incarnation: incarnation.clone() })
-        .collect();
-    let (consumer, _) = reader(settings, stop)?;
-    let compacted: Vec<(Text, i32)> = [LOCATION_TOPIC, BACKEND_STATE_TOPIC]
-        .into_iter()
-        .flat_map(|name| {
-            (0..there.get(name).map_or(0, |topic| topic.partitions)).map(move |p| (name.into(), p))
-        })
-        .collect();
-    let ends = bounds(&consumer, &compacted)?;
-    let tail = Tail::new(consumer, lanes.clone());
-    let mut state = State::default();
-    for name in [LOCATION_TOPIC, BACKEND_STATE_TOPIC] {
-        let pieces: Vec<Piece> = compacted
-            .iter()
-            .zip(&ends)
-            .filter(|((topic, _), _)| **topic == *name)
-            .map(|((_, partition), (from, to))| Piece { partition: *partition, from: *from, to: *to })
-            .collect();
-        tail.scan(name, &pieces, stop, |message| {
-            let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-            if let Some(key) = key.filter(|key| is_of(name, key, edge)) {
-                state.prime(name, key, message.payload());
-            }
-            true
-        })?;
-    }
-    let publisher = Box::new(opened.publisher(lanes, counts));
-    Ok((Connection { lanes: names, publisher, own: Box::new(KafkaOwn::new(tail)) }, state))
+    edge: Text,
+    /// The replay's topic.
+    replay: Option<String>,
 }
 
-/// Whether a record of latest state is this edge's.
-fn is_of(topic: &str, key: &str, edge: &str) -> bool {
-    let named = if topic == LOCATION_TOPIC {
+impl Parts {
+    fn assemble(
+        &self,
+        opened: Opened,
+        settings: &ClientConfig,
+        there: &Topics,
+        stop: &Stop,
+    ) -> Result<(Connection, State), Failure> {
+        let lanes = lanes(there, |name| match &self.replay {
+            Some(replay) => name == replay,
+            None => topics::carries(name).is_some_and(|of| self.per_tenant || of.tenant.is_none()),
+        });
+        if u16::try_from(lanes.len()).is_err() {
+            let why = format!(
+                "{} partitions of topics of events are more than a relay can tell apart",
+                lanes.len()
+            );
+            return Err(Failure::Misfit(vec![why]));
+        }
+        let unknown = || Failure::Unreachable("the cluster does not tell its id".into());
+        let incarnation = Text::from(opened.client().fetch_cluster_id(REQUEST).ok_or_else(unknown)?);
+        let name = |(topic, partition): &(Text, i32)| LaneName {
+            name: lane_name(topic, *partition).into(),
+            incarnation: incarnation.clone(),
+        };
+        let names = lanes.iter().map(name).collect();
+        let (consumer, _) = reader(settings, stop)?;
+        let state = self.state(&consumer, there, stop)?;
+        let counts =
+            there.iter().map(|(name, topic)| (Text::from(name.as_str()), topic.partitions)).collect();
+        let own = Box::new(KafkaOwn::new(Tail::new(consumer, lanes.clone())));
+        let publisher = Box::new(opened.publisher(lanes, counts));
+        Ok((Connection { lanes: names, publisher, own }, state))
+    }
+
+    /// Latest state of this edge, as the compacted topics hold it.
+    fn state(&self, consumer: &BaseConsumer<Ears>, there: &Topics, stop: &Stop) -> Result<State, Failure> {
+        let mut state = State::default();
+        if self.replay.is_some() {
+            return Ok(state);
+        }
+        for topic in [LOCATION_TOPIC, BACKEND_STATE_TOPIC] {
+            let lanes = lanes(there, |name| name == topic);
+            let piece = |((_, partition), (from, to)): (&(Text, i32), (i64, i64))| Piece {
+                partition: *partition,
+                from,
+                to,
+            };
+            let pieces: Vec<Piece> = lanes.iter().zip(bounds(consumer, &lanes)?).map(piece).collect();
+            scan(consumer, topic, &pieces, stop, |message| {
+                let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
+                if let Some(key) = key.filter(|key| edge_of(topic, key) == Some(&*self.edge)) {
+                    state.prime(topic, key, message.payload());
+                }
+                true
+            })?;
+        }
+        Ok(state)
+    }
+}
+
+/// The partitions of the topics that are wanted.
+fn lanes(there: &Topics, wanted: impl Fn(&String) -> bool) -> Vec<(Text, i32)> {
+    let topics = there.iter().filter(|(name, _)| wanted(name));
+    topics.flat_map(|(name, topic)| (0..topic.partitions).map(|p| (Text::from(name.as_str()), p))).collect()
+}
+
+/// Whose state a record is.
+fn edge_of<'a>(topic: &str, key: &'a str) -> Option<&'a str> {
+    if topic == LOCATION_TOPIC {
         key.rsplit_once('/').map(|(_, edge)| edge)
     } else {
         key.split_once('/').map(|(edge, _)| edge)
-    };
-    named == Some(edge)
+    }
 }

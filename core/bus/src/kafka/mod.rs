@@ -1,12 +1,19 @@
 //! Apache Kafka by librdkafka: a topic a domain, events as binary CloudEvents, latest state in compacted topics.
 
+mod begin;
 mod broker;
 mod connect;
+mod feed;
+mod heartbeat;
+mod hint;
 mod own;
 mod publish;
+mod read;
 mod topics;
 
-pub use broker::Kafka;
+pub use broker::KafkaBroker;
+pub use heartbeat::{Heartbeat, Heartbeats, heartbeats};
+pub use read::KafkaBus;
 
 use crate::nats::MaxAge;
 use std::path::PathBuf;

@@ -115,7 +115,7 @@ impl Tail {
             }
         }
         let mut by_lane: HashMap<i32, Vec<Found>> = HashMap::new();
-        self.scan(topic, &pieces, stop, |message| {
+        scan(&self.consumer, topic, &pieces, stop, |message| {
             by_lane.entry(message.partition()).or_default().extend(own.read(message));
             true
         })?;
@@ -164,7 +164,7 @@ impl Tail {
                 })
                 .collect();
             let mut by_lane: HashMap<i32, Vec<Found>> = HashMap::new();
-            self.scan(topic, &pieces, stop, |message| {
+            scan(&self.consumer, topic, &pieces, stop, |message| {
                 by_lane.entry(message.partition()).or_default().extend(own.read(message));
                 true
             })?;
@@ -196,7 +196,7 @@ impl Tail {
         let mut own = OwnEvents::new(source);
         let mut found = Vec::new();
         let piece = Piece { partition: lane[0].1, from, to: high };
-        self.scan(&lane[0].0, &[piece], stop, |message| {
+        scan(&self.consumer, &lane[0].0, &[piece], stop, |message| {
             found.extend(own.read(message));
             found.len() < max
         })?;
@@ -220,73 +220,84 @@ impl Tail {
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::Misfit(wrong)) }
     }
-
-    /// Reads pieces of one topic, until `each` says no.
-    pub(super) fn scan(
-        &self,
-        topic: &str,
-        pieces: &[Piece],
-        stop: &Stop,
-        mut each: impl FnMut(&BorrowedMessage<'_>) -> bool,
-    ) -> Result<(), Failure> {
-        let mut left: HashMap<i32, i64> = HashMap::new();
-        let mut list = TopicPartitionList::new();
-        for piece in pieces.iter().filter(|piece| piece.from < piece.to) {
-            left.insert(piece.partition, piece.to);
-            let added = list.add_partition_offset(topic, piece.partition, Offset::Offset(piece.from));
-            added.map_err(|error| failed(topic, &error))?;
-        }
-        if left.is_empty() {
-            return Ok(());
-        }
-        self.consumer.assign(&list).map_err(|error| failed(topic, &error))?;
-        let read = self.read_assigned(topic, &mut left, stop, &mut each);
-        let unassigned = self.consumer.unassign().map_err(|error| failed(topic, &error));
-        read.and(unassigned)
-    }
-
-    fn read_assigned(
-        &self,
-        topic: &str,
-        left: &mut HashMap<i32, i64>,
-        stop: &Stop,
-        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> bool,
-    ) -> Result<(), Failure> {
-        let mut idle = 0;
-        while !left.is_empty() {
-            match self.consumer.poll(SLICE) {
-                Some(Ok(message)) => {
-                    idle = 0;
-                    let partition = message.partition();
-                    let Some(to) = left.get(&partition).copied() else { continue };
-                    if message.offset() < to && !each(&message) {
-                        return Ok(());
-                    }
-                    if message.offset() + 1 >= to {
-                        left.remove(&partition);
-                    }
-                }
-                // All pieces are of one topic, so the number alone says which.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    left.remove(&partition);
-                }
-                Some(Err(error)) if harmless(&error) => {}
-                Some(Err(error)) => {
-                    return Err(self.consumer.context().trouble().unwrap_or(failed(topic, &error)));
-                }
-                None => idle += 1,
-            }
-            if stop.is_set() || idle > SLICES {
-                return Err(Failure::Unreachable(format!("{topic}: nothing more is read").into()));
-            }
-        }
-        Ok(())
-    }
 }
 
-/// We are in no group, so that nobody may be in it concerns us not.
+/// Reads pieces of one topic, until `each` says no.
+pub(super) fn scan(
+    consumer: &BaseConsumer<Ears>,
+    topic: &str,
+    pieces: &[Piece],
+    stop: &Stop,
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> bool,
+) -> Result<(), Failure> {
+    let mut left: HashMap<i32, i64> = HashMap::new();
+    let mut list = TopicPartitionList::new();
+    for piece in pieces.iter().filter(|piece| piece.from < piece.to) {
+        left.insert(piece.partition, piece.to);
+        let added = list.add_partition_offset(topic, piece.partition, Offset::Offset(piece.from));
+        added.map_err(|error| failed(topic, &error))?;
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    consumer.assign(&list).map_err(|error| failed(topic, &error))?;
+    let read = read_assigned(consumer, topic, &mut left, stop, &mut each);
+    let unassigned = consumer.unassign().map_err(|error| failed(topic, &error));
+    read.and(unassigned)
+}
+
+fn read_assigned(
+    consumer: &BaseConsumer<Ears>,
+    topic: &str,
+    left: &mut HashMap<i32, i64>,
+    stop: &Stop,
+    each: &mut dyn FnMut(&BorrowedMessage<'_>) -> bool,
+) -> Result<(), Failure> {
+    let mut idle = 0;
+    while !left.is_empty() {
+        match consumer.poll(SLICE) {
+            Some(Ok(message)) => {
+                idle = 0;
+                let partition = message.partition();
+                let Some(to) = left.get(&partition).copied().filter(|_| message.topic() == topic) else {
+                    continue;
+                };
+                if message.offset() < to && !each(&message) {
+                    return Ok(());
+                }
+                if message.offset() + 1 >= to {
+                    left.remove(&partition);
+                }
+            }
+            // All pieces are of one topic, so the number alone says which.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                left.remove(&partition);
+            }
+            Some(Err(error)) if harmless(&error) => {}
+            Some(Err(error)) => {
+                return Err(consumer.context().trouble().unwrap_or_else(|| failed(topic, &error)));
+            }
+            None => idle += 1,
+        }
+        if stop.is_set() || idle > SLICES {
+            return Err(Failure::Unreachable(format!("{topic}: nothing more is read").into()));
+        }
+    }
+    Ok(())
+}
+
+/// Of groups, in none of which we are.
 pub(super) fn harmless(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::GroupAuthorizationFailed
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotCoordinator
+        )
+    )
 }
 
 /// First offset and the one behind the last, of each lane, in two requests for each broker.

@@ -108,7 +108,7 @@ fn wishes(config: &Config, there: &Topics, more: &[String]) -> Vec<Wish> {
     events.sort();
     events.dedup();
     let of_events = |name: String| {
-        let kept = carries(&name).map_or(Duration::ZERO, |of| max_age(&config.max_age, of.domain));
+        let kept = max_age(&config.max_age, carries(&name).map_or("", |of| of.domain));
         wish(config, name, config.partitions, kept)
     };
     let compacted = |name: &str| {
