@@ -64,7 +64,8 @@ pub async fn locations(
     store.query(sql, conditions.params).await?.iter().map(LocationRow::read).collect()
 }
 
-/// Where bindings were at a moment. While a place is open its lease is that of the binding.
+/// Where bindings were at a moment: the places that have ended since, and those that are open, whose lease is that of the
+/// binding.
 ///
 /// # Errors
 /// As [`Error::class`] says.
@@ -74,26 +75,28 @@ pub async fn locations_at(
     aor: Option<&str>,
     at: Wall,
 ) -> Result<Vec<LocationHistoryRow>, Error> {
-    const LEASE: &str =
-        "CASE WHEN h.valid_to IS NULL THEN COALESCE(l.expires_at, h.expires_at) ELSE h.expires_at END";
     let mut conditions = Conditions::default();
-    conditions.and("h.valid_from <= ?", Some(at));
-    conditions.and("(h.valid_to IS NULL OR h.valid_to > ?)", Some(at));
     // A binding whose end nobody recorded (its edge was down) ended with its lease all the same.
-    conditions.and(&format!("{LEASE} > ?"), Some(at));
-    conditions.and("h.tenant = ?", tenant);
-    conditions.and(if is_address(aor) { "h.aor = ?" } else { "h.username = ?" }, aor);
-    let column = |name: &&str| match *name {
-        "expires_at" => format!("{LEASE} AS expires_at"),
-        name => format!("h.{name}"),
+    conditions.and("expires_at > ?", Some(at));
+    conditions.and("tenant = ?", tenant);
+    conditions.and(if is_address(aor) { "aor = ?" } else { "username = ?" }, aor);
+    let ended = format!("{} AND valid_from <= $1 AND valid_to > $1", conditions.sql());
+    let open = format!("{} AND place_from <= $1", conditions.sql());
+    let in_the_row = |name: &&str| match *name {
+        "valid_from" => "place_from AS valid_from".to_owned(),
+        "valid_to" | "ended" => format!("NULL AS {name}"),
+        "journal" | "sequence" | "user_agent" | "callid" => format!("place_{name} AS {name}"),
+        name => name.to_owned(),
     };
-    let columns: Vec<String> = LocationHistoryRow::COLUMNS.iter().map(column).collect();
-    let sql = format!(
-        "SELECT {} FROM location_history h LEFT JOIN location l ON l.tenant = h.tenant AND l.aor = h.aor \
-         AND l.binding = h.binding AND l.edge = h.edge {} ORDER BY h.tenant, h.aor, h.edge, h.binding",
-        columns.join(", "),
-        conditions.sql()
+    let open_columns: Vec<String> = LocationHistoryRow::COLUMNS.iter().map(in_the_row).collect();
+    // The order is asked of both together: of each, SQLite would read the whole history in that order.
+    let places = format!(
+        "({} UNION ALL SELECT {} FROM {} {open}) places",
+        select(LocationHistoryRow::TABLE, LocationHistoryRow::COLUMNS, &ended),
+        open_columns.join(", "),
+        LocationRow::TABLE,
     );
+    let sql = select(&places, LocationHistoryRow::COLUMNS, "ORDER BY tenant, aor, edge, binding");
     store.query(sql, conditions.params).await?.iter().map(LocationHistoryRow::read).collect()
 }
 

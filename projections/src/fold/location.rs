@@ -1,13 +1,13 @@
 //! `location` and `location_history`: who can be reached where, and who could be.
 //!
-//! The row of a binding is written by one edge. The history is derived from the row in the same transaction: when the
-//! place that an event tells differs from that of the open history row, that one ends and another begins. Times in the
-//! history are those of the events, so the same events give the same history. The lease of an open place is that of the
-//! binding's row: nearly every REGISTER is a refresh from the same place, and writes one row.
+//! The row of a binding is written by one edge. It holds the place where the binding is, since when, and the event that
+//! began it; nearly every binding has only one. The history gets a place when it ends, copied from the row in the same
+//! transaction before the row tells of another or goes. Times in the history are those of the events, so the same events
+//! give the same history. A new binding writes one row, and so does a refresh from the same place.
 
 use super::{integer, journal_of, maybe, tenant_of};
 use crate::projection::Projection;
-use crate::row::{Stamp, insert, table_row};
+use crate::row::{Stamp, table_row};
 use crate::usrloc;
 use signalbox_base::{Text, Wall};
 use signalbox_bus::Delivered;
@@ -21,7 +21,8 @@ use std::sync::LazyLock;
 pub struct Locations;
 
 table_row! {
-    /// A binding. Up to `attr` the columns of the usual usrloc table, with their usual meanings.
+    /// A binding. Up to `attr` the columns of the usual usrloc table, with their usual meanings. Those of its place's
+    /// beginning, `place_…`, are not read with it.
     LocationRow / LocationValues = "location" {
         /// Stable number of the binding at its edge.
         id: i64,
@@ -103,7 +104,8 @@ table_row! {
 }
 
 table_row! {
-    /// A place where a binding was, from when to when.
+    /// A place where a binding was, from when to when. In the table all have ended; one that is open is read from the
+    /// binding's row.
     LocationHistoryRow = "location_history" {
         /// The tenant, `_` for none.
         tenant: String,
@@ -146,16 +148,40 @@ table_row! {
     }
 }
 
+/// Where a binding is: another of one of these is another place.
+const PLACE: [&str; 5] = ["contact", "received", "path", "socket", "backend"];
+
+/// What the row keeps of its place's beginning, and the column of the event's row that tells it.
+const BEGINNING: [(&str, &str); 5] = [
+    ("place_from", "refreshed_at"),
+    ("place_journal", "journal"),
+    ("place_sequence", "sequence"),
+    ("place_user_agent", "user_agent"),
+    ("place_callid", "callid"),
+];
+
+/// The row of a binding that has none yet: a short cut, for nearly every `added` is of such a one.
+static BEGIN: LazyLock<String> = LazyLock::new(|| insert_row("DO NOTHING"));
+
+/// The row of a binding that may have one.
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
-    let set: Vec<String> =
-        LocationRow::COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    upsert(&set)
+    let told = |name: &str| format!("excluded.{name}");
+    let set = LocationRow::COLUMNS.iter().map(|name| format!("{name} = {}", told(name)));
+    upsert(set, told)
 });
 
 /// What a refresh tells; the row of a binding whose `added` is gone to retention begins with it. Behind the columns come
 /// those that have a default in the row but are left as they were when the refresh does not name them.
 static REFRESH: LazyLock<String> = LazyLock::new(|| {
-    let told = [
+    let left_alone = ["q", "user_agent", "callid"];
+    let told = |name: &str| match left_alone.iter().position(|left| *left == name) {
+        Some(at) => format!("COALESCE(${}, location.{name})", LocationRow::COLUMNS.len() + 1 + at),
+        None if ["received", "backend", "path", "methods", "socket"].contains(&name) => {
+            format!("COALESCE(excluded.{name}, location.{name})")
+        }
+        None => format!("excluded.{name}"),
+    };
+    let columns = [
         "journal",
         "sequence",
         "contact",
@@ -165,30 +191,47 @@ static REFRESH: LazyLock<String> = LazyLock::new(|| {
         "last_modified",
         "refreshed_at",
         "flow_state",
+        "received",
+        "backend",
+        "path",
+        "methods",
+        "socket",
     ];
-    let maybe = ["received", "backend", "path", "methods", "socket"];
-    let set: Vec<String> = told
-        .iter()
-        .map(|name| format!("{name} = excluded.{name}"))
-        .chain(maybe.iter().map(|name| format!("{name} = COALESCE(excluded.{name}, location.{name})")))
-        .chain(
-            ["q", "user_agent", "callid"]
-                .iter()
-                .zip(LocationRow::COLUMNS.len() + 1..)
-                .map(|(name, place)| format!("{name} = COALESCE(${place}, location.{name})")),
-        )
-        .collect();
-    upsert(&set)
+    let set = columns.iter().chain(&left_alone).map(|name| format!("{name} = {}", told(name)));
+    upsert(set, told)
 });
 
-/// An insert that updates the row of an earlier event.
-fn upsert(set: &[String]) -> String {
-    let tail = format!(
-        "ON CONFLICT (tenant, aor, binding, edge) DO UPDATE SET {} \
-         WHERE location.journal <> excluded.journal OR location.sequence < excluded.sequence",
+/// Whether the place in the row is another than the one that is told.
+fn differs(row: &str, told: impl Fn(&str) -> String) -> String {
+    let differ = PLACE.map(|name| format!("{row}{name} IS DISTINCT FROM {}", told(name)));
+    format!("({})", differ.join(" OR "))
+}
+
+/// An insert that updates the row of an earlier event; the beginning of its place only when the event tells of another.
+fn upsert(set: impl Iterator<Item = String>, told: impl Fn(&str) -> String) -> String {
+    let differs = differs("location.", &told);
+    let begun = BEGINNING
+        .iter()
+        .map(|(kept, of)| format!("{kept} = CASE WHEN {differs} THEN {} ELSE location.{kept} END", told(of)));
+    let set: Vec<String> = set.chain(begun).collect();
+    insert_row(&format!(
+        "DO UPDATE SET {} WHERE location.journal <> excluded.journal OR location.sequence < excluded.sequence",
         set.join(", ")
-    );
-    insert(LocationRow::TABLE, LocationRow::COLUMNS, &tail)
+    ))
+}
+
+/// An insert of a row, whose place begins with it, and what is done when the binding has one.
+fn insert_row(on_conflict: &str) -> String {
+    let columns = LocationRow::COLUMNS;
+    let place = |name: &str| columns.iter().position(|column| *column == name);
+    let number = |name: &str| place(name).expect("a beginning is told by columns of the row") + 1;
+    let names = columns.iter().copied().chain(BEGINNING.map(|(kept, _)| kept));
+    let values = columns.iter().copied().chain(BEGINNING.map(|(_, of)| of));
+    format!(
+        "INSERT INTO location ({}) VALUES ({}) ON CONFLICT (tenant, aor, binding, edge) {on_conflict}",
+        names.collect::<Vec<_>>().join(", "),
+        values.map(|name| format!("${}", number(name))).collect::<Vec<_>>().join(", "),
+    )
 }
 
 /// A refresh from the place where the binding is.
@@ -200,57 +243,31 @@ const PROLONG: &str = "UPDATE location SET journal = $5, sequence = $6, expires 
     AND path IS NOT DISTINCT FROM COALESCE($18, path) AND socket IS NOT DISTINCT FROM COALESCE($19, socket) \
     AND backend IS NOT DISTINCT FROM COALESCE($20, backend)";
 
-/// The lease of a binding's open place, as long as its row is there.
-macro_rules! lease {
-    () => {
-        "COALESCE((SELECT l.expires_at FROM location l WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 \
-         AND l.edge = $4), expires_at)"
-    };
-}
+/// Puts the place in a binding's row into the history: until `$5`, and `$6` why.
+const INTO_HISTORY: &str = "INSERT INTO location_history (tenant, aor, binding, edge, journal, sequence, valid_from, \
+    valid_to, ended, username, domain, contact, received, path, socket, user_agent, backend, callid, expires_at) \
+    SELECT tenant, aor, binding, edge, place_journal, place_sequence, place_from, $5, $6, username, domain, contact, \
+    received, path, socket, place_user_agent, backend, place_callid, expires_at FROM location \
+    WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
-/// Ends the open place of a binding when the event (`$6` journal, `$7` number) tells of another and is later than the
-/// row, which is written after it.
-macro_rules! leave {
-    ($received:literal, $path:literal, $socket:literal, $backend:literal) => {
-        concat!(
-            "UPDATE location_history SET valid_to = $5, ended = 'moved', expires_at = ",
-            lease!(),
-            " WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL \
-             AND (contact <> $8 OR received IS DISTINCT FROM ",
-            $received,
-            " OR path IS DISTINCT FROM ",
-            $path,
-            " OR socket IS DISTINCT FROM ",
-            $socket,
-            " OR backend IS DISTINCT FROM ",
-            $backend,
-            ") AND NOT EXISTS (SELECT 1 FROM location l WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 \
-             AND l.edge = $4 AND l.journal = $6 AND l.sequence >= $7)"
-        )
-    };
-}
+static LEAVE: LazyLock<String> = LazyLock::new(|| leave(|_, param| param));
 
-const LEAVE: &str = leave!("$9", "$10", "$11", "$12");
 /// For a refresh, which tells only what has changed.
-const LEAVE_IF_TOLD: &str = leave!(
-    "COALESCE($9, received)",
-    "COALESCE($10, path)",
-    "COALESCE($11, socket)",
-    "COALESCE($12, backend)"
-);
+static LEAVE_IF_TOLD: LazyLock<String> =
+    LazyLock::new(|| leave(|name, param| format!("COALESCE({param}, {name})")));
 
-/// Begins a place when none is open. (A condition on the history itself would cost SQLite a temporary table.)
-const ARRIVE: &str = "INSERT INTO location_history (tenant, aor, binding, edge, journal, sequence, valid_from, username, \
-    domain, contact, received, path, socket, user_agent, backend, callid, expires_at) \
-    SELECT l.tenant, l.aor, l.binding, l.edge, l.journal, l.sequence, l.refreshed_at, l.username, l.domain, l.contact, \
-    l.received, l.path, l.socket, l.user_agent, l.backend, l.callid, l.expires_at FROM location l \
-    WHERE l.tenant = $1 AND l.aor = $2 AND l.binding = $3 AND l.edge = $4 ON CONFLICT DO NOTHING";
+/// Ends the place when the event (`$7` journal, `$8` number) tells of another (from `$9`) and is later than the row,
+/// which is written after it.
+fn leave(told: fn(&str, String) -> String) -> String {
+    let differs = differs("", |name| {
+        let place =
+            PLACE.iter().position(|column| *column == name).expect("differs asks for what is in PLACE");
+        told(name, format!("${}", place + 9))
+    });
+    format!("{INTO_HISTORY} AND (journal <> $7 OR sequence < $8) AND {differs} ON CONFLICT DO NOTHING")
+}
 
-const END: &str = concat!(
-    "UPDATE location_history SET valid_to = $5, ended = $6, expires_at = ",
-    lease!(),
-    " WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4 AND valid_to IS NULL"
-);
+static END: LazyLock<String> = LazyLock::new(|| format!("{INTO_HISTORY} ON CONFLICT DO NOTHING"));
 
 const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
@@ -275,16 +292,21 @@ impl Projection for Locations {
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement> {
         match data {
             Event::RegistrationAdded(added) => {
-                let key = Key::new(event, &added.aor, &added.binding, &added.edge);
-                let row = Statement::new(UPSERT.as_str(), row(event, added).params());
-                key.arrived(LEAVE, event, place_of(added), row)
+                let begun = Statement::new(BEGIN.as_str(), row(event, added).params());
+                let (event, added) = (event.clone(), added.clone());
+                vec![begun.or_else(move || {
+                    let key = Key::new(&event, &added.aor, &added.binding, &added.edge);
+                    let row = Statement::new(UPSERT.as_str(), row(&event, &added).params());
+                    vec![key.left(&LEAVE, &event, place_of(&added)), row]
+                })]
             }
             Event::RegistrationRefreshed(refresh) => {
                 let key = Key::new(event, &refresh.aor, &refresh.binding, &refresh.edge);
                 let prolonged = prolonged(&key, event, refresh);
                 let (event, refresh) = (event.clone(), refresh.clone());
                 vec![prolonged.or_else(move || {
-                    key.arrived(LEAVE_IF_TOLD, &event, place_told(&refresh), refreshed(&event, &refresh))
+                    let left = key.left(&LEAVE_IF_TOLD, &event, place_told(&refresh));
+                    vec![left, refreshed(&event, &refresh)]
                 })]
             }
             Event::RegistrationRemoved(removed) => {
@@ -303,7 +325,7 @@ impl Projection for Locations {
 /// `$1` to `$4` of every statement on a binding.
 struct Key([Value; 4]);
 
-/// `contact`, `received`, `path`, `socket`, `backend`.
+/// Values of [`PLACE`].
 type Place = [Value; 5];
 
 impl Key {
@@ -315,21 +337,15 @@ impl Key {
         Statement::new(sql, self.0.iter().cloned().chain(rest).collect())
     }
 
-    /// The end of the place before, if it was another; the row; the beginning of the place, unless it is the same.
-    fn arrived(
-        &self,
-        leave: &'static str,
-        event: &Delivered,
-        place: Place,
-        row: Statement,
-    ) -> Vec<Statement> {
-        let event = [event.time.into(), journal_of(event), event.seq.0.into()];
-        vec![self.with(leave, event.into_iter().chain(place)), row, self.with(ARRIVE, [])]
+    /// The end of the place before, if it was another.
+    fn left(&self, leave: &'static str, event: &Delivered, place: Place) -> Statement {
+        let until = [event.time.into(), Value::Word("moved"), journal_of(event), event.seq.0.into()];
+        self.with(leave, until.into_iter().chain(place))
     }
 
-    /// The lease of the place is taken from the row before it goes.
+    /// The history takes the place from the row before it goes.
     fn removed(&self, at: Wall, why: &'static str) -> Vec<Statement> {
-        vec![self.with(END, [at.into(), Value::Word(why)]), self.with(REMOVE, [])]
+        vec![self.with(&END, [at.into(), Value::Word(why)]), self.with(REMOVE, [])]
     }
 }
 

@@ -9,7 +9,7 @@ use signalbox_bus::{Delivered, Order};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Random cases, scaled by `SIGNALBOX_EFFORT` (1 by default).
-fn cases(base: u32) -> u32 {
+pub(crate) fn cases(base: u32) -> u32 {
     std::env::var("SIGNALBOX_EFFORT").ok().and_then(|effort| effort.parse().ok()).unwrap_or(1) * base
 }
 

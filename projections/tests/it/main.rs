@@ -10,6 +10,8 @@ mod support;
 mod faults;
 mod group;
 mod interleaving;
+mod keyed;
+mod places;
 mod runner;
 mod scripted;
 mod stories;

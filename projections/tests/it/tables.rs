@@ -67,7 +67,7 @@ async fn given_the_same_events_when_folded_then_both_databases_hold_the_same_tab
     }
     assert_eq!(dumps[0], dumps[1]);
     let rows: Vec<usize> = dumps[0].iter().map(|(_, rows)| rows.len()).collect();
-    assert_eq!(rows, [2, 8, 2, 4, 2, 4]);
+    assert_eq!(rows, [2, 6, 2, 4, 2, 4]);
 }
 
 #[tokio::test]
