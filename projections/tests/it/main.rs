@@ -10,7 +10,6 @@ mod support;
 mod faults;
 mod group;
 mod interleaving;
-mod keyed;
 mod places;
 mod runner;
 mod scripted;
