@@ -119,6 +119,16 @@ macro_rules! catalogue {
                 match self { $(Self::$variant => concat!($($about),+).trim_ascii(),)+ }
             }
 
+            /// A real event of the kind, as subscribers get it: structured CloudEvents JSON.
+            #[must_use]
+            pub const fn example(self) -> &'static str {
+                match self {
+                    $(Self::$variant => include_str!(concat!(
+                        "../golden/io.signalbox.", $domain, ".", $name, ".v", $version, "/full.json"
+                    )),)+
+                }
+            }
+
             pub(crate) fn data_schema(self, generator: schemars::SchemaGenerator) -> schemars::Schema {
                 match self { $(Self::$variant => generator.into_root_schema_for::<$data>(),)+ }
             }

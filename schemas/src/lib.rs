@@ -3,7 +3,8 @@
 //! - one module per domain with the events' `data` structs, [`values`] and [`words`] inside them;
 //! - [`Kind`] and [`Event`] over all of them, [`Event::read`] upcasts what older releases wrote;
 //! - [`envelope`]: the CloudEvents 1.0.2 envelope, written around `data` without parsing it;
-//! - [`schema`]: JSON Schemas and the AsyncAPI document, generated from the types.
+//! - [`schema`]: JSON Schemas and the AsyncAPI document, generated from the types;
+//! - [`page`]: the same for people.
 //!
 //! Nothing here does I/O, reads a clock or draws randomness.
 
@@ -18,6 +19,7 @@ pub mod envelope;
 mod event;
 pub mod journal;
 mod json;
+pub mod page;
 pub mod registration;
 pub mod schema;
 pub mod security;

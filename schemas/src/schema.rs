@@ -51,7 +51,7 @@ pub fn path(kind: Kind) -> String {
     SchemaPath(kind).to_string()
 }
 
-fn data_schema(kind: Kind) -> Value {
+pub(crate) fn data_schema(kind: Kind) -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = kind.data_schema(generator).to_value();
     if let Some(fields) = schema.as_object_mut() {
@@ -62,7 +62,7 @@ fn data_schema(kind: Kind) -> Value {
     without_null(schema)
 }
 
-fn envelope_schema() -> Value {
+pub(crate) fn envelope_schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<OwnedEnvelope>().to_value();
     if let Some(fields) = schema.as_object_mut() {

@@ -116,3 +116,32 @@ fn given_a_release_when_anything_else_changes_then_it_is_named() {
         assert_eq!(faults(&synthetic(), &new), [*fault]);
     }
 }
+
+#[test]
+fn given_any_released_schema_when_a_field_is_removed_retyped_or_required_then_the_gate_fails() {
+    let lock = std::fs::read_to_string(here("released.lock")).unwrap();
+    let released = lock_lines(&lock);
+    assert!(released.len() > Kind::ALL.len(), "every event and the envelope");
+    for (_, path) in released {
+        let schema = json(&std::fs::read_to_string(here("json").join(path)).unwrap());
+        assert_eq!(faults(&schema, &schema), [""; 0], "{path}");
+        for field in schema["properties"].as_object().unwrap().keys() {
+            let (mut removed, mut retyped, mut required) = (schema.clone(), schema.clone(), schema.clone());
+            removed["properties"].as_object_mut().unwrap().remove(field);
+            retyped["properties"][field] = json!({ "type": "null" });
+            let needed = required["required"].as_array_mut().unwrap();
+            if needed.contains(&json!(field)) {
+                needed.retain(|name| name != field);
+            } else {
+                needed.push(json!(field));
+            }
+            for (what, changed) in [("removed", removed), ("retyped", retyped), ("required or not", required)]
+            {
+                assert!(!faults(&schema, &changed).is_empty(), "{path}: {field} {what}");
+            }
+        }
+        let mut added = schema.clone();
+        added["properties"]["added_later"] = json!({ "type": "string", "description": "New." });
+        assert_eq!(faults(&schema, &added), [""; 0], "{path}: an optional field may be added");
+    }
+}
