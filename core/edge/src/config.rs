@@ -24,6 +24,9 @@ pub struct EdgeConfig {
     pub commit: GroupCommit,
     /// `[admin] listen`: HTTP, read-only. None serves no HTTP.
     pub admin_listen: Option<SocketAddr>,
+    /// `[admin] events_token_file`: who has this token may read events over HTTP. None: whoever is on this machine, and
+    /// nobody when the port is reached from others.
+    pub events_token_file: Option<PathBuf>,
     /// The configuration in force, for `config.applied`.
     pub in_force: InForce,
 }
@@ -40,6 +43,7 @@ impl EdgeConfig {
             storage: Arc::new(FileStorage),
             commit: GroupCommit::default(),
             admin_listen: None,
+            events_token_file: None,
             in_force,
         }
     }

@@ -44,7 +44,7 @@ impl Edge {
         let sockets = bind(&config.settings)?;
         let listeners: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect();
         let settings = Arc::new(completed(&config.settings, &writer, &listeners));
-        let admin = admin::Listeners::bind(&config.data_dir, config.admin_listen)?;
+        let admin = admin::Listeners::bind(&config)?;
 
         let mut first = First { clock: &clock, entropy: Randomness(entropy), batch: Batch::default() };
         let layout = signalbox_journal::Layout {

@@ -6,20 +6,24 @@
 //! # HTTP
 //!
 //! `/health` is 200 while the edge works and 503 when it has failed; `/ready` is 503 while it starts, catches up or drains;
-//! `/metrics` speaks the OpenMetrics text format; `/schemas/…` serves the published event schemas.
+//! `/metrics` speaks the OpenMetrics text format; `/schemas/…` serves the published event schemas and `/catalogue` a page
+//! about them; `/events` streams events, to this machine or to whoever has the token.
 
 mod client;
+mod events;
 mod http;
+mod patient;
 pub mod protocol;
 mod socket;
 
 pub use client::{AskError, ask};
 
+use crate::config::EdgeConfig;
 use crate::error::StartError;
 use crate::handle::EdgeHandle;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 /// Name of the admin socket in the data directory.
@@ -28,13 +32,14 @@ pub const SOCKET: &str = "admin.sock";
 /// Bound, not yet served.
 pub(crate) struct Listeners {
     http: Option<(TcpListener, SocketAddr)>,
+    events_token_file: Option<PathBuf>,
     socket: UnixListener,
     path: PathBuf,
 }
 
 impl Listeners {
     /// Opens both, so that what is in the way is known at the start.
-    pub(crate) fn bind(data_dir: &Path, listen: Option<SocketAddr>) -> Result<Self, StartError> {
+    pub(crate) fn bind(config: &EdgeConfig) -> Result<Self, StartError> {
         let open_http = |address: SocketAddr| {
             let open = || -> std::io::Result<(TcpListener, SocketAddr)> {
                 let listener = TcpListener::bind(address)?;
@@ -44,11 +49,11 @@ impl Listeners {
             };
             open().map_err(|cause| StartError::AdminListen { address, cause })
         };
-        let http = listen.map(open_http).transpose()?;
-        let path = data_dir.join(SOCKET);
+        let http = config.admin_listen.map(open_http).transpose()?;
+        let path = config.data_dir.join(SOCKET);
         let socket =
             socket::bind(&path).map_err(|cause| StartError::AdminSocket { path: path.clone(), cause })?;
-        Ok(Self { http, socket, path })
+        Ok(Self { http, events_token_file: config.events_token_file.clone(), socket, path })
     }
 
     pub(crate) fn http_address(&self) -> Option<SocketAddr> {
@@ -57,8 +62,10 @@ impl Listeners {
 
     /// Serves until the edge has ended.
     pub(crate) fn serve(self, edge: &EdgeHandle, runtime: &Handle) {
-        if let Some((listener, _)) = self.http {
-            runtime.spawn(http::serve(listener, edge.clone()));
+        if let Some((listener, address)) = self.http {
+            let guard =
+                http::Guard { token_file: self.events_token_file, loopback: address.ip().is_loopback() };
+            runtime.spawn(http::serve(listener, edge.clone(), guard));
         }
         runtime.spawn(socket::serve(self.socket, self.path, edge.clone()));
     }
