@@ -3,7 +3,9 @@
 mod api;
 mod broker;
 mod connect;
+mod feed;
 mod heartbeat;
+mod hint;
 mod own;
 mod publish;
 mod read;

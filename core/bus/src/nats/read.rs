@@ -1,12 +1,29 @@
-//! NATS as a bus.
+//! NATS as a bus: what the subscriber holds. A thread ([`super::feed`]) reads ahead of it, a little.
 
 use super::Config;
-use crate::hints::Hints;
-use crate::subscription::{BoxFuture, Bus, Error, Order, Request, Subscription};
+use super::feed::{Chunk, Feed, Opened};
+use super::hint::{self, Spot};
+use crate::event::Source;
+use crate::hints::{Epoch, Hint, Hints};
+use crate::subscription::{
+    Batch, BoxFuture, Bus, Error, Floor, Order, Progress, Request, Start, Subscription,
+};
+use signalbox_base::EventSeq;
+use signalbox_schemas::values::EventId;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Chunks read ahead of the subscriber.
+const CHUNKS_AHEAD: usize = 4;
+/// Batches that can still be acknowledged; who holds more in hand acknowledges later ones.
+const BATCHES_KEPT: usize = 1_024;
 
 /// The streams of a NATS server as a bus. Each subscription has a thread, a runtime and a connection of its own, so that
 /// it disturbs nobody and nothing of it lives on.
+///
+/// Order is kept by key within a stream, that is within a group of domains. Progress says which events of a source were
+/// the last in a batch, not that all before them were read: to go on, use [`Batch::hint`].
 #[derive(Clone)]
 pub struct NatsBus {
     config: Arc<Config>,
@@ -19,15 +36,186 @@ impl NatsBus {
     pub fn new(config: Config, hints: Arc<dyn Hints>) -> Self {
         Self { config: Arc::new(config), hints }
     }
+
+    async fn open(&self, mut request: Request) -> Result<Box<dyn Subscription>, Error> {
+        let mut held = None;
+        if let Some(name) = request.name.clone() {
+            let (epoch, hint) = blocking(&self.hints, {
+                let name = name.clone();
+                move |hints| hints.acquire(&name)
+            })
+            .await?;
+            if request.start == Start::Cursor {
+                request.start = hint.map_or(Start::Beginning, Start::Hint);
+            }
+            held = Some(Name { name, epoch, hints: Arc::clone(&self.hints), in_hand: VecDeque::new() });
+        }
+        let (opened, opening) = oneshot::channel();
+        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
+        let feed = Feed { config: Arc::clone(&self.config), request, opened, chunks };
+        std::thread::Builder::new()
+            .name("nats-reader".to_owned())
+            .spawn(move || feed.run())
+            .map_err(|error| Error::Unavailable(format!("no thread: {error}")))?;
+        let ended = || Error::Unavailable("the reader has ended".to_owned());
+        let Opened { spots, pending, floors } = opening.await.map_err(|_| ended())??;
+        let floors = floors.then(|| Gathered { waiting: spots.len(), floors: Vec::new() });
+        let (rest, failed, ends) = (None, None, HashMap::new());
+        Ok(Box::new(NatsSubscription { queue, rest, failed, spots, pending, floors, ends, held }))
+    }
 }
 
 impl Bus for NatsBus {
     fn subscribe(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn Subscription>, Error>> {
-        let _ = (&self.config, &self.hints, request);
-        Box::pin(async { Err(Error::Unavailable("not built yet".into())) })
+        Box::pin(self.open(request))
     }
 
     fn order(&self) -> Order {
         Order::Key
     }
+}
+
+struct NatsSubscription {
+    queue: mpsc::Receiver<Result<Chunk, Error>>,
+    /// What was read but did not fit the batch before.
+    rest: Option<Chunk>,
+    /// Came behind what was handed over.
+    failed: Option<Error>,
+    /// How far each stream was handed over.
+    spots: Vec<Spot>,
+    /// What waits in each stream.
+    pending: Vec<u64>,
+    /// Until all streams were read to the end they had.
+    floors: Option<Gathered>,
+    /// The last event of each source that was met.
+    ends: HashMap<Arc<Source>, EventSeq>,
+    held: Option<Name>,
+}
+
+struct Gathered {
+    waiting: usize,
+    floors: Vec<Floor>,
+}
+
+/// A name, and what its holder has in hand.
+struct Name {
+    name: String,
+    epoch: Epoch,
+    hints: Arc<dyn Hints>,
+    in_hand: VecDeque<(Vec<Progress>, Hint)>,
+}
+
+impl NatsSubscription {
+    async fn next(&mut self, max: usize) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        let chunk = match (self.rest.take(), self.failed.take()) {
+            (Some(rest), failed) => {
+                self.failed = failed;
+                rest
+            }
+            (None, Some(error)) => return Err(error),
+            (None, None) => {
+                let ended = || Err(Error::Unavailable("the connection has ended".to_owned()));
+                self.queue.recv().await.unwrap_or_else(ended)?
+            }
+        };
+        self.take(chunk, max, &mut batch);
+        while batch.events.len() < max && self.rest.is_none() && self.failed.is_none() {
+            match self.queue.try_recv() {
+                Ok(Ok(chunk)) => self.take(chunk, max, &mut batch),
+                Ok(Err(error)) => self.failed = Some(error),
+                Err(_) => break,
+            }
+        }
+        self.finish(&mut batch);
+        Ok(batch)
+    }
+
+    /// Moves what fits into the batch and keeps the rest.
+    fn take(&mut self, mut chunk: Chunk, max: usize, batch: &mut Batch) {
+        let lane = chunk.lane;
+        let (spot, pending) = (&mut self.spots[lane], &mut self.pending[lane]);
+        while batch.events.len() < max {
+            let Some(item) = chunk.items.pop_front() else { break };
+            let event = item.event;
+            spot.place = item.place;
+            spot.id = Some(EventId { journal: event.source.journal, seq: event.seq });
+            spot.time = item.time;
+            *pending = item.pending;
+            batch.events.push(event);
+        }
+        if !chunk.items.is_empty() {
+            self.rest = Some(chunk);
+            return;
+        }
+        *pending = chunk.pending;
+        if let (Some(found), Some(gathered)) = (chunk.caught_up, &mut self.floors) {
+            gathered.floors.extend(found);
+            gathered.waiting -= 1;
+            if gathered.waiting == 0 {
+                batch.floors.append(&mut gathered.floors);
+                self.floors = None;
+            }
+        }
+    }
+
+    fn finish(&mut self, batch: &mut Batch) {
+        for event in &batch.events {
+            let known = self.ends.entry(Arc::clone(&event.source)).or_default();
+            *known = event.seq.max(*known);
+            match batch.progress.iter_mut().find(|known| known.source == event.source) {
+                Some(progress) => progress.through = event.seq.max(progress.through),
+                None => {
+                    let (source, end) = (Arc::clone(&event.source), EventSeq(0));
+                    batch.progress.push(Progress { source, through: event.seq, end });
+                }
+            }
+        }
+        for progress in &mut batch.progress {
+            progress.end = self.ends.get(&progress.source).copied().unwrap_or_default();
+        }
+        let hint = hint::write(&self.spots);
+        batch.behind = Some(self.pending.iter().sum());
+        if let Some(held) = self.held.as_mut().filter(|_| !batch.progress.is_empty()) {
+            if held.in_hand.len() == BATCHES_KEPT {
+                held.in_hand.pop_front();
+            }
+            held.in_hand.push_back((batch.progress.clone(), hint.clone()));
+        }
+        batch.hint = Some(hint);
+    }
+}
+
+impl Name {
+    /// The hint behind the batch that this progress is of, or behind the last of the batches that it was put together
+    /// from.
+    fn done(&mut self, progress: &[Progress]) -> Option<Hint> {
+        let whole = |(of, _): &(Vec<Progress>, Hint)| of == progress;
+        let part = |(of, _): &(Vec<Progress>, Hint)| of.iter().all(|one| progress.contains(one));
+        let at = self.in_hand.iter().position(whole).or_else(|| self.in_hand.iter().rposition(part))?;
+        self.in_hand.drain(..=at).next_back().map(|(_, hint)| hint)
+    }
+}
+
+impl Subscription for NatsSubscription {
+    fn next_batch(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, Error>> {
+        Box::pin(self.next(max.max(1)))
+    }
+
+    fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
+        let found = self.held.as_mut().and_then(|held| Some((held.done(progress)?, held)));
+        let Some((hint, held)) = found else { return Box::pin(std::future::ready(Ok(()))) };
+        let (name, epoch, hints) = (held.name.clone(), held.epoch, Arc::clone(&held.hints));
+        Box::pin(async move { blocking(&hints, move |hints| hints.save(&name, epoch, &hint)).await })
+    }
+}
+
+/// Hints are files or rows.
+async fn blocking<T: Send + 'static>(
+    hints: &Arc<dyn Hints>,
+    work: impl FnOnce(&dyn Hints) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let hints = Arc::clone(hints);
+    let done = tokio::task::spawn_blocking(move || work(&*hints)).await;
+    done.map_err(|error| Error::Broken(error.to_string()))?
 }
