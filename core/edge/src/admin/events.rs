@@ -340,3 +340,104 @@ fn slow(told: Option<EventId>) -> String {
     written.expect("memory takes every byte");
     notice("slow", &data)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_journal::storage::{FileStorage, SharedStorage};
+    use signalbox_journal::{Config, Journal, NewRecord};
+
+    /// A feed of a journal with so many events of ten thousand bytes.
+    fn feed(dir: &std::path::Path, events: u64) -> Feed {
+        let storage: SharedStorage = Arc::new(FileStorage);
+        let identity = EdgeIdentity { cluster: "test".into(), edge: "edge-1".into() };
+        let config = Config::new(dir);
+        let layout = signalbox_journal::Layout { dir: dir.to_owned(), archive: None };
+        let (mut writer, _) =
+            Journal::open(Arc::clone(&storage), config, &identity, Wall(1), [7; 32]).unwrap();
+        let data = format!("{{\"text\":\n\"{}\"}}", "x".repeat(10_000));
+        for _ in 0..events {
+            let record = NewRecord {
+                expect_seq: None,
+                wall: Wall(1),
+                recorded: Wall(1),
+                kind: "call.ended.v1",
+                tenant: "acme",
+                subject: "c_1",
+                correlation: "",
+                causation: EventSeq(0),
+                data: data.as_bytes(),
+                private: b"",
+            };
+            writer.append(&record).unwrap();
+        }
+        writer.commit(Wall(1)).unwrap();
+        let reader = Reader::open(storage, layout, writer.mark(), Start::Oldest).unwrap();
+        Feed { reader, identity, chunk: Chunk::default() }
+    }
+
+    fn positions(text: &str) -> Vec<u64> {
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        ids.map(|id| id.split_once('.').unwrap().1.parse().unwrap()).collect()
+    }
+
+    async fn drained(mut chunks: mpsc::Receiver<Bytes>) -> String {
+        let mut text = String::new();
+        while let Some(chunk) = chunks.recv().await {
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn given_a_client_that_takes_nothing_then_it_is_let_go_with_its_position_and_little_is_kept() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (queue, chunks) = mpsc::channel(3);
+        fill(feed(dir.path(), 100), queue, &Notify::new(), || false, Duration::from_millis(1)).await;
+        let text = drained(chunks).await;
+        let told = positions(&text);
+        assert!(!told.is_empty() && told.len() < 20, "two chunks of 64 KiB: {told:?}");
+        let farewell = text.split("event: slow\ndata: ").nth(1).expect("it was told");
+        let last = told.last().unwrap();
+        assert!(
+            farewell.starts_with("{\"position\":\"") && farewell.contains(&format!(".{last}\"}}")),
+            "{farewell}"
+        );
+    }
+
+    #[tokio::test]
+    async fn given_a_client_that_reads_then_everything_comes_in_order_a_line_each() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (queue, chunks) = mpsc::channel(3);
+        let feed = feed(dir.path(), 100);
+        let filled = tokio::spawn(async move {
+            fill(feed, queue, &Notify::new(), || true, Duration::from_secs(600)).await;
+        });
+        let text = drained(chunks).await;
+        filled.await.unwrap();
+        assert_eq!(positions(&text), (1..=100).collect::<Vec<_>>());
+        assert!(!text.contains("event: slow"));
+        let events = text.lines().filter(|line| line.starts_with("data: {\"specversion\"")).count();
+        assert_eq!(events, 100, "a line break inside the data does not end the event");
+    }
+
+    #[test]
+    fn a_query_says_what_is_wanted() {
+        let read = |pairs: &[(&str, &str)], last: Option<&str>| {
+            let pairs: Vec<(String, String)> =
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Wanted::read(&pairs, last)
+        };
+        let wanted = read(&[("domain", "call,edge"), ("tenant", "acme"), ("tenant", "_")], None).unwrap();
+        assert_eq!(wanted.filter.kinds, ["call", "edge"]);
+        assert_eq!(wanted.filter.tenants, ["acme", ""]);
+        assert_eq!(wanted.from, From::Now);
+        let both = read(&[("domain", "call"), ("type", "call.ended,edge.started")], None).unwrap();
+        assert_eq!(both.filter.kinds, ["call.ended"]);
+        let position = "01JD8Z6Q4V5X7Y9A2C4E6G8J0M.17";
+        let after = From::After(position.parse().unwrap());
+        assert_eq!(read(&[("from", "beginning")], Some(position)).unwrap().from, after);
+        assert_eq!(read(&[("from", position)], Some("")).unwrap().from, after);
+        assert!(read(&[("from", "noon")], None).is_err() && read(&[("domain", "fax")], None).is_err());
+    }
+}

@@ -116,6 +116,8 @@ fn given_http_then_health_readiness_metrics_and_schemas_are_served_and_nothing_e
     assert!(get(address, "/schemas/asyncapi.yaml").1.starts_with("asyncapi"));
     assert_eq!(get(address, "/schemas/io.signalbox.call.ended.v1/1.0.json").0, 200);
     assert_eq!(get(address, "/schemas/nothing").0, 404);
+    let (status, page) = get(address, "/catalogue");
+    assert!(status == 200 && page.contains("<h3 id=\"call.ended\">"));
     assert_eq!(get(address, "/reload").0, 404);
     world.stop(&edge);
 }

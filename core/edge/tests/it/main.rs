@@ -4,6 +4,7 @@
 
 mod admin;
 mod commit;
+mod events;
 mod gated;
 mod life;
 mod world;
