@@ -359,10 +359,11 @@ impl SerializeStruct for Open<'_> {
     type Ok = ();
     type Error = Error;
 
+    // Where a name's length is known, it is written by a few moves.
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
-        self.comma();
         // Field names are identifiers, or such as `type`: nothing in them is escaped.
-        self.out.push(b'"');
+        self.out.extend_from_slice(if std::mem::take(&mut self.first) { b"\"" } else { b",\"" });
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
         value.serialize(Json(self.out))

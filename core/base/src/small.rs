@@ -49,6 +49,9 @@ impl<const N: usize> SmallText<N> {
 
     /// Appends a number of at least `width` digits (at most 10), zeros before it.
     pub fn number(&mut self, value: u32, width: usize) {
+        if value < 10 && width <= 1 {
+            return self.byte(b'0' + value as u8);
+        }
         let mut digits = [b'0'; 10];
         let (mut at, mut rest) = (digits.len(), value);
         while rest > 0 || at == digits.len() {
@@ -57,7 +60,11 @@ impl<const N: usize> SmallText<N> {
             rest /= 10;
         }
         let at = at.min(digits.len() - width.min(digits.len()));
-        digits[at..].iter().for_each(|digit| self.byte(*digit));
+        let digits = &digits[at..];
+        let (start, room) = (usize::from(self.len), N - usize::from(self.len));
+        let kept = digits.len().min(room);
+        self.bytes[start..start + kept].copy_from_slice(&digits[..kept]);
+        self.len += kept as u8;
     }
 
     /// Appends an IPv4 address.

@@ -1,7 +1,7 @@
 //! Bindings as the journal tells them.
 
 use crate::facts::Fact;
-use crate::state::{Binding, BindingKey, BindingPrivate, Private, State};
+use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, State};
 use signalbox_base::{EventSeq, Flow, ListenerId, Text};
 use signalbox_schemas::registration::{RegistrationAdded, RegistrationRefreshed};
 use signalbox_schemas::values::TransportAddress;
@@ -36,34 +36,59 @@ pub(super) fn added(state: &mut State, seq: EventSeq, fact: &Fact, data: &Regist
 
 pub(super) fn refreshed(state: &mut State, seq: EventSeq, fact: &Fact, data: &RegistrationRefreshed) {
     let Ok(key) = data.binding.parse::<BindingKey>() else { return };
+    let change = |binding: &mut Binding| change(binding, seq, fact, data);
+    if state.registrations.extend(key, |aor, binding| stays(aor, binding, fact, data), change) {
+        return;
+    }
     let Some((aor, old)) = state.registrations.binding(key) else { return };
     let (aor_name, aor_backend, aor_home) = (aor.name.clone(), aor.backend.clone(), aor.home.clone());
     let mut binding = old.clone();
-    binding.contact = data.contact.clone();
-    binding.expires_at = data.expires_at.0;
-    binding.cseq = data.cseq;
-    binding.seq = seq;
-    let keep = |new: &Option<Text>, old: Option<Text>| new.clone().or(old);
-    binding.path = keep(&data.path, binding.path);
-    binding.user_agent = keep(&data.user_agent, binding.user_agent);
-    binding.methods = joined(&data.methods).or(binding.methods);
-    binding.q = data.q.map(|q| q.thousandths()).or(binding.q);
-    if let Some(call_id) = &data.call_id {
-        binding.call_id = call_id.clone();
-    }
+    change(&mut binding);
     let (mut backend, mut home) = (aor_backend, aor_home);
-    if let Private::BindingWith(_, forms) = &fact.private {
-        binding.contact = forms.contact.clone();
-        binding.path = forms.path.clone().or(binding.path);
-    }
     if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
-        binding.flow = private.flow.into();
-        binding.granted_secs = private.granted_secs;
-        binding.behind_nat = private.behind_nat;
         backend = private.backend.clone();
         home = private.home.clone();
     }
     state.registrations.put(&aor_name, &backend, &home, binding);
+}
+
+/// Whether a refresh leaves all as it was that a binding is found by, or shares with others: nearly every one does.
+fn stays(aor: &Aor, binding: &Binding, fact: &Fact, data: &RegistrationRefreshed) -> bool {
+    let same = match &fact.private {
+        Private::Binding(private) | Private::BindingWith(private, _) => {
+            binding.flow == private.flow && aor.backend == private.backend && aor.home == private.home
+        }
+        _ => true,
+    };
+    same && data.user_agent.is_none() && data.methods.is_empty()
+}
+
+fn change(binding: &mut Binding, seq: EventSeq, fact: &Fact, data: &RegistrationRefreshed) {
+    if binding.contact != data.contact {
+        binding.contact = data.contact.clone();
+    }
+    binding.expires_at = data.expires_at.0;
+    binding.cseq = data.cseq;
+    binding.seq = seq;
+    let keep = |new: Option<Text>, old: &mut Option<Text>| *old = new.or_else(|| old.take());
+    keep(data.path.clone(), &mut binding.path);
+    keep(data.user_agent.clone(), &mut binding.user_agent);
+    keep(joined(&data.methods), &mut binding.methods);
+    binding.q = data.q.map(|q| q.thousandths()).or(binding.q);
+    if let Some(call_id) = &data.call_id {
+        binding.call_id = call_id.clone();
+    }
+    if let Private::BindingWith(_, forms) = &fact.private {
+        binding.contact = forms.contact.clone();
+        keep(forms.path.clone(), &mut binding.path);
+    }
+    if let Private::Binding(private) | Private::BindingWith(private, _) = &fact.private {
+        if binding.flow != private.flow {
+            binding.flow = private.flow.into();
+        }
+        binding.granted_secs = private.granted_secs;
+        binding.behind_nat = private.behind_nat;
+    }
 }
 
 pub(super) fn gone(state: &mut State, seq: EventSeq, binding: &str) {
