@@ -6,6 +6,8 @@ mod connect;
 mod feed;
 mod heartbeat;
 mod hint;
+#[cfg(test)]
+mod mock;
 mod own;
 mod publish;
 mod read;
