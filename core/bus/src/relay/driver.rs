@@ -5,7 +5,7 @@ use super::machine::{Input, Machine, Meta, Note, Output, State};
 use super::origin::Origin;
 use super::readback::{Auditing, READ_BACK, ReadBack, read_back};
 use super::reconcile::{self, Own as Journal, Verdict};
-use super::run::{Notes, RelayOptions, RelayStatus};
+use super::run::{Clock, Notes, RelayOptions, RelayStatus};
 use crate::event::{Delivered, Source};
 use crate::publisher::{
     Broker, Connection, Encoder, Failure, LaneName, Outgoing, Own, Publisher, Ticket, Told,
@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use signalbox_base::{EventSeq, Mono, Text, Wall};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What was told by the broker is taken in at most so many at a time.
@@ -38,6 +38,7 @@ pub(super) fn run(
         options,
         notes,
         stopping,
+        stop_told: false,
         shared,
         machine: None,
         queue: VecDeque::new(),
@@ -71,6 +72,8 @@ struct Driver {
     options: RelayOptions,
     notes: Notes,
     stopping: watch::Receiver<Option<Duration>>,
+    /// The machine knows that it is to stop.
+    stop_told: bool,
     shared: Arc<Mutex<RelayStatus>>,
     /// `None` until what was saved is loaded.
     machine: Option<Machine>,
@@ -267,6 +270,7 @@ impl Driver {
     }
 
     fn feed_stop(&mut self) {
+        self.stop_told = true;
         let within = self.stopping.borrow().unwrap_or(Duration::ZERO);
         let by = self.clock.now().plus(within);
         self.feed(Input::Stop(by));
@@ -365,7 +369,6 @@ impl Driver {
         let (now, end) = (self.clock.now(), self.end());
         let idle = Duration::from_secs(3600);
         let due = self.machine.as_ref().and_then(Machine::next_due).map_or(idle, |due| due.since(now));
-        let stopping = self.stopping.borrow().is_some();
         let (publisher, auditing, audit_in) = match link {
             Some(link) => {
                 let audit_in = if link.own.is_some() { link.audit_at.since(now) } else { idle };
@@ -387,7 +390,7 @@ impl Driver {
             }
         };
         let stop = async {
-            if stopping {
+            if self.stop_told {
                 return std::future::pending().await;
             }
             let _ = self.stopping.wait_for(Option::is_some).await;
@@ -506,21 +509,4 @@ impl Driver {
 
 pub(super) fn lock(shared: &Mutex<RelayStatus>) -> std::sync::MutexGuard<'_, RelayStatus> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Monotonic time since the relay began.
-struct Clock(Instant);
-
-impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the relay's only clock; the machine gets time as an argument"
-    )]
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    fn now(&self) -> Mono {
-        Mono(1).plus(self.0.elapsed())
-    }
 }

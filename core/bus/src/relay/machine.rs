@@ -40,6 +40,10 @@ pub struct Machine {
     /// The next event to read.
     next: EventSeq,
     reading: bool,
+    /// Nothing was taken of what was asked for last: there is no room before something is acknowledged.
+    crowded: bool,
+    /// Where the last reading began.
+    asked: EventSeq,
     /// No lane has anything above, but what was acknowledged on this connection.
     had: u64,
     /// Events up to here may have been sent by an earlier connection or process.
@@ -73,6 +77,8 @@ impl Machine {
             window: Window::default(),
             end,
             reading: false,
+            crowded: false,
+            asked: EventSeq(0),
             had: 0,
             sent_before: end,
             sent: EventSeq(0),
@@ -99,11 +105,11 @@ impl Machine {
         match input {
             Input::End(end) => self.end = self.end.max(end),
             Input::Read(meta) if flowing => self.read(now, &meta, out),
-            Input::ReadDone => self.reading = false,
+            Input::ReadDone if flowing => self.read_done(now, out),
             Input::Overrun(to) if flowing => self.overrun(to, out),
             Input::Unsendable(seq, why) if flowing => self.refuse(now, seq, why, out),
             Input::Reached if self.state == State::Connecting => self.state = State::Reconciling,
-            Input::Resumed(saved) if self.state == State::Reconciling => self.resume(saved, out),
+            Input::Resumed(saved) if self.state == State::Reconciling => self.resume(now, saved, out),
             Input::Diverged(parted) => self.diverged(now, parted, out),
             Input::Failed(failure) => self.failed(now, &failure, out),
             Input::Told(told) if flowing => self.told(now, told, out),
@@ -201,6 +207,14 @@ impl Machine {
         self.publish(departure, out);
     }
 
+    fn read_done(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.reading = false;
+        self.crowded = self.next == self.asked;
+        if self.crowded && self.window.is_empty() {
+            self.lost(now, format!("event {} could not be read", self.next).into(), out);
+        }
+    }
+
     fn publish(&mut self, departure: Option<Departure>, out: &mut Vec<Output>) {
         let Some(Departure { ticket, seq }) = departure else { return };
         self.sent = self.sent.max(seq);
@@ -244,7 +258,8 @@ impl Machine {
         }
         let top = self.saved.lanes.get(lane).and_then(|lane| lane.top);
         let rises = top.is_none_or(|top| place > top.place);
-        if !(duplicate || first && rises) {
+        // A duplicate lies where it lay before, but is told in its turn: else the top would pass over what is not told.
+        if !first || !(duplicate || rises) {
             let why =
                 if first { "at a place that is not above the last one" } else { "before an earlier one" };
             return self.lost(now, format!("event {seq} was acknowledged {why}").into(), out);
@@ -271,6 +286,7 @@ impl Machine {
     fn advance(&mut self, out: &mut Vec<Output>) {
         let Some(cursor) = self.window.advance() else { return };
         self.saved.cursor = cursor;
+        self.crowded = false;
         self.dirty = true;
         if self.refused.is_some_and(|refused| refused <= cursor) {
             self.refused = None;
@@ -278,13 +294,16 @@ impl Machine {
         out.push(Output::Forget(cursor));
     }
 
-    fn resume(&mut self, saved: Saved, out: &mut Vec<Output>) {
+    fn resume(&mut self, now: Mono, saved: Saved, out: &mut Vec<Output>) {
+        // Saved before anything is sent: a lane that was rolled back and half filled again must not look, to a process
+        // that remembers the time before, like one that holds everything.
+        out.push(Output::Save);
+        (self.dirty, self.saved_at) = (false, now);
         self.saved = saved;
         self.window.clear(self.saved.lanes.len());
         self.next = self.saved.cursor.next();
         self.had = self.saved.lanes.iter().filter_map(|lane| lane.have.highest()).max().unwrap_or(0);
-        self.reading = false;
-        self.dirty = true;
+        (self.reading, self.crowded) = (false, false);
         self.state = State::Flowing;
         out.push(Output::Note(Note::Flowing(self.saved.cursor)));
     }
@@ -403,13 +422,16 @@ impl Machine {
 
     /// Asks for more events, where there is room and there are any.
     fn ask(&mut self, out: &mut Vec<Output>) {
+        if self.reading {
+            return;
+        }
         self.skip(out);
         let room = self.limits.window.saturating_sub(self.window.len());
         let enough = room >= READ_EVENTS.min(self.limits.window.div_ceil(4)) && self.takes(1);
-        if self.reading || self.next > self.end || !enough {
+        if self.crowded || self.next > self.end || !enough {
             return;
         }
-        self.reading = true;
+        (self.reading, self.asked) = (true, self.next);
         out.push(Output::Read { from: self.next, events: room.min(READ_EVENTS) });
     }
 

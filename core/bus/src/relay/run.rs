@@ -8,9 +8,9 @@ use super::machine::{Limits, Machine, Note, Status};
 use super::origin::Origin;
 use super::saved::Saved;
 use crate::publisher::Broker;
-use signalbox_base::{EventSeq, Wall};
+use signalbox_base::{EventSeq, Mono, Wall};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How a relay behaves.
@@ -126,5 +126,22 @@ impl RelayStatus {
     #[must_use]
     pub fn lag(&self, now: Wall) -> Duration {
         self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
+    }
+}
+
+/// Monotonic time since the relay began.
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the relay's only clock; the machine gets time as an argument"
+    )]
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(&self) -> Mono {
+        Mono(1).plus(self.0.elapsed())
     }
 }

@@ -1,5 +1,8 @@
-//! The embedded bus keeps what every bus promises.
+//! The embedded bus keeps what every bus promises, and the relay what it promises.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod local;
+mod machine;
+mod reconcile;
+mod relay;
