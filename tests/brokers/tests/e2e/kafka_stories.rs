@@ -200,7 +200,7 @@ async fn given_topics_to_be_checked_only_when_something_is_wrong_then_every_find
     let altered = AlterConfig::new(ResourceSpecifier::Topic("signalbox.security.v1"))
         .set("retention.ms", "1000")
         .set("segment.ms", "3600000");
-    admin(&kafka).alter_configs(&[altered], &AdminOptions::new()).await.unwrap()[0].clone().unwrap();
+    admin(&kafka).alter_configs(&[altered], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     let lines = misfit(refused(&unmanaged).await);
     assert!(
         lines[0].contains("topic signalbox.security.v1: retention.ms is 1000, it must be 7776000000"),
