@@ -4,5 +4,6 @@
 
 mod local;
 mod machine;
+mod origin;
 mod reconcile;
 mod relay;
