@@ -20,7 +20,7 @@ mod subscription;
 pub mod wire;
 
 pub use event::{Delivered, Source};
-pub use hints::{Epoch, Hint, Hints};
+pub use hints::{Epoch, FileHints, Hint, Hints};
 pub use local::Local;
 pub use signalbox_journal::Filter;
 pub use subscription::{
