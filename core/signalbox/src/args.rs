@@ -25,7 +25,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the edge and its projections.
-    #[command(after_help = "Example: signalbox run --config /etc/signalbox/signalbox.toml")]
+    #[command(
+        after_help = "Example: signalbox run --config /etc/signalbox/signalbox.toml\n\nIn several processes on one host, each with its own [admin] listen:\n  signalbox run --roles edge\n  signalbox run --roles relay\n  signalbox run --roles projections"
+    )]
     Run(RunArgs),
     /// Show everything with two small PBXs and a dozen phones built in.
     #[command(after_help = "Example: signalbox demo --listen 0.0.0.0")]
@@ -96,6 +98,9 @@ pub enum Verb {
 /// `run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// What this process does; default: all that the configuration needs. `consumers` does nothing yet.
+    #[arg(long, value_name = "ROLE", value_enum, value_delimiter = ',')]
+    pub roles: Vec<crate::roles::Role>,
     /// How long calls in progress may finish after SIGTERM or Ctrl-C.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub drain: crate::config::value::Span,

@@ -13,6 +13,7 @@ mod errors;
 mod history;
 mod identity;
 mod logging;
+mod outbox;
 mod render;
 mod roles;
 mod verb;

@@ -402,6 +402,7 @@ impl Check<'_> {
         let secrets = [
             ("store.password_file", &file.store.password_file),
             ("edge.cluster_key_file", &file.edge.cluster_key_file),
+            ("admin.events_token_file", &file.admin.events_token_file),
         ];
         for (path, file) in secrets {
             if let Some(Err(e)) = file.as_ref().map(std::fs::File::open) {

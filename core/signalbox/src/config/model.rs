@@ -347,11 +347,14 @@ impl Default for Store {
 pub struct Admin {
     /// Address of the read-only HTTP port; empty for none.
     pub listen: String,
+    /// File with the token that `/events` asks for. Default: only this machine may read events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_token_file: Option<PathBuf>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8060".into() }
+        Self { listen: "127.0.0.1:8060".into(), events_token_file: None }
     }
 }
 

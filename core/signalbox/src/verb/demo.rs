@@ -6,7 +6,8 @@ use crate::args::{Cli, DemoArgs};
 use crate::config;
 use crate::demo::{CONFIG_FILE, Cast, GUEST, Passwords, Script, invitation, pbx_sockets, write_config};
 use crate::errors::{Failure, INTERNAL};
-use crate::{logging, roles};
+use crate::logging;
+use crate::roles::{self, Roles};
 use signalbox_io::OsEntropy;
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -27,12 +28,14 @@ pub fn run(_: &Cli, args: &DemoArgs) -> Result<(), Failure> {
     let level = logging::start(&loaded.file.log);
     let runtime = runtime()?;
     let banner = Banner::new(&loaded);
-    let running = roles::start(loaded, Some(level), runtime.handle())?;
-    banner.lines(&running.edge).iter().for_each(|line| eprintln!("{line}"));
+    let roles = Roles::new(&[], &loaded.file)?;
+    let running = roles::start(loaded, roles, Some(level), runtime.handle())?;
+    banner.lines(&running).iter().for_each(|line| eprintln!("{line}"));
     eprintln!("  phones   6 at acme, 6 at globex (extension 401 exists in both)\n");
     if !args.listen.is_loopback() {
-        let settings = running.edge.settings();
-        let advertise = settings.listeners.first().map(|l| l.advertise.to_string()).unwrap_or_default();
+        let settings = running.edge.as_ref().map(signalbox_edge::EdgeHandle::settings);
+        let first = settings.and_then(|settings| settings.listeners.first().map(|l| l.advertise.to_string()));
+        let advertise = first.unwrap_or_default();
         let password = passwords.of("acme", GUEST);
         invitation(&advertise, GUEST, "acme.test", &password).iter().for_each(|line| eprintln!("{line}"));
     }
@@ -49,8 +52,7 @@ pub fn run(_: &Cli, args: &DemoArgs) -> Result<(), Failure> {
             Some(after) => {
                 tokio::time::sleep(after.0).await;
                 let actor = "--stop-after";
-                let end = running.stop(DRAIN, actor).await?;
-                super::run::ended(&end)
+                running.stop(DRAIN, actor).await?.map_or(Ok(()), |end| super::run::ended(&end))
             }
         }
     });

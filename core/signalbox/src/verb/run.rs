@@ -1,10 +1,10 @@
-//! `signalbox run`: the edge and its projections, until a signal or `signalbox stop`.
+//! `signalbox run`: the roles of this process, until a signal or `signalbox stop`.
 
 use super::{load_config, runtime};
 use crate::args::{Cli, RunArgs};
 use crate::config::Loaded;
 use crate::errors::Failure;
-use crate::roles::{self, Running};
+use crate::roles::{self, Roles, Running};
 use crate::{logging, render};
 use signalbox_base::Text;
 use signalbox_edge::{EdgeHandle, End};
@@ -20,8 +20,9 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Failure> {
     }
     let runtime = runtime()?;
     let banner = Banner::new(&loaded);
-    let running = roles::start(loaded, Some(level), runtime.handle())?;
-    for line in banner.lines(&running.edge) {
+    let roles = Roles::new(&args.roles, &loaded.file)?;
+    let running = roles::start(loaded, roles, Some(level), runtime.handle())?;
+    for line in banner.lines(&running) {
         eprintln!("{line}");
     }
     let drain = args.drain.0;
@@ -35,25 +36,33 @@ pub async fn until_the_end(running: Running, drain: Duration) -> Result<(), Fail
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         let actor = tokio::select! {
-            end = running.edge.wait_end() => {
+            end = edge_end(running.edge.as_ref()) => {
                 running.finish().await;
                 return ended(&end);
             }
             _ = terminate.recv() => "signal TERM",
             _ = interrupt.recv() => "signal INT",
             _ = hangup.recv() => {
-                reload(&running.edge).await;
+                reload(running.edge.as_ref()).await;
                 continue;
             }
         };
-        eprintln!(
-            "draining: new calls and registrations are refused; calls in progress have {}",
-            render::duration(drain)
-        );
+        if running.edge.is_some() {
+            eprintln!(
+                "draining: new calls and registrations are refused; calls in progress have {}",
+                render::duration(drain)
+            );
+        }
         let stopped = running.stop(drain, actor);
         tokio::pin!(stopped);
         return tokio::select! {
-            end = &mut stopped => ended(&end?),
+            end = &mut stopped => match end? {
+                Some(end) => ended(&end),
+                None => {
+                    eprintln!("stopped: the next process goes on from here");
+                    Ok(())
+                }
+            },
             _ = interrupt.recv() => {
                 eprintln!("interrupted again: ending at once; what was recorded is safe, calls in progress are recovered by the next start");
                 std::process::exit(1)
@@ -83,7 +92,19 @@ pub fn ended(end: &End) -> Result<(), Failure> {
     }
 }
 
-async fn reload(edge: &EdgeHandle) {
+/// Without an edge only signals end the process.
+async fn edge_end(edge: Option<&EdgeHandle>) -> End {
+    match edge {
+        Some(edge) => edge.wait_end().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reload(edge: Option<&EdgeHandle>) {
+    let Some(edge) = edge else {
+        tracing::warn!("a process without an edge takes a new configuration with a restart only");
+        return;
+    };
     match edge.reload(Text::new("signal HUP")).await {
         Ok(reply) => tracing::info!(?reply, "reload"),
         Err(error) => tracing::warn!(%error, "reload"),
@@ -93,7 +114,7 @@ async fn reload(edge: &EdgeHandle) {
 /// What is printed once it serves.
 pub struct Banner {
     store: String,
-    bus: &'static str,
+    bus: String,
     dir: String,
 }
 
@@ -102,13 +123,33 @@ impl Banner {
     pub fn new(loaded: &Loaded) -> Self {
         Self {
             store: loaded.file.store.url.clone(),
-            bus: "journal (embedded)",
+            bus: loaded.file.bus.describe(),
             dir: loaded.file.edge.data_dir.display().to_string(),
         }
     }
 
     /// The lines.
-    pub fn lines(&self, edge: &EdgeHandle) -> Vec<String> {
+    pub fn lines(&self, running: &Running) -> Vec<String> {
+        let http = running
+            .admin_address()
+            .map_or_else(|| "no HTTP".to_owned(), |a| format!("http://{a}  /health /ready /metrics"));
+        let bus = format!("  bus      {}      store  {}", self.bus, self.store);
+        let Some(edge) = &running.edge else {
+            let version = env!("CARGO_PKG_VERSION");
+            let head = format!("Signalbox {version} · {} · {}", running.identity, running.roles);
+            return vec![head, format!("  admin    {http}"), bus];
+        };
+        let mut lines = self.edge(edge);
+        lines.push(format!("  admin    {http}      socket {}/admin.sock", self.dir));
+        lines.push(bus);
+        if !running.roles.projections {
+            lines.push(format!("  roles    {}", running.roles));
+        }
+        tenants(edge, &mut lines);
+        lines
+    }
+
+    fn edge(&self, edge: &EdgeHandle) -> Vec<String> {
         let settings = edge.settings();
         let mut lines = vec![format!(
             "Signalbox {} · {} · journal {} in {}/journal",
@@ -121,25 +162,19 @@ impl Banner {
                 listener.transport, listener.advertise
             ));
         }
-        let http = edge
-            .admin_address()
-            .map_or_else(|| "no HTTP".to_owned(), |a| format!("http://{a}  /health /ready /metrics"));
-        lines.push(format!("  admin    {http}      socket {}/admin.sock", self.dir));
-        lines.push(format!("  bus      {}      store  {}", self.bus, self.store));
-        for tenant in &settings.tenants {
-            let domains: Vec<&str> = tenant.domains.iter().map(|d| &*d.name).collect();
-            let backends: Vec<String> = tenant
-                .backends
-                .iter()
-                .map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port))
-                .collect();
-            lines.push(format!(
-                "  {:<8} {}  → {}",
-                tenant.name.as_str(),
-                domains.join(" "),
-                backends.join(", ")
-            ));
-        }
         lines
+    }
+}
+
+fn tenants(edge: &EdgeHandle, lines: &mut Vec<String>) {
+    let settings = edge.settings();
+    for tenant in &settings.tenants {
+        let domains: Vec<&str> = tenant.domains.iter().map(|d| &*d.name).collect();
+        let backends: Vec<String> = tenant
+            .backends
+            .iter()
+            .map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port))
+            .collect();
+        lines.push(format!("  {:<8} {}  → {}", tenant.name.as_str(), domains.join(" "), backends.join(", ")));
     }
 }

@@ -53,6 +53,7 @@ fn components(out: &Out, status: &Value) -> Result<(), Failure> {
         ("COMPONENT", Align::Left),
         ("STATE", Align::Left),
         ("LAG", Align::Right),
+        ("EVENTS", Align::Right),
         ("", Align::Left),
     ]);
     for component in status.get("components").and_then(Value::as_array).into_iter().flatten() {
@@ -66,6 +67,7 @@ fn components(out: &Out, status: &Value) -> Result<(), Failure> {
             text("name"),
             text("state"),
             lag,
+            component.get("lag_events").map(plain).unwrap_or_default(),
             component.get("detail").map(plain).unwrap_or_else(|| " ".into()),
         ]);
     }

@@ -1,0 +1,149 @@
+//! The edge: its settings from the configuration, reloads, and what it asks the bus before its first record.
+
+use super::broker::Wiring;
+use super::health::Report;
+use crate::config::{Effective, Keys, Loaded, diff, effective_json, load, model::BusKind, sha256_hex};
+use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY};
+use crate::identity;
+use crate::logging::LevelHandle;
+use signalbox_base::Text;
+use signalbox_edge::{Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError};
+use signalbox_io::{BindError, OsEntropy};
+use signalbox_journal::{GroupCommit, MaxSize, Sink};
+use signalbox_projections::SINK;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
+
+/// Starts the edge; `report` is what the process's other roles tell about themselves.
+pub(super) fn start(
+    loaded: &Loaded,
+    wiring: &Wiring,
+    report: &Report,
+    level: Option<LevelHandle>,
+    runtime: &Handle,
+) -> Result<EdgeHandle, Failure> {
+    let effective = Effective::new(&loaded.file);
+    let mut entropy = OsEntropy::seeded().map_err(|e| Failure::new(INTERNAL, e.to_string()))?;
+    let keys = identity::prepare(&effective, &mut entropy)?;
+    let settings = Arc::new(effective.settings(&keys)?);
+    let mut config = edge_config(loaded, settings, &effective);
+    config.journal.sinks = sinks(loaded.file.bus.kind);
+    config.before_first = wiring.before_first(&config.settings.identity);
+    let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path.clone());
+    let components = report.clone();
+    let hooks = Hooks {
+        reload: Arc::new(move || reload(&path, &keys, &current)),
+        log_level: Arc::new(move |wanted| match &level {
+            Some(handle) => handle.set(wanted),
+            None => Err("this process has a fixed log level".to_owned()),
+        }),
+        components: Arc::new(move || components.components()),
+    };
+    Ok(Edge::start(config, hooks, runtime)?)
+}
+
+/// Who holds segments back: a relay, which may be overrun at `max_size`, or the projections that read the journal itself;
+/// whichever process they run in.
+fn sinks(bus: BusKind) -> Vec<Sink> {
+    vec![bus.sink().map_or_else(|| Sink::local(SINK), Sink::remote)]
+}
+
+fn edge_config(
+    loaded: &Loaded,
+    settings: Arc<signalbox_engine::Settings>,
+    effective: &Effective,
+) -> EdgeConfig {
+    let file = &effective.file;
+    let mut config = EdgeConfig::new(settings, &file.edge.data_dir, in_force(file));
+    let journal = &mut config.journal;
+    if let crate::config::value::Size::Bytes(bytes) = file.journal.segment_size {
+        journal.segment_size = bytes;
+    }
+    journal.retain = file.journal.retain.0;
+    journal.max_size = match file.journal.max_size {
+        crate::config::value::Size::Bytes(bytes) => MaxSize::Bytes(bytes),
+        crate::config::value::Size::Percent(percent) => MaxSize::Percent(percent),
+    };
+    journal.archive = file.journal.archive.clone();
+    config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
+    config.events_token_file = file.admin.events_token_file.clone();
+    config.admin_listen = loaded.file.admin.listen.parse().ok();
+    config
+}
+
+fn in_force(file: &crate::config::model::File) -> InForce {
+    let text = effective_json(file).to_string();
+    InForce { sha256: Text::from(sha256_hex(text.as_bytes())), effective: Text::from(text) }
+}
+
+/// Loads the file again; the settings in force stay as they are when it has errors.
+fn reload(
+    path: &std::path::Path,
+    keys: &Keys,
+    current: &Mutex<crate::config::model::File>,
+) -> Result<Reloaded, Vec<String>> {
+    let loaded =
+        load(path, std::env::vars()).map_err(|p| p.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let effective = Effective::new(&loaded.file);
+    let settings = effective.settings(keys).map_err(|p| vec![p.to_string()])?;
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    let old = effective_json(&Effective::new(&current).file);
+    let changes = diff(&old, &effective_json(&effective.file));
+    let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "log.format"];
+    let of_socket =
+        |c: &str| c.starts_with("listener[") && [".address:", ".network:"].iter().any(|k| c.contains(k));
+    let of_identity = |c: &str| c.starts_with("edge.name:") || c.starts_with("edge.cluster:");
+    let needs_restart =
+        |c: &&String| fixed.iter().any(|f| c.starts_with(f)) || of_socket(c) || of_identity(c);
+    if let Some(change) = changes.iter().find(needs_restart) {
+        return Err(vec![format!(
+            "{change}: this takes effect with a restart only; set it back, or restart"
+        )]);
+    }
+    *current = loaded.file;
+    Ok(Reloaded {
+        settings: Arc::new(settings),
+        in_force: in_force(&effective.file),
+        diff: changes.into_iter().map(Text::from).collect(),
+    })
+}
+
+impl From<StartError> for Failure {
+    fn from(e: StartError) -> Self {
+        let text = e.to_string();
+        let by_kind = |kind: std::io::ErrorKind| match kind {
+            std::io::ErrorKind::AddrInUse => PORT_BUSY,
+            std::io::ErrorKind::PermissionDenied => NO_RIGHT,
+            std::io::ErrorKind::AddrNotAvailable => NO_ADDRESS,
+            _ => INTERNAL,
+        };
+        match e {
+            StartError::Journal(e) => e.into(),
+            StartError::Fold { .. } => Self::new(JOURNAL_FAILED, text),
+            StartError::Bind(bind) => {
+                let code = match bind {
+                    BindError::Busy(_) => PORT_BUSY,
+                    BindError::Forbidden(_) => NO_RIGHT,
+                    BindError::NotOurs(_) | BindError::NoFamily(_) => NO_ADDRESS,
+                    BindError::TooManyFiles(_) | BindError::Other { .. } => INTERNAL,
+                };
+                Self::new(code, text)
+            }
+            StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => {
+                Self::new(by_kind(cause.kind()), text)
+            }
+            StartError::Transport(_) | StartError::System(_) | StartError::Thread(_) => {
+                Self::new(INTERNAL, text)
+            }
+        }
+    }
+}
+
+/// An edge that stopped by itself.
+pub fn fatal_failure(fatal: &Fatal) -> Failure {
+    let code = match fatal {
+        Fatal::Journal(_) | Fatal::Stalled(_) => JOURNAL_FAILED,
+        Fatal::System(_) | Fatal::Panic(_) => INTERNAL,
+    };
+    Failure::new(code, fatal.to_string())
+}

@@ -1,0 +1,203 @@
+//! The projections: one process at a time folds events into the store; a second one takes over, and the first is fenced.
+
+use super::broker::Wiring;
+use super::health::Report;
+use crate::config::Loaded;
+use crate::config::model::{Bus as BusSettings, File};
+use crate::errors::Failure;
+use crate::outbox::Outbox;
+use signalbox_base::{EdgeIdentity, Text};
+use signalbox_bus::Bus;
+use signalbox_projections::{Config as GroupConfig, Group, Stopped, all};
+use signalbox_store::Store;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// First and longest pause between attempts to reach the store.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// How often it is looked whether the embedded database's file is still there.
+const FILE_WATCH: Duration = Duration::from_secs(2);
+/// How long projections may go on after they were asked to stop: the journal has ended then, and so do they with it.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Running projections.
+pub(super) struct Handle {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Handle {
+    /// Lets them catch up, for a moment.
+    pub(super) async fn finish(self) {
+        self.stop.send_replace(true);
+        // A database that does not answer must not keep the process: journal and bus have everything.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.task).await;
+    }
+}
+
+/// Where the tables are.
+pub(super) fn store_config(loaded: &Loaded) -> Result<signalbox_store::Config, Failure> {
+    let file = &loaded.file;
+    Ok(signalbox_store::Config::parse(
+        &file.store.url,
+        file.store.password_file.as_deref(),
+        &file.edge.data_dir,
+    )?)
+}
+
+/// Starts to fold what `bus` carries; a store that is away is waited for.
+pub(super) fn start(
+    file: &File,
+    store: signalbox_store::Config,
+    (wiring, bus): (&Wiring, Arc<dyn Bus>),
+    identity: &EdgeIdentity,
+    report: &Report,
+    runtime: &tokio::runtime::Handle,
+) -> Handle {
+    let (stop, asked) = watch::channel(false);
+    let holder = format!("{identity} pid {}", std::process::id());
+    let embedded = file.store.url.strip_prefix("sqlite:").map(|name| file.edge.data_dir.join(name));
+    let (report, settings, wiring) = (report.clone(), file.bus.clone(), wiring.clone());
+    let cluster = identity.cluster.clone();
+    let projecting = Projecting { store, file: embedded, bus, holder, report, settings, wiring, cluster };
+    Handle { stop, task: runtime.spawn(project(projecting, asked)) }
+}
+
+/// What the projections run on.
+struct Projecting {
+    store: signalbox_store::Config,
+    /// The embedded database's file: if it is removed while open, its tables are made anew from the journal.
+    file: Option<PathBuf>,
+    bus: Arc<dyn Bus>,
+    holder: String,
+    report: Report,
+    settings: BusSettings,
+    wiring: Wiring,
+    cluster: Text,
+}
+
+/// Why the projections ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    FileRemoved,
+}
+
+/// Opens the store, however long that takes, and runs every projection until told to stop.
+async fn project(it: Projecting, mut stop: watch::Receiver<bool>) {
+    while let Some(store) = connect(&it.store, &it.report, &mut stop).await {
+        if it.run(store, stop.clone()).await == Ended::Stopped {
+            return;
+        }
+        tracing::error!(
+            "the database's file was removed or replaced; its tables are made anew from the journal"
+        );
+    }
+}
+
+impl Projecting {
+    async fn run(&self, store: Store, stop: watch::Receiver<bool>) -> Ended {
+        let config = GroupConfig {
+            holder: self.holder.clone(),
+            bus: self.settings.kind.as_str(),
+            ..GroupConfig::default()
+        };
+        let relay = self.relay_outbox(&store);
+        let group = Group::new(all(), Arc::clone(&self.bus), store, config);
+        self.report.running(group.statuses());
+        let (halt, halted) = watch::channel(false);
+        let report = self.report.clone();
+        let told = move |stopped: Stopped| {
+            tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
+            report.trouble(Some(stopped.to_string()));
+        };
+        let running = tokio::spawn(group.run(halted, told));
+        let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt));
+        if let Err(panic) = running.await {
+            tracing::error!(error = %panic, "projections ended by a panic; calls go on, tables do not");
+        }
+        let ended = watcher.await.unwrap_or(Ended::Stopped);
+        if let Some(name) = relay {
+            let report = self.report.clone();
+            // It saves its place, which may take a moment.
+            let _ = tokio::task::spawn_blocking(move || report.end_relay(&name)).await;
+        }
+        ended
+    }
+
+    /// What projections and consumers tell themselves goes to the broker from here, under the relay's name.
+    fn relay_outbox(&self, store: &Store) -> Option<String> {
+        let broker = self.wiring.broker("store")?;
+        let (runtime, holder) = (tokio::runtime::Handle::current(), self.holder.clone());
+        let origin = Outbox::new(store.clone(), runtime, self.cluster.clone(), broker.name(), holder);
+        let name = format!("relay-outbox-{}", broker.name());
+        match super::relay::spawn(name.clone(), Box::new(origin), broker, &self.settings, &self.report) {
+            Ok(()) => Some(name),
+            Err(error) => {
+                tracing::error!(%error, "events of the store are not relayed");
+                None
+            }
+        }
+    }
+}
+
+/// Waits for the stop, or for the database's file to be another one than was opened; then halts the runners.
+async fn until_halt(
+    file: Option<PathBuf>,
+    mut stop: watch::Receiver<bool>,
+    halt: watch::Sender<bool>,
+) -> Ended {
+    let opened = file.as_deref().and_then(file_id);
+    loop {
+        let told =
+            tokio::time::timeout(FILE_WATCH, async { stop.wait_for(|stop| *stop).await.map(|_| ()) }).await;
+        if told.is_ok() {
+            tokio::time::sleep(CATCH_UP).await;
+            halt.send_replace(true);
+            return Ended::Stopped;
+        }
+        if opened.is_some() && file.as_deref().and_then(file_id) != opened {
+            halt.send_replace(true);
+            return Ended::FileRemoved;
+        }
+    }
+}
+
+fn file_id(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+async fn connect(
+    config: &signalbox_store::Config,
+    report: &Report,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Store> {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let opened = async {
+            let store = Store::open(config).await?;
+            store.migrate().await?;
+            Ok::<_, signalbox_store::Error>(store)
+        };
+        match opened.await {
+            Ok(store) => {
+                report.trouble(None);
+                return Some(store);
+            }
+            Err(error) => {
+                if pause == RETRY_FIRST {
+                    tracing::warn!(%error, store = config.url(), "the store is away; calls go on, tables catch up later");
+                }
+                report.trouble(Some(error.to_string()));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_LONGEST),
+            _ = stop.changed() => return None,
+        }
+    }
+}
