@@ -18,6 +18,7 @@ const COMMON: &[(&str, &str)] = &[
     ("V4__calls_and_cdr", include_str!("../../../migrations/common/V4__calls_and_cdr.sql")),
     ("V5__backend", include_str!("../../../migrations/common/V5__backend.sql")),
     ("V6__open_place", include_str!("../../../migrations/common/V6__open_place.sql")),
+    ("V7__resume_hint", include_str!("../../../migrations/common/V7__resume_hint.sql")),
     ("V8__place_in_the_row", include_str!("../../../migrations/common/V8__place_in_the_row.sql")),
 ];
 const POSTGRES: &[(&str, &str)] =

@@ -137,6 +137,24 @@ impl Position {
             self.retained_from = Some(first);
         }
     }
+
+    /// Says that a bus which keeps no order between keys was read from its beginning and has nothing missing before `first`
+    /// any more: what is missing below is retention. Only for a position that began with that reading, or that nothing
+    /// from the domain's beginning was ever applied to; to any other a missing number is a loss. True when it moved.
+    pub fn settle_floor(&mut self, first: u64) -> bool {
+        let (floor, before) = (first.saturating_sub(1), self.low);
+        if floor <= self.low {
+            return false;
+        }
+        self.low = floor;
+        self.above.retain(|(_, last)| *last > floor);
+        if let Some((_, last)) = self.above.first().copied().filter(|(from, _)| *from <= floor + 1) {
+            self.low = last;
+            self.above.remove(0);
+        }
+        self.retained_from = Some(first);
+        self.low > before
+    }
 }
 
 fn range_order(range: (u64, u64), number: u64) -> std::cmp::Ordering {
@@ -178,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_settles_what_is_missing_below_it_and_nothing_above() {
+        let mut position = Position::default();
+        for n in [3, 38, 40, 41, 45] {
+            position.apply(n);
+        }
+        assert!(position.settle_floor(40));
+        assert_eq!((position.low(), position.ranges().as_str()), (41, "45-45"));
+        assert_eq!((position.retained_from(), position.hole()), (Some(40), Some((42, 44))));
+        assert!(!position.settle_floor(20), "a floor below says nothing new");
+        assert_eq!((position.low(), position.retained_from()), (41, Some(40)));
+        let mut nothing = Position::default();
+        assert!(nothing.settle_floor(7) && nothing.offer(7) == Offer::Next);
+        assert!(!Position::default().settle_floor(1) && !Position::default().settle_floor(0));
+    }
+
+    #[test]
     fn running_ahead_of_a_hole_is_bounded_but_filling_it_never_is() {
         let mut position = Position::default();
         for n in 0..RANGES_MAX as u64 {
@@ -214,6 +248,17 @@ mod tests {
             for n in 1..60 {
                 prop_assert_eq!(position.offer(n) == Offer::Duplicate, model.contains(&n));
             }
+        }
+
+        #[test]
+        fn a_floor_is_as_if_all_below_it_had_been_applied(
+            numbers in prop::collection::vec(1u64..60, 0..40), floor in 1u64..60,
+        ) {
+            let (mut settled, mut applied) = (Position::default(), Position::default());
+            numbers.iter().for_each(|n| { settled.apply(*n); applied.apply(*n); });
+            settled.settle_floor(floor);
+            (1..floor).for_each(|n| applied.apply(n));
+            prop_assert_eq!((settled.low(), settled.ranges()), (applied.low(), applied.ranges()));
         }
     }
 }

@@ -52,6 +52,13 @@ const SAVE: &str = "INSERT INTO projection_position \
 const LOAD: &str = "SELECT source, domain, low, ranges, retained_from, sequence FROM projection_position \
     WHERE projection = $1 AND version = $2 ORDER BY source, domain";
 
+const SAVE_HINT: &str = "INSERT INTO projection_hint (projection, version, bus, hint, saved_at) \
+    VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (projection, version, bus) DO UPDATE SET hint = excluded.hint, saved_at = excluded.saved_at";
+
+const LOAD_HINT: &str =
+    "SELECT hint FROM projection_hint WHERE projection = $1 AND version = $2 AND bus = $3";
+
 /// Takes the projection over; whoever held it is fenced from this moment. `holder` says who (for people).
 ///
 /// # Errors
@@ -79,6 +86,20 @@ pub async fn load(store: &Store, projection: &str, version: u32) -> Result<Vec<S
     rows.iter().map(saved).collect()
 }
 
+/// Where a projection goes on reading the broker called `bus`, as [`Claim::save_hint`] stored it.
+///
+/// # Errors
+/// As [`Error::class`] says.
+pub async fn load_hint(
+    store: &Store,
+    projection: &str,
+    version: u32,
+    bus: &str,
+) -> Result<Option<String>, Error> {
+    let rows = store.query(LOAD_HINT, vec![projection.into(), version.into(), bus.into()]).await?;
+    Ok(rows.first().map(|row| row.text("hint")).transpose()?.flatten().map(str::to_owned))
+}
+
 impl Claim {
     /// The epoch; each claim raises it by one.
     #[must_use]
@@ -91,6 +112,13 @@ impl Claim {
     pub fn guard(&self, now: Wall) -> Statement {
         let params = vec![now.into(), (&*self.projection).into(), self.version.into(), self.epoch.into()];
         Statement::guard(GUARD, params, 1)
+    }
+
+    /// Stores where to go on reading the broker called `bus`.
+    #[must_use]
+    pub fn save_hint(&self, bus: &str, hint: &str, now: Wall) -> Statement {
+        let (projection, version) = ((&*self.projection).into(), self.version.into());
+        Statement::new(SAVE_HINT, vec![projection, version, bus.into(), hint.into(), now.into()])
     }
 
     /// Stores a position.

@@ -1,13 +1,14 @@
 //! The projections of one subscription, from one connection to the next: the group, or one that reads alone.
 
+use super::fault::{Fault, Refused, Transaction, refused};
 use super::member::Member;
 use super::plan::{Batched, Held, Plan, aggregate_of};
 use super::{Config, SINK, Stopped, parked};
 use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_bus::{
-    Batch, BoxFuture, Bus, Delivered, Filter, Progress, Request, Source, Start, Subscription,
+    Batch, BoxFuture, Bus, Delivered, Filter, Floor, Order, Progress, Request, Source, Start, Subscription,
 };
-use signalbox_store::{Class, Error, Statement, Store};
+use signalbox_store::{Class, Error, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,33 +74,6 @@ enum End {
     Again,
     /// The lone member may join the group.
     Near,
-}
-
-enum Fault {
-    /// Of the store for all of us, or passing.
-    Store(Error),
-    /// Of one member for good.
-    Member(usize, Error),
-    Bus(signalbox_bus::Error),
-}
-
-impl From<signalbox_bus::Error> for Fault {
-    fn from(error: signalbox_bus::Error) -> Self {
-        Self::Bus(error)
-    }
-}
-
-impl Fault {
-    fn of(member: usize, error: Error) -> Self {
-        if error.is_retryable() { Self::Store(error) } else { Self::Member(member, error) }
-    }
-}
-
-/// Why a part of a batch was not committed.
-enum Refused {
-    /// The database refuses a row of this member for the event with this index.
-    Row(usize, usize, String),
-    Fault(Fault),
 }
 
 impl Crew {
@@ -206,11 +180,14 @@ impl Crew {
         }
         let (context, now) = (Arc::clone(&self.context), wall_now());
         for (index, member) in self.members.iter_mut().enumerate() {
-            let begun = member.begin(&context.store, &context.config.holder, now).await;
+            let begun = member.begin(&context.store, &context.config, context.bus.order(), now).await;
             begun.map_err(|error| Fault::of(index, error))?;
             context.floors().insert(member.name(), member.track.resume.clone());
         }
         self.part(stop, Self::is_behind);
+        self.part(stop, |crew, member| {
+            crew.members[member].track.place.hint != crew.members[0].track.place.hint
+        });
         let mut subscription = self.subscribe().await?;
         *pause = context.config.retry_first;
         self.members.iter().for_each(|member| member.status.connected());
@@ -237,11 +214,14 @@ impl Crew {
                     self.save(subscription).await?;
                     return Ok(self.joined(back.ok().flatten()));
                 }
-                _ = look_again.tick(), if self.has_hole() => return Ok(End::Again),
+                _ = look_again.tick(), if self.has_hole() => {
+                    self.save(subscription).await?;
+                    return Ok(End::Again);
+                }
                 batch = subscription.next_batch(self.context.config.batch_events) => match batch {
                     Ok(batch) => {
                         self.batch(batch).await?;
-                        self.part(stop, |crew, member| !crew.members[member].track.held.is_empty());
+                        self.part(stop, Self::is_held);
                         if self.members.is_empty() {
                             return Ok(End::Again);
                         }
@@ -280,10 +260,18 @@ impl Crew {
             Some((source.parse::<Source>().ok()?, EventSeq(all.min().flatten()?)))
         };
         let first = self.members.first().map(|member| &member.track.resume);
+        let start = match self.by_key() {
+            false => Start::After(first.into_iter().flat_map(BTreeMap::keys).filter_map(after).collect()),
+            true => match self.members.first().and_then(|member| member.track.place.hint.clone()) {
+                Some(hint) => Start::Hint(hint),
+                None => Start::Beginning,
+            },
+        };
         let request = Request {
-            name: (!self.lone).then(|| SINK.to_owned()),
+            // A bus that keeps hints for nobody needs no name to keep them under.
+            name: (!self.lone && !self.by_key()).then(|| SINK.to_owned()),
             filter: Filter { kinds: domains, ..Filter::default() },
-            start: Start::After(first.into_iter().flat_map(BTreeMap::keys).filter_map(after).collect()),
+            start,
             linger: self.context.config.batch_wait,
         };
         (self.reached, self.told) = (Vec::new(), Vec::new());
@@ -315,15 +303,31 @@ impl Crew {
         self.members.iter().any(|other| track.is_behind(&other.track, BEHIND))
     }
 
+    fn by_key(&self) -> bool {
+        self.context.bus.order() == Order::Key
+    }
+
+    /// Whether the bus must be read again for what is missing. Between lanes numbers are missing all the time, for a moment.
     fn has_hole(&self) -> bool {
+        if self.by_key() {
+            let (patience, now) = (self.context.config.retry_longest / 2, wall_now());
+            return self.members.iter().any(|member| member.track.place.is_overdue(patience, now));
+        }
         let hole = |held: &Held| matches!(held, Held::Hole { .. });
         self.members.iter().any(|member| member.track.held.values().any(hole))
+    }
+
+    /// Whether a member does not go on, so that it would keep the others.
+    fn is_held(&self, member: usize) -> bool {
+        let held = &self.members[member].track.held;
+        if self.by_key() { held.values().any(Held::is_newer) } else { !held.is_empty() }
     }
 
     /// Whether a lone member is near enough to the end to join.
     fn is_near(&self) -> bool {
         let left = |progress: &Progress| progress.end.0.saturating_sub(progress.through.0);
         self.lone
+            && !self.by_key()
             && !self.reached.is_empty()
             && self.reached.iter().map(left).sum::<u64>() <= NEAR
             && self.members.iter().all(|member| member.track.held.is_empty())
@@ -356,6 +360,17 @@ impl Crew {
             }
         }
         let now = wall_now();
+        if !batch.floors.is_empty() {
+            self.settle(&batch.floors, now).await?;
+        }
+        if self.by_key() {
+            let caught_up = batch.behind == Some(0) || !batch.floors.is_empty();
+            for member in &mut self.members {
+                member.track.reach_place(batch.hint.as_ref(), caught_up, now);
+                member.status.reached(&batch.progress, batch.behind, &member.track, now);
+            }
+            return Ok(());
+        }
         for progress in &batch.progress {
             match self.reached.iter_mut().find(|known| known.source == progress.source) {
                 Some(known) => *known = progress.clone(),
@@ -364,9 +379,38 @@ impl Crew {
         }
         for member in &mut self.members {
             member.track.reach(&batch.progress);
-            member.status.reached(&batch.progress, now);
+            member.status.reached(&batch.progress, None, &member.track, now);
         }
         Ok(())
+    }
+
+    /// Numbers that the bus will not give again because of its retention are not waited for.
+    async fn settle(&mut self, floors: &[Floor], now: Wall) -> Result<(), Fault> {
+        let (mut transaction, mut all) = (Transaction::default(), Vec::new());
+        for (index, member) in self.members.iter().enumerate() {
+            let claim = member.claim();
+            let (saves, settled) = member.track.settle(&*member.projection, floors, claim, now);
+            if !saves.is_empty() {
+                transaction.add(index, None, [claim.guard(now)]);
+                transaction.add(index, None, saves);
+            }
+            all.push(settled);
+        }
+        if !transaction.statements.is_empty() {
+            self.durably(transaction).await?;
+        }
+        for (member, settled) in self.members.iter_mut().zip(all) {
+            member.track.follow_settled(settled);
+        }
+        Ok(())
+    }
+
+    async fn durably(&self, transaction: Transaction) -> Result<(), Fault> {
+        let done = self.context.store.transaction(transaction.statements).await;
+        done.map(drop).map_err(|error| match refused(error, &transaction.owners) {
+            Refused::Fault(fault) => fault,
+            Refused::Row(member, _, reason) => Fault::Member(member, Error::new(Class::Database, reason)),
+        })
     }
 
     /// What a part of a batch means to each member; those of `refusals` put its one event aside.
@@ -423,18 +467,14 @@ impl Crew {
         let now = wall_now();
         let mut transaction = Transaction::default();
         for (index, member) in self.members.iter().enumerate() {
-            let saves = member.track.save_resume(member.claim(), now);
+            let saves = member.track.save_resume(member.claim(), self.context.config.bus, now);
             if !saves.is_empty() {
                 transaction.add(index, None, [member.claim().guard(now)]);
                 transaction.add(index, None, saves);
             }
         }
         if !transaction.statements.is_empty() {
-            let saved = self.context.store.transaction(transaction.statements).await;
-            saved.map_err(|error| match refused(error, &transaction.owners) {
-                Refused::Fault(fault) => fault,
-                Refused::Row(member, _, reason) => Fault::Member(member, Error::new(Class::Database, reason)),
-            })?;
+            self.durably(transaction).await?;
             for member in &mut self.members {
                 member.track.saved_resume();
                 self.context.floors().insert(member.name(), member.track.resume.clone());
@@ -445,7 +485,7 @@ impl Crew {
 
     /// Tells the bus what every projection durably has.
     async fn tell(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
-        if self.lone {
+        if self.lone || self.by_key() {
             return Ok(());
         }
         let safe = |reached: &Progress| {
@@ -463,31 +503,6 @@ impl Crew {
             self.told.extend(safe);
         }
         Ok(())
-    }
-}
-
-/// Statements with whose they are: the member, and the event for a write.
-#[derive(Default)]
-struct Transaction {
-    statements: Vec<Statement>,
-    owners: Vec<(usize, Option<usize>)>,
-}
-
-impl Transaction {
-    fn add(&mut self, member: usize, event: Option<usize>, statements: impl IntoIterator<Item = Statement>) {
-        self.statements.extend(statements);
-        self.owners.resize(self.statements.len(), (member, event));
-    }
-}
-
-fn refused(error: Error, owners: &[(usize, Option<usize>)]) -> Refused {
-    match error.statement().and_then(|at| owners.get(at)) {
-        Some((member, Some(event))) if error.class() == Class::Row => {
-            Refused::Row(*member, *event, error.to_string())
-        }
-        // The row of the parking table or of a position is ours: that one being refused is no event's fault.
-        Some((member, _)) => Refused::Fault(Fault::of(*member, error)),
-        None => Refused::Fault(Fault::Store(error)),
     }
 }
 

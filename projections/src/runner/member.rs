@@ -1,10 +1,11 @@
 //! One projection of a group: its claim, how far it is, what it has put aside.
 
-use super::parked;
 use super::plan::{Aggregate, Track};
 use super::status::StatusHandle;
+use super::{Config, parked};
 use crate::projection::Projection;
 use signalbox_base::Wall;
+use signalbox_bus::{Hint, Order};
 use signalbox_store::positions::{self, Claim};
 use signalbox_store::{Class, Error, Statement, Store};
 use std::collections::HashSet;
@@ -30,14 +31,25 @@ impl Member {
 
     /// Loads what the tables say. The claim is made once and kept: a process that was stopped and goes on does not take
     /// back what another has claimed meanwhile.
-    pub(crate) async fn begin(&mut self, store: &Store, holder: &str, now: Wall) -> Result<(), Error> {
+    pub(crate) async fn begin(
+        &mut self,
+        store: &Store,
+        config: &Config,
+        order: Order,
+        now: Wall,
+    ) -> Result<(), Error> {
         let (name, version) = (self.name(), self.projection.version());
         if self.claim.is_none() {
-            self.claim = Some(positions::claim(store, name, version, holder, now).await?);
+            self.claim = Some(positions::claim(store, name, version, &config.holder, now).await?);
         }
         // Before the bus's cursor is taken too: whoever has lost the claim must not disturb its new holder.
         store.transaction(vec![self.claim().guard(now)]).await?;
-        self.track = Track::restore(positions::load(store, name, version).await?);
+        let hint = match order {
+            Order::Source => None,
+            Order::Key => positions::load_hint(store, name, version, config.bus).await?,
+        };
+        let hint = hint.map(|hint| Hint(hint.into()));
+        self.track = Track::restore(positions::load(store, name, version).await?, hint, order);
         let aggregates = parked::aggregates(store, &*self.projection).await?;
         self.parked = aggregates.into_iter().map(|(aggregate, _)| aggregate).collect();
         self.status.parked(self.parked.len());

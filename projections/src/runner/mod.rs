@@ -22,10 +22,16 @@
 //! until it is near the end, and then joins. Transactions of batches are not waited for until they are on disk: once a
 //! second the places to read on from are stored durably, and with them all that was committed before; only then is the bus
 //! told, so it has everything that a power cut could take back.
+//!
+//! On a bus that keeps order by key only, a missing number may still come from another lane: what comes after it is
+//! applied, and only the place to read on from waits ([`place`]). Projections that go on from different places of such a
+//! bus each read alone. The bus keeps nothing: hints are stored with the positions.
 
 mod crew;
+mod fault;
 mod member;
 pub mod parked;
+mod place;
 mod plan;
 mod status;
 
@@ -59,6 +65,8 @@ pub struct Config {
     pub retry_longest: Duration,
     /// Who runs it, for people: `edge-1 pid 4711`.
     pub holder: String,
+    /// Kind of the bus, for hints of where to read on: those of one mean nothing to another. Default `journal`.
+    pub bus: &'static str,
 }
 
 impl Default for Config {
@@ -69,6 +77,7 @@ impl Default for Config {
             retry_first: Duration::from_millis(100),
             retry_longest: Duration::from_secs(10),
             holder: format!("pid {}", std::process::id()),
+            bus: "journal",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a batch means: which events are new, what they write, where the position stands after. Pure.
 
+use super::place::Place;
 use crate::projection::{Folded, Projection};
 use signalbox_base::{Text, Wall};
-use signalbox_bus::{Delivered, Order, Progress, Source};
+use signalbox_bus::{Delivered, Floor, Hint, Order, Progress, Source};
 use signalbox_schemas::{Event, Kind, ReadError};
 use signalbox_store::positions::{Claim, RESUME, Saved};
 use signalbox_store::{Class, Offer, Position, Statement};
@@ -34,12 +35,21 @@ pub enum Held {
     },
 }
 
+impl Held {
+    /// A later release must read on.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
+}
+
 /// How far a projection is in one domain of one source.
 #[derive(Clone, Debug, Default)]
 struct At {
     position: Position,
     /// The last sequence that was applied, for people who read the table.
     last: u64,
+    /// It began with a reading of the bus from its beginning: what is missing below a floor of that is retention.
+    fresh: bool,
 }
 
 /// How far a projection is, everywhere.
@@ -51,7 +61,12 @@ pub(crate) struct Track {
     pub(crate) held: BTreeMap<Stream, Held>,
     /// Sources that have been read further than the table of positions says.
     unsaved: BTreeSet<Text>,
+    /// Where to go on with a bus that keeps order by key only.
+    pub(crate) place: Place,
 }
+
+/// What floors have settled, to be followed once it is committed.
+pub(crate) struct Settled(Vec<(Stream, At)>);
 
 /// The events of a batch, each read once for all projections.
 pub(crate) struct Batched<'a> {
@@ -80,6 +95,8 @@ struct Touched {
     at: At,
     held: Option<Held>,
     moved: bool,
+    /// An event was left out, so that no hint may go past it.
+    left: bool,
 }
 
 /// What planning looks at.
@@ -103,14 +120,19 @@ impl<'a> Batched<'a> {
 }
 
 impl Track {
-    pub(crate) fn restore(saved: Vec<Saved>) -> Self {
-        let mut track = Self::default();
+    /// As stored; `hint` only for a bus that keeps order by key.
+    pub(crate) fn restore(saved: Vec<Saved>, hint: Option<Hint>, order: Order) -> Self {
+        let mut track = Self { place: Place::new(hint), ..Self::default() };
         for row in saved {
             if row.domain == RESUME {
                 track.resume.insert(row.source.into(), row.sequence);
             } else {
-                let at = At { position: row.position, last: row.sequence };
-                track.streams.insert((row.source.into(), row.domain.into()), at);
+                let at = At { position: row.position, last: row.sequence, fresh: false };
+                let stream: Stream = (row.source.into(), row.domain.into());
+                if let Some((from, to)) = at.position.hole().filter(|_| order == Order::Key) {
+                    track.held.insert(stream.clone(), Held::Hole { from, to });
+                }
+                track.streams.insert(stream, at);
             }
         }
         track
@@ -137,12 +159,75 @@ impl Track {
 
     /// Takes over what a plan says, once it is committed.
     pub(crate) fn follow(&mut self, plan: Plan) {
-        for Touched { stream, at, held, .. } in plan.touched {
+        for Touched { stream, at, held, left, .. } in plan.touched {
+            self.place.left |= left;
             match held {
                 Some(held) => self.held.insert(stream.clone(), held),
                 None => self.held.remove(&stream),
             };
             self.streams.insert(stream, at);
+        }
+    }
+
+    /// What floors of the bus settle, as statements and what follows once these are committed. Only what began with the
+    /// reading that found them, or never had a beginning, takes one: to any other position a missing number is a loss.
+    pub(crate) fn settle(
+        &self,
+        projection: &dyn Projection,
+        floors: &[Floor],
+        claim: &Claim,
+        now: Wall,
+    ) -> (Vec<Statement>, Settled) {
+        let (mut saves, mut settled) = (Vec::new(), Vec::new());
+        let folds = |floor: &&Floor| projection.kinds().iter().any(|kind| *kind.domain() == *floor.domain);
+        for floor in floors.iter().filter(folds) {
+            let stream: Stream = (floor.source.to_string().into(), floor.domain.clone());
+            let mut at = self.streams.get(&stream).cloned().unwrap_or_default();
+            let begins = at.fresh || at.position.low() == 0;
+            if begins && at.position.settle_floor(floor.first) {
+                saves.push(claim.save(&stream.0, &stream.1, &at.position, at.last, now));
+                settled.push((stream, at));
+            }
+        }
+        (saves, Settled(settled))
+    }
+
+    /// Takes over what floors have settled, once it is committed.
+    pub(crate) fn follow_settled(&mut self, settled: Settled) {
+        for (stream, at) in settled.0 {
+            match (at.position.hole(), self.held.get(&stream)) {
+                (_, Some(Held::Newer { .. })) => {}
+                (Some((from, to)), _) => {
+                    self.held.insert(stream.clone(), Held::Hole { from, to });
+                }
+                (None, _) => {
+                    self.held.remove(&stream);
+                }
+            }
+            self.streams.insert(stream, at);
+        }
+    }
+
+    /// After a batch of a bus that keeps order by key: where to go on from, now or once the holes of now are closed.
+    pub(crate) fn reach_place(&mut self, hint: Option<&Hint>, caught_up: bool, now: Wall) {
+        let Self { place, held, streams, .. } = self;
+        place.watch(held, now);
+        place.first_reading &= !caught_up;
+        let closed =
+            |(stream, high): &(Stream, u64)| streams.get(stream).is_some_and(|at| at.position.low() >= *high);
+        if place.waiting.as_ref().is_some_and(|(_, highs)| highs.iter().all(closed)) {
+            let (hint, _) = place.waiting.take().expect("it was just looked at");
+            place.set(hint);
+        }
+        let stopped = place.left || place.first_reading || held.values().any(Held::is_newer);
+        let Some(hint) = hint.filter(|_| !stopped) else { return };
+        if held.is_empty() {
+            place.waiting = None;
+            place.set(hint.clone());
+        } else if place.waiting.is_none() {
+            let open =
+                held.keys().filter_map(|stream| Some((stream.clone(), streams.get(stream)?.position.high())));
+            place.waiting = Some((hint.clone(), open.collect()));
         }
     }
 
@@ -161,15 +246,18 @@ impl Track {
         }
     }
 
-    /// The statements that store where to read on from, as far as that is not stored.
-    pub(crate) fn save_resume(&self, claim: &Claim, now: Wall) -> Vec<Statement> {
+    /// The statements that store where to read on from, as far as that is not stored; `bus` is its kind.
+    pub(crate) fn save_resume(&self, claim: &Claim, bus: &str, now: Wall) -> Vec<Statement> {
         let save = |source: &Text| claim.save(source, RESUME, &Position::default(), self.resume[source], now);
-        self.unsaved.iter().map(save).collect()
+        let hint = self.place.hint.as_ref().filter(|_| self.place.unsaved);
+        let hint = hint.map(|hint| claim.save_hint(bus, &hint.0, now));
+        self.unsaved.iter().map(save).chain(hint).collect()
     }
 
     /// The statements of [`Track::save_resume`] are committed.
     pub(crate) fn saved_resume(&mut self) {
         self.unsaved.clear();
+        self.place.unsaved = false;
     }
 
     /// Sources of which this projection has still to read more than `within` events that `other` has read.
@@ -196,7 +284,8 @@ impl Plan {
             // Everything of a source comes in order: what is missing before the first is gone for good.
             position.begin_at(event.domain_seq);
         }
-        match (position.offer(event.domain_seq), batch.order) {
+        let offer = position.offer(event.domain_seq);
+        match (offer, batch.order) {
             (Offer::Duplicate, _) => {
                 self.duplicates += 1;
                 return;
@@ -205,6 +294,7 @@ impl Plan {
             (Offer::Ahead, Order::Source) | (Offer::TooFarAhead, _) => {
                 let (from, to) = position.hole().unwrap_or((position.low() + 1, event.domain_seq - 1));
                 touched.held.get_or_insert(Held::Hole { from, to });
+                touched.left = true;
                 return;
             }
         }
@@ -212,14 +302,22 @@ impl Plan {
             Ok(()) => {
                 let touched = &mut self.touched[place];
                 touched.at.position.apply(event.domain_seq);
-                if touched.at.position.hole().is_none() {
-                    touched.held = None;
+                match touched.at.position.hole() {
+                    None => touched.held = None,
+                    // Applied all the same: another lane may still bring what is missing. It is held against the hint.
+                    Some((from, to)) if batch.order == Order::Key => {
+                        touched.held = Some(Held::Hole { from, to });
+                    }
+                    Some(_) => {}
                 }
                 touched.at.last = event.seq.0;
                 touched.moved = true;
                 self.applied += 1;
             }
-            Err(reason) => self.touched[place].held = Some(Held::Newer { reason }),
+            Err(reason) => {
+                self.touched[place].held = Some(Held::Newer { reason });
+                self.touched[place].left = true;
+            }
         }
     }
 
@@ -233,9 +331,11 @@ impl Plan {
             return place;
         }
         let stream: Stream = (event.source.to_string().into(), domain.into());
-        let at = track.streams.get(&stream).cloned().unwrap_or_default();
+        let fresh = || At { fresh: track.place.first_reading, ..At::default() };
+        let at = track.streams.get(&stream).cloned().unwrap_or_else(fresh);
         let held = track.held.get(&stream).cloned();
-        self.touched.push(Touched { source: Arc::clone(&event.source), stream, at, held, moved: false });
+        let (source, moved, left) = (Arc::clone(&event.source), false, false);
+        self.touched.push(Touched { source, stream, at, held, moved, left });
         self.touched.len() - 1
     }
 

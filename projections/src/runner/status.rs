@@ -34,6 +34,9 @@ pub struct Status {
     pub held: BTreeMap<String, Held>,
     /// Each source and how far it has been read.
     pub sources: BTreeMap<String, SourceLag>,
+    /// Events known to wait on a bus that does not count by source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
     /// What was journalled up to this moment is in the tables or passed over, microseconds since 1970: when the last
     /// applied event was journalled, or when the bus was last known to have no other.
     pub recorded_at: Option<i64>,
@@ -52,7 +55,9 @@ impl Status {
     /// Events that the bus has and the tables do not (of all domains: a filter is not looked through).
     #[must_use]
     pub fn lag_events(&self) -> u64 {
-        self.sources.values().map(|source| source.end.saturating_sub(source.through)).sum()
+        let by_source =
+            || self.sources.values().map(|source| source.end.saturating_sub(source.through)).sum();
+        self.behind.unwrap_or_else(by_source)
     }
 
     /// For how many seconds the tables may have been behind while there are events to fold; 0 when there are none.
@@ -70,8 +75,17 @@ impl Status {
         self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none()
     }
 
+    fn holding(&mut self, track: &Track) {
+        if self.held.is_empty() && track.held.is_empty() {
+            return;
+        }
+        let held = track.held.iter();
+        self.held =
+            held.map(|((source, domain), held)| (format!("{source} {domain}"), held.clone())).collect();
+    }
+
     fn level(&mut self, now: Wall) {
-        if self.is_current() && !self.sources.is_empty() {
+        if self.is_current() && (self.behind.is_some() || !self.sources.is_empty()) {
             self.recorded_at = Some(now.0);
         }
     }
@@ -98,18 +112,13 @@ impl StatusHandle {
         status.commits += u64::from(last.is_some());
         status.fault = None;
         status.recorded_at = last.map(|event| event.recorded.0).or(status.recorded_at);
-        if status.held.is_empty() && track.held.is_empty() {
-            return;
-        }
-        status.held = track
-            .held
-            .iter()
-            .map(|((source, domain), held)| (format!("{source} {domain}"), held.clone()))
-            .collect();
+        status.holding(track);
     }
 
-    pub(crate) fn reached(&self, progress: &[Progress], now: Wall) {
+    pub(crate) fn reached(&self, progress: &[Progress], behind: Option<u64>, track: &Track, now: Wall) {
         let mut status = self.lock();
+        status.holding(track);
+        status.behind = behind;
         for progress in progress {
             let lag = SourceLag { through: progress.through.0, end: progress.end.0 };
             status.sources.insert(progress.source.to_string(), lag);

@@ -10,6 +10,7 @@ mod support;
 mod faults;
 mod group;
 mod interleaving;
+mod keyed;
 mod places;
 mod runner;
 mod scripted;
