@@ -1,10 +1,10 @@
 //! What an edge is started with.
 
 use crate::status::ComponentsHook;
-use signalbox_base::Text;
+use signalbox_base::{JournalId, Text};
 use signalbox_engine::Settings;
-use signalbox_journal::GroupCommit;
 use signalbox_journal::storage::{FileStorage, SharedStorage};
+use signalbox_journal::{GroupCommit, Layout, Mark};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct EdgeConfig {
     pub events_token_file: Option<PathBuf>,
     /// The configuration in force, for `config.applied`.
     pub in_force: InForce,
+    /// Asked before the first record of a run over an old journal.
+    pub before_first: Option<BeforeFirst>,
 }
 
 impl EdgeConfig {
@@ -45,9 +47,36 @@ impl EdgeConfig {
             admin_listen: None,
             events_token_file: None,
             in_force,
+            before_first: None,
         }
     }
 }
+
+/// A journal that was opened, before anything is written to it.
+#[derive(Clone)]
+pub struct Opened {
+    /// Its disk.
+    pub storage: SharedStorage,
+    /// Its place.
+    pub layout: Layout,
+    /// Its durable end.
+    pub mark: Mark,
+    /// Its id.
+    pub journal: JournalId,
+}
+
+/// Whether an old journal goes on under its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// It does.
+    Keep,
+    /// It may be an old copy, or one of two: it gets a new id that names the one it continues. With the reason.
+    New(String),
+}
+
+/// Decides about [`Fork`]: somebody who was told later events of this journal than it has itself would take other events
+/// under the same numbers for those. May block, for a second at most.
+pub type BeforeFirst = Arc<dyn Fn(&Opened) -> Fork + Send + Sync>;
 
 /// An effective configuration as events carry it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -33,11 +33,13 @@ mod supervise;
 mod turn;
 mod wire;
 
-pub use config::{EdgeConfig, Hooks, InForce, LogLevelHook, ReloadHook, Reloaded};
+pub use config::{BeforeFirst, EdgeConfig, Fork, Hooks, InForce, LogLevelHook, Opened, ReloadHook, Reloaded};
 pub use error::{Fatal, StartError};
 pub use handle::{EdgeHandle, JournalAccess, NoAnswer};
 pub use look::{Page, ROWS_MAX, Which};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use start::Edge;
-pub use status::{BackendFigure, Component, ComponentState, ComponentsHook, Figures, Phase, Traffic};
+pub use status::{
+    BackendFigure, Component, ComponentState, ComponentsHook, Figures, Phase, RelayFigure, Traffic,
+};
 pub use supervise::{End, StopReport};

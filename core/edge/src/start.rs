@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::commit::{Batch, Committer, Handover, Progress};
-use crate::config::{EdgeConfig, Hooks, InForce};
+use crate::config::{EdgeConfig, Fork, Hooks, InForce, Opened};
 use crate::entropy::Randomness;
 use crate::error::StartError;
 use crate::handle::{ANSWERING_MAX, EdgeHandle, Inner, JournalAccess};
@@ -40,7 +40,8 @@ impl Edge {
         let mut entropy = OsEntropy::seeded()?;
         let clock = Clock::start();
         // The journal's lock comes first: it is what keeps a second instance away from everything else.
-        let (writer, recovered) = open_journal(&config, &clock, &mut entropy)?;
+        let (mut writer, mut recovered) = open_journal(&config, &clock, &mut entropy)?;
+        fork_if_asked(&config, &mut writer, &mut recovered, &clock, &mut entropy)?;
         let sockets = bind(&config.settings)?;
         let listeners: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect();
         let settings = Arc::new(completed(&config.settings, &writer, &listeners));
@@ -119,6 +120,36 @@ fn open_journal(
         );
     }
     Ok((writer, recovered))
+}
+
+/// Before anything is recorded: whether this journal may go on under its id.
+fn fork_if_asked(
+    config: &EdgeConfig,
+    writer: &mut Writer,
+    recovered: &mut Recovered,
+    clock: &Clock,
+    entropy: &mut OsEntropy,
+) -> Result<(), StartError> {
+    let Some(ask) = config.before_first.as_ref().filter(|_| !recovered.created) else { return Ok(()) };
+    let opened = Opened {
+        storage: Arc::clone(&config.storage),
+        layout: signalbox_journal::Layout {
+            dir: config.journal.dir.clone(),
+            archive: config.journal.archive.clone(),
+        },
+        mark: writer.mark(),
+        journal: writer.journal(),
+    };
+    if let Fork::New(why) = ask(&opened) {
+        let mut random = [0; 10];
+        entropy.fill(&mut random);
+        let id = writer.fork_identity(clock.now().wall, random)?;
+        tracing::warn!(journal = %id, continues = %recovered.journal, why, "the journal goes on under a new id");
+        recovered.continues = Some(recovered.journal);
+        recovered.journal = id;
+        recovered.domains.clear();
+    }
+    Ok(())
 }
 
 fn bind(settings: &Settings) -> Result<Vec<UdpSocket>, StartError> {

@@ -25,7 +25,7 @@ pub enum Phase {
 }
 
 /// One component of `/health`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Component {
     /// `sip udp:…`, `journal`, `bus`, `store`.
     pub name: String,
@@ -34,6 +34,12 @@ pub struct Component {
     /// How far behind it is, seconds, where that means something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
+    /// How many events it is behind, where that means something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_events: Option<u64>,
+    /// What a relay to a broker has done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayFigure>,
     /// How far it has come in the journal, where it follows one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<EventSeq>,
@@ -46,15 +52,29 @@ pub struct Component {
 }
 
 /// A component's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentState {
     /// Works.
+    #[default]
     Up,
     /// Works with less than it should.
     Degraded,
     /// Does not work.
     Down,
+}
+
+/// A relay to a broker, as of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RelayFigure {
+    /// `away`, `connecting`, `reconciling`, `flowing`, `diverged` or `stopped`.
+    pub state: &'static str,
+    /// Events sent since the process began, again ones included.
+    pub published: u64,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// How often it went back to its cursor.
+    pub rewinds: u64,
 }
 
 /// A backend as of the figures' moment.
@@ -165,9 +185,9 @@ impl Shared {
         (self.sent.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// Lags of the readers of the journal, by name.
-    pub(crate) fn lags(&self) -> Vec<(String, f64)> {
-        (self.components)().into_iter().filter_map(|c| Some((c.name, c.lag_seconds?))).collect()
+    /// What others report: the readers of the journal among it.
+    pub(crate) fn reported(&self) -> Vec<Component> {
+        (self.components)()
     }
 
     /// All components: listeners, journal, and those reported from outside.
@@ -178,10 +198,7 @@ impl Shared {
         let listeners = self.listeners.iter().map(|name| Component {
             name: format!("sip {name}"),
             state: up(serving),
-            lag_seconds: None,
-            position: None,
-            detail: None,
-            blocks_ready: false,
+            ..Component::default()
         });
         let (state, detail) = match (figures.phase, figures.stalled, figures.pressure) {
             (Phase::Failed, ..) => (ComponentState::Down, Some("stopped after a failed write or fsync")),
@@ -199,10 +216,9 @@ impl Shared {
         let journal = Component {
             name: "journal".to_owned(),
             state,
-            lag_seconds: None,
             position: Some(figures.durable),
             detail: detail.map(str::to_owned),
-            blocks_ready: false,
+            ..Component::default()
         };
         listeners.chain([journal]).chain((self.components)()).collect()
     }

@@ -15,8 +15,10 @@ mod http;
 mod patient;
 pub mod protocol;
 mod socket;
+mod standalone;
 
 pub use client::{AskError, ask};
+pub use standalone::HealthServer;
 
 use crate::config::EdgeConfig;
 use crate::error::StartError;

@@ -55,7 +55,12 @@ catalogue! {
     JOURNAL_RECORDS = Counter "signalbox_journal_records_total" [] "Events written since start";
     JOURNAL_COMMIT_SECONDS = Histogram "signalbox_journal_commit_seconds" [] "Time of a commit, from its write to the end of its fsync";
     JOURNAL_STALLED = Gauge "signalbox_journal_stalled" [] "1 while commits take longer than 200 ms";
-    LAG_SECONDS = Gauge "signalbox_lag_seconds" ["sink"] "Age of the oldest event that a reader of the journal has not taken";
+    LAG_SECONDS = Gauge "signalbox_lag_seconds" ["sink"] "Age of the oldest event that a reader of the journal or the bus has not taken";
+    LAG_EVENTS = Gauge "signalbox_lag_events" ["sink"] "Events that a reader of the journal or the bus has not taken";
+    RELAY_STATE = Gauge "signalbox_relay_state" ["sink", "state"] "1 for the state that the relay is in";
+    RELAY_PUBLISHED = Counter "signalbox_relay_published_total" ["sink"] "Events sent to the bus, again ones included";
+    RELAY_ACKED = Counter "signalbox_relay_acked_total" ["sink"] "Events that the bus has acknowledged";
+    RELAY_REWINDS = Counter "signalbox_relay_rewinds_total" ["sink"] "Times the relay went back to its cursor";
     EDGE_DRAINING = Gauge "signalbox_edge_draining" [] "1 while new calls and registrations are refused before a stop";
     CONFIG_REVISION = Gauge "signalbox_config_revision" [] "Revision of the configuration in force";
     BUILD_INFO = Gauge "signalbox_build_info" ["version"] "1, with the version of the program";

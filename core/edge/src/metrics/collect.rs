@@ -2,16 +2,18 @@
 
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
-    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_SECONDS, Metric, MetricKind,
-    PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS, REGISTRATIONS,
-    SECURITY_EVENTS, SIP_REQUESTS, SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS,
-    SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED, UDP_SENT,
+    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric,
+    MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS,
+    REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_REQUESTS,
+    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
+    UDP_SENT,
 };
 use super::process;
-use crate::status::{Figures, Phase, Shared};
+use crate::status::{Component, ComponentsHook, Figures, Phase, Shared};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
+use signalbox_base::Wall;
 use signalbox_engine::contract::{METHODS, RULES, SPAN_BOUNDS_MS, Spans};
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +30,46 @@ impl Collector for Scrape {
         sip(&mut out, &figures)?;
         calls(&mut out, &figures)?;
         transport_and_journal(&mut out, &figures)?;
-        out.rows(LAG_SECONDS, self.0.lags().into_iter().map(|(sink, lag)| ([sink], lag)))?;
-        process_figures(&mut out, &figures)
+        readers(&mut out, &self.0.reported())?;
+        out.one(EDGE_DRAINING, f64::from(u8::from(figures.phase == Phase::Draining)))?;
+        out.one(CONFIG_REVISION, figures.config_revision as f64)?;
+        process_figures(&mut out, &figures.version, figures.started)
     }
+}
+
+/// A process without an edge.
+pub(super) struct ScrapeReaders {
+    pub(super) components: ComponentsHook,
+    pub(super) version: String,
+    pub(super) started: Wall,
+}
+
+impl fmt::Debug for ScrapeReaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScrapeReaders").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Collector for ScrapeReaders {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        readers(&mut out, &(self.components)())?;
+        process_figures(&mut out, &self.version, self.started)
+    }
+}
+
+/// Who reads the journal or the bus, and how far each is behind.
+fn readers(out: &mut Out<'_>, components: &[Component]) -> fmt::Result {
+    let all = |of: fn(&Component) -> Option<f64>| {
+        components.iter().filter_map(move |c| Some(([c.name.clone()], of(c)?)))
+    };
+    out.rows(LAG_SECONDS, all(|c| c.lag_seconds))?;
+    out.rows(LAG_EVENTS, all(|c| c.lag_events.map(|events| events as f64)))?;
+    let states = components.iter().filter_map(|c| Some(([c.name.clone(), c.relay?.state.to_owned()], 1.0)));
+    out.rows(RELAY_STATE, states)?;
+    out.rows(RELAY_PUBLISHED, all(|c| c.relay.map(|relay| relay.published as f64)))?;
+    out.rows(RELAY_ACKED, all(|c| c.relay.map(|relay| relay.acked as f64)))?;
+    out.rows(RELAY_REWINDS, all(|c| c.relay.map(|relay| relay.rewinds as f64)))
 }
 
 fn sip(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
@@ -83,15 +122,13 @@ fn transport_and_journal(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
     out.one(JOURNAL_STALLED, f64::from(u8::from(figures.stalled)))
 }
 
-fn process_figures(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
-    out.one(EDGE_DRAINING, f64::from(u8::from(figures.phase == Phase::Draining)))?;
-    out.one(CONFIG_REVISION, figures.config_revision as f64)?;
-    out.rows(BUILD_INFO, [([figures.version.to_string()], 1.0)])?;
+fn process_figures(out: &mut Out<'_>, version: &str, started: Wall) -> fmt::Result {
+    out.rows(BUILD_INFO, [([version.to_owned()], 1.0)])?;
     let usage = process::usage();
     out.one(PROCESS_CPU, usage.cpu_seconds)?;
     out.one(PROCESS_RESIDENT, usage.resident_bytes as f64)?;
     out.one(PROCESS_FDS, usage.open_fds as f64)?;
-    out.one(PROCESS_START, figures.started.0 as f64 / 1e6)
+    out.one(PROCESS_START, started.0 as f64 / 1e6)
 }
 
 struct Out<'a>(DescriptorEncoder<'a>);

@@ -6,11 +6,12 @@ mod process;
 
 pub use catalogue::{METRICS, Metric, MetricKind};
 
-use crate::status::Shared;
+use crate::status::{ComponentsHook, Shared};
 use catalogue::{CALL_SETUP_SECONDS, JOURNAL_COMMIT_SECONDS};
-use collect::Scrape;
+use collect::{Scrape, ScrapeReaders};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use signalbox_base::Wall;
 use std::sync::Arc;
 
 /// Upper bounds of the commit buckets, seconds: an fsync takes 30 µs to 16 s, where the process stops.
@@ -60,6 +61,27 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a string fails only when a collector does, and ours has nothing that fails.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// What a process without an edge is scraped for.
+#[derive(Debug)]
+pub(crate) struct ReaderMetrics(Registry);
+
+impl ReaderMetrics {
+    pub(crate) fn new(components: ComponentsHook, version: &str, started: Wall) -> Self {
+        let mut registry = Registry::default();
+        let version = version.to_owned();
+        registry.register_collector(Box::new(ScrapeReaders { components, version, started }));
+        Self(registry)
+    }
+
+    /// All of them in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string fails only when a collector does, and ours has nothing that fails.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0);
         text
     }
 }
