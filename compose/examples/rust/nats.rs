@@ -1,5 +1,6 @@
 //! Prints call events from NATS JetStream: arguments are the URL and how many.
 //! In a crate of your own: `cargo add async-nats futures-util serde_json && cargo add tokio --features full`.
+#![allow(clippy::print_stdout, reason = "that is what it is for")]
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use futures_util::StreamExt;
 use std::collections::HashSet;

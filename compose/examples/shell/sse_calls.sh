@@ -4,14 +4,18 @@
 set -euo pipefail
 url="${1:-http://127.0.0.1:8060}" place="${2:-sse_calls.position}"
 while :; do # an edge that restarts, or a slow reader, ends the connection: connect again
-  curl -sSN -H "Last-Event-ID: $(cat "$place" 2>/dev/null)" "$url/events?domain=call" |
+  curl -sSN -H "Last-Event-ID: $(cat "$place" 2>/dev/null)" "$url/events?domain=call" | {
+    id='' notice=''
     while IFS= read -r line; do
       case "$line" in
         'id: '*) id=${line#id: } ;;
-        'data: {'*) # the position comes before its event
-          jq -r '[.id, .type, .tenantid, .subject] | join(" ")' <<<"${line#data: }"
-          printf '%s' "$id" > "$place" ;;
+        'event: '*) notice=${line#event: } ;; # reset, gap or slow: not an event of a call
+        'data: '*) [ -z "$notice" ] && jq -r '[.id, .type, .tenantid, .subject] | join(" ")' <<<"${line#data: }" || echo "$line" >&2 ;;
+        '') # the end of a block; its position may also come without an event
+          [ -n "$id" ] && printf '%s' "$id" > "$place"
+          notice='' ;;
       esac
-    done || true
+    done
+  } || true
   sleep 1
 done

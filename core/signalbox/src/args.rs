@@ -52,6 +52,9 @@ pub enum Verb {
     /// Events, one line each, live or from a time on.
     #[command(after_help = "Example: signalbox tail call --from 2026-11-21T14:00:00Z")]
     Tail(TailArgs),
+    /// Send history to a broker, a web service or a file, marked so that nobody takes it for news.
+    #[command(after_help = "Example: signalbox replay --to nats --from 2026-11-21T14:00:00Z --domain call")]
+    Replay(ReplayArgs),
     /// Who is registered, and from where.
     #[command(after_help = "Example: signalbox locations 401@acme.test --at 2026-11-21T14:03:00Z")]
     Locations(LocationsArgs),
@@ -202,6 +205,38 @@ pub struct TailArgs {
     /// Stop at the end instead of following.
     #[arg(long)]
     pub no_follow: bool,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Where to: nats, kafka, webhook or file. Given again as a time (RFC 3339): up to when.
+    #[arg(long, value_name = "TARGET|TIME", required_unless_present = "resume")]
+    pub to: Vec<String>,
+    /// From this moment on, RFC 3339; from the oldest event when missing.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only these domains: `call`.
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
+    pub domain: Vec<String>,
+    /// Only these tenants.
+    #[arg(long, value_name = "TENANT", value_delimiter = ',')]
+    pub tenant: Vec<String>,
+    /// Only these types: `call.ended`.
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// Webhook: its address. nats, kafka: another one than bus.url.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Webhook: file that holds a bearer token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// File: its name, - for standard output; one CloudEvent a line.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Go on with an interrupted replay.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["to", "from", "domain", "tenant", "kind", "url", "token_file", "out"])]
+    pub resume: Option<String>,
 }
 
 /// `locations`

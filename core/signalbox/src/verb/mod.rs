@@ -13,6 +13,7 @@ mod live;
 mod locations;
 mod log;
 mod reload;
+mod replay;
 mod run;
 mod schema;
 mod status;
@@ -43,6 +44,7 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Verb::Stop(args) => stop::run(cli, args),
         Verb::Status => status::run(cli),
         Verb::Tail(args) => tail::run(cli, args),
+        Verb::Replay(args) => replay::run(cli, args),
         Verb::Locations(args) => locations::run(cli, args),
         Verb::Calls(args) => calls::run(cli, args),
         Verb::Cdr(args) => cdr::run(cli, args),

@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod commands;
+mod compose;
+mod examples;
 mod failover;
 mod given;
 mod kills;
