@@ -221,7 +221,8 @@ async fn holds(api: &Api, known: &Spot, info: &Info) -> Result<bool, Failure> {
     if known.place < info.state.first {
         return Ok(true);
     }
-    let stored = api.at(&known.stream, known.place).await?;
+    // What was lost and stored again may by chance lie where it lay, between others than before: its time tells.
+    let stored = api.at(&known.stream, known.place).await?.filter(|stored| stored.time == known.time);
     let id = stored.and_then(|stored| id_of(&stored.payload));
     Ok(id.is_some() && id == known.id)
 }
