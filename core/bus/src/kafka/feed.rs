@@ -293,7 +293,11 @@ impl Reading {
             self.passed(at, label);
             return None;
         }
-        let read = self.decoder.binary(headers(message), message.payload().unwrap_or_default());
+        // Without a value it is a tombstone, whatever its headers say.
+        let read = match message.payload().filter(|value| !value.is_empty()) {
+            Some(value) => self.decoder.binary(headers(message), value),
+            None => Err(Foreign::NotOurs("it has no value".into())),
+        };
         let event = match read {
             Ok(event) => event,
             Err(foreign) => {

@@ -368,7 +368,10 @@ impl<'a> OwnEvents<'a> {
         if headers(message).any(others) {
             return None;
         }
-        let event = self.decoder.binary(headers(message), message.payload()?).ok()?;
+        let event = self
+            .decoder
+            .binary(headers(message), message.payload().filter(|value| !value.is_empty())?)
+            .ok()?;
         let own = event.source.cluster == self.source.cluster && event.source.edge == self.source.edge;
         own.then(|| found(&event, message.offset()))
     }

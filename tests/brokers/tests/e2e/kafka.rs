@@ -1,10 +1,9 @@
 //! Kafka as a bus: the whole suite against a real broker.
 
-use crate::nats_hand::FileHints;
 use signalbox_brokers::conformance::on_kafka::{OnKafka, Open};
 use signalbox_brokers::{Kafka, promises, promises_of_brokers};
-use signalbox_bus::Bus;
 use signalbox_bus::kafka::KafkaBus;
+use signalbox_bus::{Bus, FileHints};
 use std::path::Path;
 use std::sync::Arc;
 

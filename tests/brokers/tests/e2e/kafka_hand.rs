@@ -1,6 +1,5 @@
 //! What the stories of Kafka have in common: a relay's hands on a connection, and a plain reader.
 
-use crate::nats_hand::FileHints;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -10,7 +9,7 @@ use signalbox_brokers::Kafka;
 use signalbox_brokers::conformance::Pen;
 use signalbox_bus::kafka::{Config, KafkaBroker, KafkaBus};
 use signalbox_bus::publisher::{Broker, Connection, Encoder, Failure, LaneFound, LaneSaved, Ticket, Told};
-use signalbox_bus::{Batch, Bus, Delivered, Request, Source, Start, Subscription};
+use signalbox_bus::{Batch, Bus, Delivered, FileHints, Request, Source, Start, Subscription};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
