@@ -11,7 +11,7 @@ PART := tests/setup/part.sh
 WORLD := cargo test $(CARGO_FLAGS) --lib --bins --test it
 E2E := cargo test $(CARGO_FLAGS) --test e2e
 
-.PHONY: help run test build clippy fmt world e2e chaos bench setup-build setup-peers release clean
+.PHONY: help run test build clippy fmt world e2e brokers chaos bench setup-build setup-peers release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,7 @@ test: ## everything: style, lints, units, the simulated world, real peers; says 
 	@$(PART) format   cargo fmt --all --check
 	@$(PART) build    cargo build $(CARGO_FLAGS) --all-targets
 	@$(PART) clippy   cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	@$(PART) lean     cargo clippy --locked -p signalbox --no-default-features -- -D warnings
 	@$(PART) world    $(WORLD)
 	@$(PART) e2e      $(E2E)
 	@$(PART) docs     cargo test $(CARGO_FLAGS) --doc
@@ -46,6 +47,9 @@ world: setup-build ## only what needs no other server but PostgreSQL
 e2e: setup-build setup-peers ## only what runs against real servers
 	cargo build $(CARGO_FLAGS) --bins
 	$(E2E)
+
+brokers: setup-build setup-peers ## only the suite that each bus passes, against real NATS and Kafka
+	cargo test --locked -p signalbox-brokers --test e2e
 
 chaos: setup-build setup-peers ## the long forms: 200 kills, ten times the random cases
 	cargo build $(CARGO_FLAGS) --bins
