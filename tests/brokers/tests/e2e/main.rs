@@ -4,4 +4,10 @@
 
 #[cfg(feature = "kafka")]
 mod examples;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_hand;
+#[cfg(feature = "kafka")]
+mod kafka_stories;
 mod starters;
