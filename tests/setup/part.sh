@@ -4,7 +4,7 @@ set -euo pipefail
 target="${CARGO_TARGET_DIR:-target}"
 mkdir -p "$target"
 times="$target/parts.tsv"
-declare -A budget=([install]=6 [format]=1 [build]=14 [clippy]=14 [world]=4 [e2e]=12 [docs]=2)
+declare -A budget=([install]=6 [format]=1 [build]=14 [clippy]=14 [lean]=3 [world]=4 [e2e]=12 [docs]=2)
 case "$1" in
   start) : > "$times"; exit 0 ;;
   finish)
