@@ -7,7 +7,8 @@ use std::time::Duration;
 /// `commit_interval` apart and take everything queued. Class-B records alone wait up to `class_b_start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupCommit {
-    /// Least time between the starts of two commits. Default 2 ms.
+    /// Least time between the starts of two commits. Default 3 ms: a flush costs CPU whatever it carries, and 3 ms leave
+    /// p99 of what waits for one well under 5 ms.
     pub commit_interval: Duration,
     /// A batch of class B alone starts its commit this long after its oldest record. Default 80 ms: class B is
     /// durable within 100 ms, and the disk gets the rest.
@@ -16,7 +17,7 @@ pub struct GroupCommit {
 
 impl Default for GroupCommit {
     fn default() -> Self {
-        Self { commit_interval: Duration::from_millis(2), class_b_start: Duration::from_millis(80) }
+        Self { commit_interval: Duration::from_millis(3), class_b_start: Duration::from_millis(80) }
     }
 }
 
@@ -102,8 +103,8 @@ mod tests {
         let (policy, mut queue) = (GroupCommit::default(), Queue::default());
         queue.started(Mono(10 * MS));
         queue.note(Mono(10 * MS + 1), Class::A);
-        assert_eq!(policy.next(Mono(11 * MS), &queue), CommitAt::At(Mono(12 * MS)));
-        assert_eq!(policy.next(Mono(12 * MS), &queue), CommitAt::Now);
+        assert_eq!(policy.next(Mono(11 * MS), &queue), CommitAt::At(Mono(13 * MS)));
+        assert_eq!(policy.next(Mono(13 * MS), &queue), CommitAt::Now);
     }
 
     #[test]

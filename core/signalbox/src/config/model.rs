@@ -318,7 +318,7 @@ impl Default for Journal {
             segment_size: Size::Bytes(64 << 20),
             retain: Span(Duration::from_secs(30 * 86_400)),
             max_size: Size::Percent(60),
-            commit_interval: Span(Duration::from_millis(2)),
+            commit_interval: Span(Duration::from_millis(3)),
             archive: None,
         }
     }
