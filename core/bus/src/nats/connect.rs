@@ -152,7 +152,8 @@ fn options(config: &Config) -> Result<ConnectOptions, Failure> {
     let options = match &config.login {
         Login::None => ConnectOptions::new(),
         Login::Credentials(file) => {
-            let text = secret(file)?;
+            // The library wants the file as it is, to its last newline.
+            let text = contents(file)? + "\n";
             ConnectOptions::with_credentials(&text)
                 .map_err(|error| denied(format!("{} is no credentials file: {error}", file.display())))?
         }
@@ -187,9 +188,11 @@ fn addresses(config: &Config) -> Result<Vec<ServerAddr>, Failure> {
 }
 
 fn secret(file: &Path) -> Result<String, Failure> {
-    let read = fs::read_to_string(file);
-    let text = read.map_err(|error| denied(format!("cannot read {}: {error}", file.display())))?;
-    Ok(text.trim().to_owned())
+    Ok(contents(file)?.trim().to_owned())
+}
+
+fn contents(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|error| denied(format!("cannot read {}: {error}", file.display())))
 }
 
 fn readable(file: &Path) -> Result<(), Failure> {

@@ -108,16 +108,24 @@ struct Name {
 impl NatsSubscription {
     async fn next(&mut self, max: usize) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        let chunk = match (self.rest.take(), self.failed.take()) {
-            (Some(rest), failed) => {
-                self.failed = failed;
-                rest
+        let chunk = loop {
+            let chunk = match (self.rest.take(), self.failed.take()) {
+                (Some(rest), failed) => {
+                    self.failed = failed;
+                    rest
+                }
+                (None, Some(error)) => return Err(error),
+                (None, None) => {
+                    let ended = || Err(Error::Unavailable("the connection has ended".to_owned()));
+                    self.queue.recv().await.unwrap_or_else(ended)?
+                }
+            };
+            // That a stream was read to its end of then is no news before all were.
+            let waiting = self.floors.as_ref().is_some_and(|floors| floors.waiting > 1);
+            if !(chunk.items.is_empty() && chunk.caught_up.is_some() && waiting) {
+                break chunk;
             }
-            (None, Some(error)) => return Err(error),
-            (None, None) => {
-                let ended = || Err(Error::Unavailable("the connection has ended".to_owned()));
-                self.queue.recv().await.unwrap_or_else(ended)?
-            }
+            self.take(chunk, max, &mut batch);
         };
         self.take(chunk, max, &mut batch);
         while batch.events.len() < max && self.rest.is_none() && self.failed.is_none() {
