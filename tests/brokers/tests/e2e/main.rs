@@ -10,4 +10,7 @@ mod kafka;
 mod kafka_hand;
 #[cfg(feature = "kafka")]
 mod kafka_stories;
+mod nats;
+mod nats_hand;
+mod nats_stories;
 mod starters;
