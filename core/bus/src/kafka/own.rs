@@ -317,25 +317,54 @@ pub(super) fn offsets(
     lanes: &[(Text, i32)],
     time: impl Fn(usize) -> Offset,
 ) -> Result<Vec<i64>, Failure> {
-    let what = "the ends of partitions are not told";
-    let mut asked = TopicPartitionList::with_capacity(lanes.len());
-    for (at, (topic, partition)) in lanes.iter().enumerate() {
-        let added = asked.add_partition_offset(topic, *partition, time(at));
-        added.map_err(|error| failed(what, &error))?;
-    }
     if lanes.is_empty() {
         return Ok(Vec::new());
     }
-    let told = consumer.offsets_for_times(asked, REQUEST).map_err(|error| failed(what, &error))?;
+    // A new partition is in the metadata before its leader knows that it leads.
+    for _ in 0..SLICES {
+        match ask(consumer, lanes, &time) {
+            Err(error) if passing(&error) => std::thread::park_timeout(SLICE),
+            told => return told.map_err(|error| failed(NOT_TOLD, &error)),
+        }
+    }
+    Err(Failure::Unreachable(format!("{NOT_TOLD}: they have no leader").into()))
+}
+
+const NOT_TOLD: &str = "the ends of partitions are not told";
+
+fn passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::ReplicaNotAvailable
+                | Code::OffsetNotAvailable
+        )
+    )
+}
+
+fn ask(
+    consumer: &BaseConsumer<Ears>,
+    lanes: &[(Text, i32)],
+    time: impl Fn(usize) -> Offset,
+) -> Result<Vec<i64>, KafkaError> {
+    let mut asked = TopicPartitionList::with_capacity(lanes.len());
+    for (at, (topic, partition)) in lanes.iter().enumerate() {
+        asked.add_partition_offset(topic, *partition, time(at))?;
+    }
+    let told = consumer.offsets_for_times(asked, REQUEST)?;
     let mut by_lane: HashMap<(String, i32), i64> = HashMap::with_capacity(lanes.len());
     for lane in told.elements() {
-        lane.error().map_err(|error| failed(what, &error))?;
+        lane.error()?;
         let offset = lane.offset().to_raw().unwrap_or(-1);
         by_lane.insert((lane.topic().to_owned(), lane.partition()), offset);
     }
+    let missing = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
     let of = |(topic, partition): &(Text, i32)| {
-        let missing = || Failure::Unreachable(what.into());
-        by_lane.get(&(topic.as_str().to_owned(), *partition)).copied().ok_or_else(missing)
+        by_lane.get(&(topic.as_str().to_owned(), *partition)).copied().ok_or_else(|| missing.clone())
     };
     lanes.iter().map(of).collect()
 }
