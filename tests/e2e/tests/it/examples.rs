@@ -19,7 +19,7 @@ fn example() -> std::path::PathBuf {
 /// A call that nobody answers: its events are enough here.
 fn a_call(world: &World, edge: &Edge, port: u16) {
     let mut phone = registered(world, edge, "401", port);
-    let (answer, _) = phone.call("499");
+    let (answer, _) = phone.call("sip:499@acme.test");
     assert!(answer.status() >= Some(300), "{answer}");
 }
 
@@ -42,7 +42,8 @@ fn given_the_example_over_http_when_it_is_killed_and_the_edge_restarts_then_it_g
     fs::write(&place, "from-the-beginning").unwrap();
     let mut first = run(&edge, "first");
     a_call(&world, &edge, 5070);
-    let before = edge.await_events("call", 2).len();
+    edge.await_events("call.failed", 1);
+    let before = edge.events("call").len();
     wait::until("the first call at the subscriber", || {
         (first.stdout().lines().count() >= before).then_some(())
     });
@@ -66,7 +67,7 @@ fn given_history_when_it_is_replayed_to_a_file_then_it_is_the_same_marked_and_ca
     let world = World::new("replay");
     let (mut edge, _pbx) = edge_and_kamailio(&world);
     a_call(&world, &edge, 5070);
-    edge.await_events("call", 2);
+    edge.await_events("call.failed", 1);
     edge.terminate();
     let events = edge.events("");
 
@@ -103,7 +104,7 @@ fn given_a_web_service_that_breaks_off_when_the_replay_is_resumed_then_it_has_ev
     let world = World::new("webhook");
     let (mut edge, _pbx) = edge_and_kamailio(&world);
     a_call(&world, &edge, 5070);
-    edge.await_events("call", 2);
+    edge.await_events("call.failed", 1);
     edge.terminate();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
