@@ -89,8 +89,9 @@ impl Origin for Outbox {
                 .apart(async move { Ok((outbox::end(&store).await?, outbox::oldest(&store).await?)) })
                 .await?;
             self.end.fetch_max(end, Ordering::Relaxed);
-            let first = EventSeq(if oldest == 0 { end } else { oldest });
-            Ok(if end == 0 { Vec::new() } else { vec![Link { source: (*source).clone(), first }] })
+            // Known before the first event: a store has its id from its beginning.
+            let first = EventSeq(if oldest == 0 { end.max(1) } else { oldest });
+            Ok(vec![Link { source: (*source).clone(), first }])
         })
     }
 
@@ -246,7 +247,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path()).await;
         let mut outbox = origin(&store, "first");
-        assert_eq!(outbox.chain().await.unwrap(), []);
+        assert_eq!(outbox.chain().await.unwrap()[0].first, EventSeq(1));
         assert_eq!(outbox.load().await.unwrap(), Saved::default());
         let now = Clock::start().now().wall;
         append(&store, "a", "00000000000000000000000007.12", now).await;
