@@ -2,7 +2,7 @@
 
 use crate::world::{Peer, World, localhost, options, register, settings};
 use signalbox_base::Text;
-use signalbox_edge::{EdgeConfig, Hooks, InForce, Reloaded, StartError};
+use signalbox_edge::{EdgeConfig, Fork, Hooks, InForce, Opened, Reloaded, StartError};
 use signalbox_engine::{Command, CommandReply};
 use signalbox_journal::{Error, Start};
 use std::net::UdpSocket;
@@ -51,6 +51,31 @@ fn given_a_registration_when_the_edge_is_stopped_and_started_then_it_is_still_th
     assert_eq!(kinds.iter().filter(|kind| *kind == "config.applied.v1").count(), 1, "it did not change");
     assert_eq!(kinds.iter().filter(|kind| *kind == "edge.started.v1").count(), 2);
     world.stop(&again);
+}
+
+#[test]
+fn given_an_old_journal_when_its_start_asks_for_a_new_identity_then_the_first_event_names_what_it_continues()
+{
+    let world = World::new();
+    let asking = |fork: Fork| {
+        let before_first = Arc::new(move |_: &Opened| fork.clone());
+        world.start_with(EdgeConfig { before_first: Some(before_first), ..world.config() }, Hooks::default())
+    };
+    let edge = asking(Fork::New("a new journal is never asked about".to_owned())).unwrap();
+    let first = edge.settings().journal;
+    let end = world.stop(&edge).last;
+    let kept = asking(Fork::Keep).unwrap();
+    assert_eq!(kept.settings().journal, first);
+    let end = world.stop(&kept).last.max(end);
+    let forked = asking(Fork::New("it was copied".to_owned())).unwrap();
+    assert_ne!(forked.settings().journal, first);
+    world.until("the start's record", || forked.durable() > end);
+    let mut reader = forked.journal().reader(Start::Seq(end.next())).unwrap();
+    let record = reader.next().unwrap().unwrap();
+    assert_eq!((record.kind, record.domain_seq), ("edge.started.v1", 1));
+    assert_eq!(record.journal, forked.settings().journal);
+    assert!(String::from_utf8_lossy(record.data).contains(&first.to_string()), "it names what it continues");
+    world.stop(&forked);
 }
 
 #[test]

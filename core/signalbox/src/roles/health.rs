@@ -134,8 +134,8 @@ fn relayed(name: &str, told: &RelayStatus, now: Wall, roles: Roles) -> Component
         }),
         position: Some(status.cursor),
         detail: (!detail.is_empty()).then(|| detail.join("; ")),
-        // Calls do not wait for the bus: only a process that does nothing else is not ready without it.
-        blocks_ready: !roles.edge,
+        // Calls and tables do not wait for the bus: only a process that does nothing else is not ready without it.
+        blocks_ready: !roles.edge && !roles.projections,
     }
 }
 

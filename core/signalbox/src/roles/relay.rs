@@ -37,24 +37,10 @@ pub(super) fn spawn(
         seed: u64::from(std::process::id()),
         ..RelayOptions::default()
     };
-    let relay = name.clone();
-    let notes = Box::new(move |note: &Note| tell(&relay, note));
+    // The relay writes its notes to the log itself; nobody else hears of them yet.
+    let notes = Box::new(|_: &Note| {});
     let handle = Relay::spawn(origin, broker, options, notes)
         .map_err(|error| Failure::new(INTERNAL, format!("{name}: {error}")))?;
     report.relays(name, handle);
     Ok(())
-}
-
-/// What people should know of a relay; calls are never concerned.
-fn tell(relay: &str, note: &Note) {
-    match note {
-        Note::Flowing(_) => tracing::info!(relay, %note, "the bus takes events"),
-        Note::Away(_) => {
-            tracing::warn!(relay, %note, "the bus is away; calls go on, the journal keeps its events")
-        }
-        Note::Refused(..) | Note::Unsent(_) => tracing::warn!(relay, %note, "the bus does not take an event"),
-        Note::Overrun(..) | Note::Missing { .. } | Note::Diverged(_) => {
-            tracing::error!(relay, %note, "events and the bus do not agree");
-        }
-    }
 }
