@@ -23,6 +23,8 @@ pub struct Registrations {
     per_tenant: HashMap<Text, u32>,
     /// Texts that many bindings share: User-Agents, methods, names of backends.
     shared: HashSet<Text>,
+    /// Those met before `shared` was last full. What is met again moves over, what came once is let go.
+    shared_before: HashSet<Text>,
 }
 
 /// A binding of the AoR at a place, with the half of its key's hash that a growing table asks for.
@@ -98,7 +100,7 @@ const fn spread(half: u32) -> u64 {
     (half as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Texts shared at most; what comes later stands alone.
+/// Texts of one generation; two are held.
 const SHARED_MAX: usize = 4096;
 
 impl Registrations {
@@ -174,7 +176,8 @@ impl Registrations {
 
     /// A text off the wire: the one that other bindings bear, where one does.
     pub(crate) fn shared(&self, bytes: &[u8]) -> Text {
-        let known = std::str::from_utf8(bytes).ok().and_then(|text| self.shared.get(text));
+        let known = |text| self.shared.get(text).or_else(|| self.shared_before.get(text));
+        let known = std::str::from_utf8(bytes).ok().and_then(known);
         known.cloned().unwrap_or_else(|| Text::lossy(bytes))
     }
 
@@ -183,10 +186,12 @@ impl Registrations {
         if let Some(known) = self.shared.get(&**text) {
             return known.clone();
         }
-        if self.shared.len() < SHARED_MAX {
-            self.shared.insert(text.clone());
+        if self.shared.len() >= SHARED_MAX {
+            self.shared_before = std::mem::take(&mut self.shared);
         }
-        text.clone()
+        let text = self.shared_before.take(&**text).unwrap_or_else(|| text.clone());
+        self.shared.insert(text.clone());
+        text
     }
 
     /// Stores or replaces a binding of the same key. `backend` is where its AoR's traffic goes from now on.
@@ -266,8 +271,13 @@ impl Registrations {
         Some(binding)
     }
 
-    /// Puts a whole AoR back, from a snapshot.
+    /// Puts a whole AoR back, from a snapshot. It may come twice, if it went and came again at another place while the
+    /// snapshot was taken: the later one is all there is of it.
     pub(crate) fn restore(&mut self, aor: Aor) {
+        let earlier = self.aor(&aor.name).map(|aor| aor.bindings.iter().map(|b| b.key).collect::<Vec<_>>());
+        for key in earlier.unwrap_or_default() {
+            self.remove(key, aor.seq);
+        }
         for binding in aor.bindings {
             self.put(&aor.name, &aor.backend, &aor.home, *binding);
         }
@@ -414,6 +424,30 @@ mod tests {
             added_at: Default::default(),
             seq: EventSeq(1),
         }
+    }
+
+    fn with_agent(key: u8, agent: &str) -> Binding {
+        Binding { user_agent: Some(Text::new(agent)), ..binding(key, 0) }
+    }
+
+    #[test]
+    fn given_thousands_of_user_agents_that_came_once_then_those_of_living_phones_are_shared_again() {
+        let mut all = Registrations::default();
+        let [passing, first, second] = ["acme/1@a.test", "acme/2@a.test", "acme/3@a.test"].map(Text::new);
+        let pbx = Text::new("pbx");
+        let unique = |n: usize| format!("an agent that nobody else has, and long enough for the heap {n}");
+        for n in 0..2 * SHARED_MAX {
+            all.put(&passing, &pbx, &pbx, with_agent(0, &unique(n)));
+        }
+        assert!(all.shared.len() + all.shared_before.len() <= 2 * SHARED_MAX);
+        let common = "an agent that everybody has, and long enough to lie on the heap";
+        all.put(&first, &pbx, &pbx, with_agent(1, common));
+        for n in 0..SHARED_MAX {
+            all.put(&passing, &pbx, &pbx, with_agent(0, &unique(n)));
+        }
+        all.put(&second, &pbx, &pbx, with_agent(2, common));
+        let agent = |key| all.binding(binding(key, 0).key).and_then(|(_, b)| b.user_agent.clone()).unwrap();
+        assert!(std::ptr::eq(agent(1).as_str(), agent(2).as_str()), "held twice");
     }
 
     proptest! {
