@@ -196,7 +196,7 @@ impl Leg {
 }
 
 /// How a leg differs from what was recorded of it before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegChange {
     flow: Option<Flow>,
     call_id: Option<Raw>,
@@ -214,6 +214,8 @@ impl LegChange {
     /// What makes `after` of `before`. Token, peer and our own From or To never change.
     #[must_use]
     pub fn between(before: &Leg, after: &Leg) -> Self {
+        debug_assert_eq!((&before.token, &before.peer), (&after.token, &after.peer), "two legs");
+        debug_assert_eq!(before.local, after.local, "our own From or To changed");
         fn changed<T: Clone + PartialEq>(before: &T, after: &T) -> Option<T> {
             (before != after).then(|| after.clone())
         }
@@ -330,6 +332,14 @@ pub(crate) mod tests {
             LegChange::between(from, to).apply(&mut changed);
             assert_eq!(changed, *to);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "our own From or To changed")]
+    fn given_a_leg_whose_own_side_differs_then_no_change_can_say_it() {
+        let mut other = leg();
+        other.local = Raw::from("<sip:z@a.example>");
+        let _ = LegChange::between(&leg(), &other);
     }
 
     proptest! {

@@ -312,9 +312,9 @@ fn both(turn: &Turn<'_>, about: &About<'_>, caller: &Leg, callee: &Leg) -> CallP
     }
 }
 
-/// What became of a leg. One that the fold does not know it cannot change either.
-fn change(before: Option<&Leg>, after: &Leg) -> LegChange {
-    before.map(|before| LegChange::between(before, after)).unwrap_or_default()
+/// What became of a leg; none of one that the fold does not know: it cannot change it either.
+fn change(before: Option<&Leg>, after: &Leg) -> Option<LegChange> {
+    before.map(|before| LegChange::between(before, after))
 }
 
 /// The caller's AoR, its address for a stranger, the backend's name.

@@ -3,7 +3,7 @@
 use super::Fact;
 use super::uri::{public, public_text, public_values};
 use crate::registration::Pending;
-use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms};
+use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms, WholeBinding};
 use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, Wall};
 use signalbox_schemas::registration::{
@@ -14,6 +14,7 @@ use signalbox_schemas::words::{RejectedBy, RemovalReason};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, Message};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// A binding as it is about to be stored.
 pub(crate) struct Stored<'a> {
@@ -35,21 +36,48 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn private(&self, contact: &Text, path: Option<&Text>) -> Private {
-        let private = BindingPrivate {
+    fn reached(&self) -> BindingPrivate {
+        BindingPrivate {
             key: self.key,
             flow: self.pending.flow,
             backend: self.pending.at.name.clone(),
             home: self.home.clone(),
             granted_secs: self.granted_secs,
             behind_nat: self.behind_nat,
-        };
+        }
+    }
+
+    fn private(&self, contact: &Text, path: Option<&Text>) -> Private {
+        let private = self.reached();
         // What an event may not show is still what the phone is called by.
         if *contact == self.contact && path == self.path.as_ref() {
             return Private::Binding(private);
         }
         let forms = TrueForms { contact: self.contact.clone(), path: self.path.clone() };
         Private::BindingWith(private, forms)
+    }
+
+    /// All of the binding as the fold has it once it has folded this refresh of `old`.
+    fn whole(&self, old: &Binding) -> Private {
+        let kept = |new: Option<&str>, old: &Option<Text>| match (new, old) {
+            (Some(new), Some(old)) if *new == **old => Some(old.clone()),
+            (Some(new), _) => Some(Text::new(new)),
+            (None, old) => old.clone(),
+        };
+        let methods = methods(self.methods.as_deref()).join(",");
+        let same_methods = each_method(self.methods.as_deref()).eq(each_method(old.methods.as_deref()));
+        let methods = if same_methods || methods.is_empty() { None } else { Some(&*methods) };
+        let whole = WholeBinding {
+            forms: TrueForms { contact: self.contact.clone(), path: kept(self.path.as_deref(), &old.path) },
+            instance: old.instance.clone(),
+            reg_id: old.reg_id,
+            q: self.q.or(old.q),
+            call_id: Text::lossy(self.call_id),
+            user_agent: kept(self.user_agent.as_deref(), &old.user_agent),
+            methods: kept(methods, &old.methods),
+            added_at: old.added_at,
+        };
+        Private::BindingWhole(self.reached(), Box::new(whole))
     }
 
     fn fact(&self, turn: &Turn<'_>, event: impl Into<signalbox_schemas::Event>, private: Private) -> Fact {
@@ -96,7 +124,11 @@ pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &B
     let q = stored.q.filter(|_| stored.q != old.q);
     let same_methods = each_method(stored.methods.as_deref()).eq(each_method(old.methods.as_deref()));
     let (contact, path) = (public_text(&stored.contact), stored.path.as_ref().map(public_values));
-    let private = stored.private(&contact, path.as_ref());
+    let private = if is_due_whole(old, turn.now.wall) {
+        stored.whole(old)
+    } else {
+        stored.private(&contact, path.as_ref())
+    };
     let event = RegistrationRefreshed {
         edge: turn.edge(),
         flow: Some(pending.flow.into()),
@@ -116,6 +148,18 @@ pub(crate) fn refreshed(turn: &Turn<'_>, stored: &Stored<'_>, aor: &Aor, old: &B
         socket: (old.flow.get().local != pending.flow.local).then(|| TransportAddress::local(&pending.flow)),
     };
     stored.fact(turn, event, private)
+}
+
+/// How often a refresh tells all of its binding, counted from when it was added. Journals keep far more than this, and it
+/// is seldom enough that its 200 bytes cost nothing.
+const WHOLE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Whether the binding's last full record is in an earlier one of these intervals than now.
+fn is_due_whole(old: &Binding, now: Wall) -> bool {
+    let interval = |age: Duration| age.as_secs() / WHOLE_EVERY.as_secs();
+    let granted = Duration::from_secs(u64::from(old.granted_secs));
+    let last = old.expires_at.since(old.added_at).saturating_sub(granted);
+    interval(now.since(old.added_at)) > interval(last)
 }
 
 /// A binding taken out; `None` when it is not there. `by` is the REGISTER that did it.

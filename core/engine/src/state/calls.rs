@@ -9,31 +9,32 @@ use serde::{Deserialize, Serialize};
 use signalbox_base::{CallUid, EventSeq, ShortToken, TenantId, Wall};
 use signalbox_schemas::call::Cdr;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How long the 2xx of an answered and the BYE of an ended call may have to be sent again: 2 · 64·T1 (DESIGN.md §6).
 pub const REDO_WINDOW: Duration = Duration::from_secs(64);
 
-/// Every call that is known durably.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Every call that is known durably. A snapshot takes it call by call: all but `by_uid` follows from the calls.
+#[derive(Clone, Debug, Default)]
 pub struct Calls {
     /// Boxed: the map moves its values about as it grows.
-    pub(crate) by_uid: BTreeMap<CallUid, Box<CallState>>,
-    /// Answers and ends inside the redo window, oldest first.
-    pub(crate) recent: VecDeque<Recent>,
+    by_uid: BTreeMap<CallUid, Box<CallState>>,
+    /// Answers and ends inside the redo window, in the order of their records.
+    recent: VecDeque<Recent>,
     /// Calls that have not ended, per tenant.
-    pub(crate) active: BTreeMap<TenantKey, u32>,
+    active: BTreeMap<TenantKey, u32>,
 }
 
 /// A tenant's name as a key that serialises.
 pub type TenantKey = signalbox_base::Text;
 
 /// An answer or end inside the redo window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recent {
-    pub(crate) wall: Wall,
-    pub(crate) uid: CallUid,
-    pub(crate) ended: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recent {
+    seq: EventSeq,
+    wall: Wall,
+    uid: CallUid,
 }
 
 /// One call as the journal knows it.
@@ -64,6 +65,9 @@ pub struct CallState {
     pub(crate) touched: Wall,
     /// Checkpoints written.
     pub(crate) checkpoints: u32,
+    /// The record by which it was answered, later the one by which it ended, and that record's wall time; none once the
+    /// redo window behind it has passed.
+    pub(crate) marked: Option<(EventSeq, Wall)>,
 }
 
 /// How far a call has come.
@@ -159,7 +163,8 @@ pub struct Answer {
     pub(crate) bytes: Raw,
 }
 
-/// What a call's events carry beside their public part: never leaves the edge. Of a leg that is known only what changed.
+/// What a call's events carry beside their public part: never leaves the edge. Of a leg that is known only what changed;
+/// none of one that is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallPrivate {
     /// With `call.attempted`.
@@ -174,25 +179,25 @@ pub enum CallPrivate {
         /// The attempt.
         attempt: Attempted,
         /// Its leg, as it differs from the caller's seen from the other side ([`Leg::mirrored`]).
-        leg: LegChange,
+        leg: Option<LegChange>,
         /// The INVITE as it is now, where it is another one: a caller that was challenged sends it again.
         invite: Option<PendingRequest>,
     },
     /// With `call.answered`.
     Answered {
         /// What became of the caller's leg: its dialog's tags.
-        caller: LegChange,
+        caller: Option<LegChange>,
         /// What became of the leg of the attempt that was answered.
-        callee: LegChange,
+        callee: Option<LegChange>,
         /// The 2xx to the caller.
         answer: Answer,
     },
     /// With `call.modified`, `call.recovered` and `call.checkpointed`: what became of both legs.
     Legs {
         /// The caller's.
-        caller: LegChange,
+        caller: Option<LegChange>,
         /// The called one.
-        callee: LegChange,
+        callee: Option<LegChange>,
     },
     /// With `call.ended`: who must still hear of it.
     Ended {
@@ -219,6 +224,13 @@ pub struct Attempted {
     pub(crate) cseq: u32,
 }
 
+/// What was answered and has ended since is no longer looked at, whether it still stands in the row or not.
+impl PartialEq for Calls {
+    fn eq(&self, other: &Self) -> bool {
+        self.by_uid == other.by_uid && self.active == other.active && self.awaited().eq(other.awaited())
+    }
+}
+
 impl Calls {
     /// A call by its uid.
     #[must_use]
@@ -243,22 +255,84 @@ impl Calls {
         self.by_uid.iter().map(|(uid, call)| (*uid, &**call))
     }
 
-    /// Forgets what lies behind the redo window, seen from a record's wall time.
-    pub(crate) fn prune(&mut self, wall: Wall) {
+    /// The first call behind `after` in order of uid, for snapshots.
+    pub(crate) fn behind(&self, after: Option<CallUid>) -> Option<(CallUid, &CallState)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_uid.range((from, Bound::Unbounded)).next().map(|(uid, call)| (*uid, &**call))
+    }
+
+    /// The call that a record tells something of.
+    pub(crate) fn get_mut(&mut self, uid: CallUid) -> Option<&mut CallState> {
+        self.by_uid.get_mut(&uid).map(|call| &mut **call)
+    }
+
+    /// Stores a call: one that begins, or one as a snapshot has it.
+    pub(crate) fn insert(&mut self, uid: CallUid, call: CallState) {
+        if call.stage != Stage::Ended {
+            match self.active.get_mut(&call.tenant) {
+                Some(count) => *count += 1,
+                None => {
+                    self.active.insert(call.tenant.clone(), 1);
+                }
+            }
+        }
+        if let Some((seq, wall)) = call.marked {
+            self.remember(Recent { seq, wall, uid });
+        }
+        self.by_uid.insert(uid, Box::new(call));
+    }
+
+    /// A call was answered, or has ended, by this record.
+    pub(crate) fn mark(&mut self, uid: CallUid, stage: Stage, seq: EventSeq, wall: Wall) {
+        let Some(call) = self.by_uid.get_mut(&uid) else { return };
+        call.marked = Some((seq, wall));
+        let tenant = (stage == Stage::Ended && call.stage != Stage::Ended).then(|| call.tenant.clone());
+        call.stage = stage;
+        self.remember(Recent { seq, wall, uid });
+        let Some(tenant) = tenant else { return };
+        if let Some(count) = self.active.get_mut(&tenant) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.active.remove(&tenant);
+            }
+        }
+    }
+
+    /// What will be forgotten, in order.
+    fn awaited(&self) -> impl Iterator<Item = &Recent> {
+        let counts =
+            |call: &CallState, recent: &Recent| call.marked.is_some_and(|(seq, _)| seq == recent.seq);
+        self.recent.iter().filter(move |recent| self.get(recent.uid).is_some_and(|call| counts(call, recent)))
+    }
+
+    /// Records come in order but where a snapshot had a call ahead of the others: then it is near the end.
+    fn remember(&mut self, recent: Recent) {
+        let behind = self.recent.iter().rev().take_while(|other| other.seq > recent.seq).count();
+        self.recent.insert(self.recent.len() - behind, recent);
+    }
+
+    /// Forgets what lies behind the redo window, seen from the record `seq` and its wall time. Looks only at what was before
+    /// that record: a snapshot may bring more.
+    pub(crate) fn prune(&mut self, seq: EventSeq, wall: Wall) {
         while let Some(first) = self.recent.front().copied() {
-            if wall.since(first.wall) < REDO_WINDOW {
+            if first.seq >= seq || wall.since(first.wall) < REDO_WINDOW {
                 break;
             }
             self.recent.pop_front();
-            if first.ended {
-                self.by_uid.remove(&first.uid);
-            } else if let Some(call) = self.by_uid.get_mut(&first.uid)
-                && call.stage == Stage::Answered
-            {
-                call.redo = Redo::Nothing;
-                let winner = call.winner;
-                call.branches.retain(|branch| Some(branch.attempt) == winner);
-                call.branches.shrink_to_fit();
+            let Some(call) = self.by_uid.get_mut(&first.uid) else { continue };
+            match call.stage {
+                // It was answered then, and has ended since: its end has its own time.
+                _ if call.marked.is_none_or(|(seq, _)| seq != first.seq) => {}
+                Stage::Ended => {
+                    self.by_uid.remove(&first.uid);
+                }
+                Stage::Inviting | Stage::Answered => {
+                    call.marked = None;
+                    call.redo = Redo::Nothing;
+                    let winner = call.winner;
+                    call.branches.retain(|branch| Some(branch.attempt) == winner);
+                    call.branches.shrink_to_fit();
+                }
             }
         }
     }

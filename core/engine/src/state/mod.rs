@@ -8,6 +8,8 @@ pub mod apply;
 pub mod backends;
 pub mod binding;
 pub mod calls;
+#[cfg(test)]
+mod golden;
 pub mod indexes;
 pub mod keys;
 mod private;
@@ -17,7 +19,7 @@ pub use backends::{BackendRecord, BackendRecords, Wish, backend_key};
 pub use binding::{Aor, Binding};
 pub use indexes::Registrations;
 pub use keys::{AorName, BindingKey};
-pub use private::{BindingPrivate, Private, PrivateError, TrueForms};
+pub use private::{BindingPrivate, Private, PrivateError, TrueForms, WholeBinding};
 
 use crate::facts::Fact;
 use calls::Calls;
@@ -26,9 +28,9 @@ use signalbox_base::{CallUid, EventSeq, JournalId, Text, Wall};
 use signalbox_schemas::{Event, ReadError};
 use std::collections::BTreeMap;
 
-/// Version of the fold: raised when `apply` would make another state of the same records. A snapshot of another version is
-/// not read; the journal is folded again.
-pub const FOLD_VERSION: u32 = 2;
+/// Version of the fold: raised when `apply` would make another state of the same records, or a snapshot's entries have
+/// another layout. A snapshot of another version is not read; the journal is folded again.
+pub const FOLD_VERSION: u32 = 3;
 
 /// Everything that survives a restart.
 #[derive(Debug, Default)]
@@ -233,18 +235,24 @@ impl State {
     pub(crate) fn apply_fact(&mut self, seq: EventSeq, fact: Fact) {
         self.last = seq;
         self.edge.last_wall = fact.wall;
-        if !self.stamps.is_empty() && self.is_in_snapshot(seq, &fact) {
-            return;
+        if !self.stamps.is_empty() {
+            let key = snapshot::key_of(&fact);
+            if self.is_in_snapshot(seq, &key) {
+                // What a record of one call makes of others is not in that call's entry.
+                if snapshot::is_call(&key) {
+                    self.calls.prune(seq, fact.wall);
+                }
+                return;
+            }
         }
         apply::apply(self, seq, fact);
     }
 
-    fn is_in_snapshot(&mut self, seq: EventSeq, fact: &Fact) -> bool {
-        let key = snapshot::key_of(fact);
-        match self.stamps.get(&key) {
+    fn is_in_snapshot(&mut self, seq: EventSeq, key: &Text) -> bool {
+        match self.stamps.get(key) {
             Some(stamp) if seq <= *stamp => true,
             Some(_) => {
-                self.stamps.remove(&key);
+                self.stamps.remove(key);
                 false
             }
             None => false,

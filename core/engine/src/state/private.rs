@@ -3,10 +3,13 @@
 use crate::state::calls::CallPrivate;
 use crate::state::keys::BindingKey;
 use serde::{Deserialize, Serialize};
-use signalbox_base::{Flow, Text};
+use signalbox_base::{Flow, Text, Wall};
 
-/// Behind a leading byte that names the layout, postcard.
-const LAYOUT: u8 = 2;
+/// Behind a leading byte that names the layout, postcard. Raised with every change of a type that lies in a private part;
+/// what the layout before wrote must still be read, as journals live for weeks (`golden` holds both).
+pub(super) const LAYOUT: u8 = 3;
+
+mod layout_2;
 
 /// What a record carries beside its public event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,29 @@ pub enum Private {
     Call(CallPrivate),
     /// Of registration.added and registration.refreshed when the event does not show all of what the phone wrote.
     BindingWith(BindingPrivate, TrueForms),
+    /// Of registration.refreshed now and then: all of the binding, for a fold of a history that no longer begins with it.
+    BindingWhole(BindingPrivate, Box<WholeBinding>),
+}
+
+/// What a refresh does not tell, because it did not change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeBinding {
+    /// Contact URI and Path as the phone wrote them.
+    pub forms: TrueForms,
+    /// `+sip.instance`.
+    pub instance: Option<Text>,
+    /// `reg-id`.
+    pub reg_id: Option<u32>,
+    /// Preference, 0 to 1000.
+    pub q: Option<u16>,
+    /// Call-ID of the REGISTER.
+    pub call_id: Text,
+    /// Its User-Agent.
+    pub user_agent: Option<Text>,
+    /// Methods allowed, joined with commas.
+    pub methods: Option<Text>,
+    /// When the binding was stored first.
+    pub added_at: Wall,
 }
 
 /// What a phone wrote, passwords in URIs included: requests to it must bear it again.
@@ -75,17 +101,40 @@ impl Private {
             .expect("memory takes every byte, and nothing here has an unknown length");
     }
 
-    /// Reads what [`Private::encode`] wrote.
+    /// Reads what [`Private::encode`] wrote, in this release or the one before.
     ///
     /// # Errors
     /// A later layout, or damage.
     pub fn decode(bytes: &[u8]) -> Result<Self, PrivateError> {
+        fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, PrivateError> {
+            postcard::from_bytes(bytes).map_err(|error| PrivateError::Invalid(error.to_string()))
+        }
         match bytes.split_first() {
             None => Ok(Self::None),
-            Some((&LAYOUT, rest)) => {
-                postcard::from_bytes(rest).map_err(|error| PrivateError::Invalid(error.to_string()))
-            }
+            Some((&LAYOUT, rest)) => read(rest),
+            Some((&layout_2::LAYOUT, rest)) => read::<layout_2::Private>(rest).map(Self::from),
             Some((other, _)) => Err(PrivateError::Layout(*other)),
+        }
+    }
+
+    /// How a binding is reached, if it is a binding's.
+    #[must_use]
+    pub fn binding(&self) -> Option<&BindingPrivate> {
+        match self {
+            Self::Binding(private) | Self::BindingWith(private, _) | Self::BindingWhole(private, _) => {
+                Some(private)
+            }
+            Self::None | Self::Call(_) => None,
+        }
+    }
+
+    /// What the phone wrote, where the event does not show it or need not.
+    #[must_use]
+    pub fn forms(&self) -> Option<&TrueForms> {
+        match self {
+            Self::BindingWith(_, forms) => Some(forms),
+            Self::BindingWhole(_, whole) => Some(&whole.forms),
+            Self::None | Self::Call(_) | Self::Binding(_) => None,
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use super::{Aor, BackendRecords, ConfigState, EdgeState, FOLD_VERSION, State};
 use crate::facts::Fact;
-use crate::state::calls::Calls;
+use crate::state::calls::CallState;
 use serde::{Deserialize, Serialize};
-use signalbox_base::{EventSeq, JournalId, Text};
+use signalbox_base::{CallUid, EventSeq, JournalId, Text};
 use signalbox_schemas::Event;
 
 /// One aggregate.
@@ -25,7 +25,18 @@ pub struct Entry {
 /// How far a snapshot has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    step: usize,
+    step: Step,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    #[default]
+    Meta,
+    /// Calls behind this one, in order of uid: a call that begins meanwhile is in the tail, wherever it stands.
+    Calls(Option<CallUid>),
+    /// The place of an AoR.
+    Places(usize),
 }
 
 /// Why a snapshot cannot be used; the journal is folded from its start then.
@@ -48,7 +59,10 @@ pub enum SnapshotError {
 }
 
 const META: &str = "meta";
-const CALLS: &str = "calls";
+/// Begins the key of a call; no name of an AoR begins so, as a tenant's has no colon.
+const CALL: &str = "call:";
+/// Empty places of AoRs that are passed for one entry's room.
+const PLACES_AN_ENTRY: usize = 64;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -60,32 +74,36 @@ struct Meta {
 /// Writes up to `max` more entries. `true` when the snapshot is complete. Its beginning is `state.last()` before the first
 /// call.
 pub fn write(state: &State, cursor: &mut Cursor, max: usize, out: &mut Vec<Entry>) -> bool {
-    let mut room = max;
+    let mut room = max.saturating_mul(PLACES_AN_ENTRY);
     while room > 0 {
-        match cursor.step {
-            0 => {
+        let mut cost = PLACES_AN_ENTRY;
+        cursor.step = match cursor.step {
+            Step::Meta => {
                 let meta = Meta {
                     backends: state.backends.clone(),
                     config: state.config.clone(),
                     edge: state.edge.clone(),
                 };
-                out.push(entry(META, state.last, &meta));
-                room -= 1;
+                out.push(entry(Text::new(META), state.last, &meta));
+                Step::Calls(None)
             }
-            1 => {
-                out.push(entry(CALLS, state.last, &state.calls));
-                room -= 1;
-            }
-            step => match state.registrations.place(step - 2) {
-                Some(Some(aor)) => {
-                    out.push(entry(&aor.name, aor.seq, aor));
-                    room -= 1;
+            Step::Calls(after) => match state.calls.behind(after) {
+                Some((uid, call)) => {
+                    out.push(entry(call_key(uid), call.last, call));
+                    Step::Calls(Some(uid))
                 }
-                Some(None) => {}
-                None => return true,
+                None => Step::Places(0),
             },
-        }
-        cursor.step += 1;
+            Step::Places(at) => {
+                match state.registrations.place(at) {
+                    Some(Some(aor)) => out.push(entry(aor.name.clone(), aor.seq, aor)),
+                    Some(None) => cost = 1,
+                    None => return true,
+                }
+                Step::Places(at + 1)
+            }
+        };
+        room = room.saturating_sub(cost);
     }
     false
 }
@@ -108,13 +126,16 @@ pub fn read(
     for entry in entries {
         let error =
             |e: postcard::Error| SnapshotError::Entry { key: entry.key.clone(), detail: e.to_string() };
-        match &*entry.key {
-            META => {
-                let meta: Meta = postcard::from_bytes(&entry.bytes).map_err(error)?;
-                (state.backends, state.config, state.edge) = (meta.backends, meta.config, meta.edge);
-            }
-            CALLS => state.calls = postcard::from_bytes::<Calls>(&entry.bytes).map_err(error)?,
-            _ => state.registrations.restore(postcard::from_bytes::<Aor>(&entry.bytes).map_err(error)?),
+        if *entry.key == *META {
+            let meta: Meta = postcard::from_bytes(&entry.bytes).map_err(error)?;
+            (state.backends, state.config, state.edge) = (meta.backends, meta.config, meta.edge);
+        } else if let Some(uid) = entry.key.strip_prefix(CALL) {
+            let detail = "its key names no call".to_owned();
+            let wrong = |_| SnapshotError::Entry { key: entry.key.clone(), detail };
+            let uid = uid.parse::<CallUid>().map_err(wrong)?;
+            state.calls.insert(uid, postcard::from_bytes::<CallState>(&entry.bytes).map_err(error)?);
+        } else {
+            state.registrations.restore(postcard::from_bytes::<Aor>(&entry.bytes).map_err(error)?);
         }
         state.stamps.insert(entry.key, entry.seq);
     }
@@ -138,13 +159,22 @@ pub(super) fn key_of(fact: &Fact) -> Text {
         | Event::CallCheckpointed(_)
         | Event::CallRecovered(_)
         | Event::CallEnded(_)
-        | Event::CallFailed(_) => Text::new(CALLS),
+        | Event::CallFailed(_) => fact.correlation.map_or_else(|| Text::new(META), call_key),
         _ => Text::new(META),
     }
 }
 
-fn entry(key: &str, seq: EventSeq, value: &impl Serialize) -> Entry {
+/// Whether it names a call.
+pub(super) fn is_call(key: &str) -> bool {
+    key.starts_with(CALL)
+}
+
+fn call_key(uid: CallUid) -> Text {
+    Text::from(format!("{CALL}{uid}"))
+}
+
+fn entry(key: Text, seq: EventSeq, value: &impl Serialize) -> Entry {
     let bytes =
         postcard::to_stdvec(value).expect("memory takes every byte, and nothing here has an unknown length");
-    Entry { key: Text::new(key), seq, bytes }
+    Entry { key, seq, bytes }
 }

@@ -3,7 +3,7 @@
 
 use crate::call_peers::{Life, Ms, Peer, Wire};
 use crate::call_support::{PBX, PHONE, with_phone};
-use crate::support::{World, inside};
+use crate::support::{Growing, World, inside};
 use proptest::prelude::*;
 use signalbox_engine::Entropy;
 use std::collections::BTreeMap;
@@ -21,7 +21,13 @@ struct Chaos {
     pbx: Peer,
     wire: Wire,
     now: Ms,
+    /// A snapshot that grows an entry at a time while calls go on; a crash ends it.
+    snapshot: Option<Growing>,
+    snapshots: u32,
 }
+
+/// No snapshot of less than so many entries says much.
+const ENTRIES_MIN: usize = 3;
 
 fn run(seed: u64, crashes: u64) -> Chaos {
     let (world, phone) = with_phone();
@@ -31,6 +37,8 @@ fn run(seed: u64, crashes: u64) -> Chaos {
         pbx: Peer::new(inside(PBX)),
         wire: Wire::new(seed),
         now: 0,
+        snapshot: None,
+        snapshots: 0,
     };
     it.world.auto_commit = false;
     it.pbx.answers = !it.wire.random.next_u64().is_multiple_of(4);
@@ -97,6 +105,7 @@ impl Chaos {
             self.world.commit();
             self.collect();
         }
+        self.grow_snapshot();
         for bytes in self.wire.due_at(self.now, PHONE) {
             self.phone.hear(self.now, &bytes, &mut self.wire.random);
         }
@@ -118,6 +127,7 @@ impl Chaos {
             self.world.commit();
             self.world.take();
         }
+        self.snapshot = None;
         let before = std::mem::replace(&mut self.world, World::new(crate::support::acme()));
         self.world = before.crash_and_restart(Duration::from_secs(1));
         self.world.auto_commit = false;
@@ -127,6 +137,16 @@ impl Chaos {
     fn collect(&mut self) {
         for sent in self.world.take() {
             self.wire.carry(self.now, &sent);
+        }
+    }
+
+    /// A snapshot and its tail are the state that lives, whatever came between its steps.
+    fn grow_snapshot(&mut self) {
+        let growing = self.snapshot.get_or_insert_with(|| Growing::begin(&self.world));
+        if self.wire.random.next_u64().is_multiple_of(8) && growing.step(&self.world, 1) {
+            let whole = self.snapshot.take().expect("it was just looked at");
+            self.snapshots += u32::from(whole.len() >= ENTRIES_MIN);
+            whole.assert_gives_what_lives(&self.world);
         }
     }
 
@@ -173,6 +193,7 @@ impl Chaos {
             heard,
             answered
         );
+        prop_assert!(self.snapshots > 0, "seed {}: no snapshot had calls", seed);
         self.world.assert_replay_equals_live();
         Ok(())
     }

@@ -165,6 +165,17 @@ pub(crate) fn established(world: &mut World, phone: &Phone, id: &str) -> Establi
     Established { phone: caller, pbx: Dialog::called(inside(PBX), &at_pbx, "pbx") }
 }
 
+/// The phone hangs up, the backend agrees.
+#[track_caller]
+pub(crate) fn hang_up(world: &mut World, call: &mut Established) {
+    let flow = call.phone.flow;
+    world.deliver(flow, call.phone.request("BYE", ""));
+    let bye = world.take_to(addr(PBX)).pop().expect("the BYE reaches the backend");
+    assert!(bye.text().starts_with("BYE "), "{}", bye.text());
+    world.deliver(inside(PBX), response(&bye, 200, ""));
+    world.take();
+}
+
 /// Statuses and methods that were sent to an address.
 pub(crate) fn said(world: &mut World, to: SocketAddr) -> Vec<String> {
     let first = |sent: &Sent| {

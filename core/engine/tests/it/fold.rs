@@ -1,5 +1,6 @@
 //! Promise 2: whatever happened, the journal folded anew is the state that was lived, and so are a snapshot and its tail.
 
+use crate::call_support::{established, hang_up, phone_calls, with_phone};
 use crate::support::*;
 use proptest::prelude::*;
 use signalbox_base::Text;
@@ -106,29 +107,22 @@ proptest! {
             .map(|(user, ip)| Phone::new(user, "acme.test", &format!("{ip}:5060")))
             .collect();
         // A snapshot is taken an entry at a time, between the steps that follow.
-        let mut taken: Option<(signalbox_base::EventSeq, snapshot::Cursor, Vec<snapshot::Entry>, bool)> = None;
+        let mut taken: Option<(Growing, bool)> = None;
         for (at, step) in steps.iter().enumerate() {
             run(&mut world, &mut phones, step, at as u64 + 1);
             if matches!(step, Step::Snapshot) && taken.is_none() {
-                taken = Some((world.engine.state().last(), snapshot::Cursor::default(), vec![], false));
+                taken = Some((Growing::begin(&world), false));
             }
-            if let Some((_, cursor, entries, done)) = &mut taken
+            if let Some((growing, done)) = &mut taken
                 && !*done
             {
-                *done = snapshot::write(world.engine.state(), cursor, 1, entries);
+                *done = growing.step(&world, 1);
             }
         }
-        let lived = dump(world.engine.state());
-        prop_assert_eq!(&lived, &dump(&replay(&world.journal)));
-        if let Some((begun, mut cursor, mut entries, done)) = taken {
-            if !done {
-                prop_assert!(snapshot::write(world.engine.state(), &mut cursor, usize::MAX, &mut entries));
-            }
-            let mut state = snapshot::read(JOURNAL, state::FOLD_VERSION, begun, entries).expect("what was written reads");
-            for record in world.journal.iter().filter(|r| r.seq > begun) {
-                state::apply(&mut state, &record.stored()).expect("the tail folds");
-            }
-            prop_assert_eq!(&lived, &dump(&state));
+        world.assert_replay_equals_live();
+        if let Some((mut growing, done)) = taken {
+            prop_assert!(done || growing.step(&world, usize::MAX));
+            growing.assert_gives_what_lives(&world);
         }
     }
 }
@@ -145,4 +139,131 @@ fn given_another_fold_or_a_gap_then_it_is_refused_with_the_reason() {
     state::apply(&mut state, &world.journal[0].stored()).unwrap();
     let gap = state::apply(&mut state, &world.journal[2].stored());
     assert!(matches!(gap, Err(state::FoldError::Gap { .. })));
+}
+
+/// Ended calls stay for the redo window, so that thousands of them are there: no look at the engine takes them all.
+#[test]
+fn given_calls_that_begin_change_end_and_are_forgotten_between_the_steps_of_a_snapshot_then_it_and_its_tail_are_what_lives()
+ {
+    for first_at in 0..6 {
+        let (mut world, phone) = with_phone();
+        // Two that have ended, and will be forgotten; two that go on.
+        for (id, ends) in [("e1", true), ("g1", false), ("e2", true), ("g2", false)] {
+            let mut call = established(&mut world, &phone, id);
+            if ends {
+                hang_up(&mut world, &mut call);
+            }
+        }
+        let mut growing = Growing::begin(&world);
+        assert!(!growing.step(&world, first_at), "four calls, a phone and the rest are more than {first_at}");
+        // One ends and one begins behind or before the cursor, as their random uids have it.
+        let mut late = established(&mut world, &phone, "n1");
+        let _ringing = phone_calls(&mut world, &phone, "n2");
+        world.take();
+        growing.step(&world, 1);
+        hang_up(&mut world, &mut late);
+        growing.step(&world, 1);
+        let mut again = growing.clone();
+        assert!(again.step(&world, usize::MAX));
+        again.assert_gives_what_lives(&world);
+        // The ended ones fall out of the redo window with the next call's record, the answered ones lose their 2xx.
+        world.advance(Duration::from_secs(65));
+        world.take();
+        phone_calls(&mut world, &phone, "n3");
+        assert!(growing.step(&world, usize::MAX));
+        growing.assert_gives_what_lives(&world);
+    }
+}
+
+/// The record of one call forgets others: also when that record is in the snapshot already.
+#[test]
+fn given_a_snapshot_that_holds_the_last_calls_record_then_what_that_record_made_of_others_is_made_again() {
+    let mut proven = 0;
+    for seed in 0..12 {
+        let (mut world, phone) = with_phone();
+        world.entropy = Seeded(seed);
+        let mut call = established(&mut world, &phone, "e");
+        hang_up(&mut world, &mut call);
+        let mut growing = Growing::begin(&world);
+        // The ended call is written; the next one's first record forgets it.
+        assert!(!growing.step(&world, 2));
+        world.advance(Duration::from_secs(65));
+        world.take();
+        phone_calls(&mut world, &phone, "n");
+        growing.step(&world, 1);
+        // Only if the new one's random uid is the greater one it is written too.
+        proven += u32::from(growing.last_is_a_call());
+        assert!(growing.step(&world, usize::MAX));
+        growing.assert_gives_what_lives(&world);
+    }
+    assert!(proven > 0);
+}
+
+/// Lines of a dump about AoRs.
+fn aors(state: &state::State) -> Vec<String> {
+    dump(state).lines().filter(|line| line.starts_with("acme/")).map(str::to_owned).collect()
+}
+
+/// A history that begins in the middle, as after retention, folded without a snapshot, as after an upgrade.
+fn fold_behind(journal: &[Record], first: usize) -> state::State {
+    let mut state = state::State::new(JOURNAL);
+    for record in &journal[first..] {
+        state::apply(&mut state, &record.stored()).expect("a retained history folds");
+    }
+    state
+}
+
+fn refresh(world: &mut World, phone: &mut Phone, lines: &str) {
+    world.advance(Duration::from_secs(100));
+    world.take();
+    let text =
+        phone.register_with(&format!("Contact: {};+sip.instance=\"<urn:uuid:7>\"\r\n{lines}", phone.contact));
+    world.deliver(phone.flow, text);
+    answer(world, 200, 120);
+}
+
+#[test]
+fn given_a_history_whose_beginning_was_retired_when_folded_anew_then_no_phone_is_lost() {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.1:5060");
+    phone.contact = "<sip:401:word@192.0.2.1:5060>;q=0.7".to_owned();
+    let said = "Expires: 120\r\nAllow: INVITE, BYE\r\nPath: <sip:p:word@192.0.2.1;lr>\r\nSupported: path\r\n";
+    for _ in 0..100 {
+        refresh(&mut world, &mut phone, said);
+    }
+    let lived = aors(world.engine.state());
+    assert_eq!(lived.len(), 1);
+    let told: Vec<usize> = (0..world.journal.len())
+        .filter(|at| world.journal[*at].kind.starts_with("registration.refreshed"))
+        .collect();
+    assert!(told.len() > 90);
+    let size = |at: &usize| world.journal[*at].private.len();
+    let plain = told.iter().map(size).min().unwrap();
+    let whole: Vec<usize> = told.iter().copied().filter(|at| size(at) > plain + 40).collect();
+    assert!((2..=4).contains(&whole.len()), "one an hour is told whole: {whole:?} of {told:?}");
+    // Wherever it is cut: behind the last whole one the phone can still be called, before it nothing is missing.
+    for first in 1..=*told.last().unwrap() {
+        let state = fold_behind(&world.journal, first);
+        let (aor, binding) = state.registrations().over_flow(&phone.flow).next().expect("the phone is there");
+        assert_eq!((&*aor.name, &*aor.backend), ("acme/401@acme.test", "pbx-1"));
+        assert_eq!(binding.contact, "sip:401:word@192.0.2.1:5060");
+        if first <= *whole.last().unwrap() {
+            assert_eq!(aors(&state), lived, "cut before record {first}");
+        }
+    }
+    world.assert_replay_equals_live();
+}
+
+#[test]
+fn given_a_phone_that_said_other_things_in_a_refresh_told_whole_then_live_equals_replay() {
+    let mut world = World::new(acme());
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.1:5060");
+    let said = ["", "Allow: INVITE\r\n", "Path: <sip:p;lr>\r\nSupported: path\r\nAllow: BYE , INVITE\r\n"];
+    for at in 0..120 {
+        phone.call_id = format!("boot-{}", at / 9);
+        phone.contact = format!("<sip:401@192.0.2.1:5060>;q=0.{}", at / 7 % 10);
+        let lines = format!("Expires: 120\r\n{}", said[at / 5 % 3]);
+        refresh(&mut world, &mut phone, &lines);
+        world.assert_replay_equals_live();
+    }
 }

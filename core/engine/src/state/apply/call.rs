@@ -1,7 +1,7 @@
 //! Folds events of calls. The only writer of [`crate::state::calls`].
 
 use crate::call::leg::LegChange;
-use crate::state::calls::{Attempted, Branch, CallPrivate, CallState, Calls, Recent, Redo, Stage};
+use crate::state::calls::{Attempted, Branch, CallPrivate, CallState, Calls, Redo, Stage};
 use signalbox_base::{CallUid, Text, Wall};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::{CallAnswered, CallAttempted, CallModified, CallProgressed, CallRouted, Cdr};
@@ -19,12 +19,12 @@ pub(crate) struct At {
 /// Folds one event of the call domain. `tenant` is the record's. An event of a call that is not known changes nothing: its
 /// beginning was pruned with an older journal.
 pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, private: Option<CallPrivate>) {
-    calls.prune(at.wall);
+    calls.prune(at.id.seq, at.wall);
     let event = match event {
         Event::CallAttempted(data) => return attempted(calls, at, tenant, *data, private),
         other => other,
     };
-    let Some(call) = calls.by_uid.get_mut(&at.uid) else { return };
+    let Some(call) = calls.get_mut(at.uid) else { return };
     call.last = at.id.seq;
     call.touched = at.wall;
     if let Some(cdr) = &mut call.cdr {
@@ -35,7 +35,7 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
         Event::CallProgressed(data) => progressed(call, at.wall, &data),
         Event::CallAnswered(data) => {
             answered(call, at.wall, *data, private);
-            calls.recent.push_back(Recent { wall: at.wall, uid: at.uid, ended: false });
+            calls.mark(at.uid, Stage::Answered, at.id.seq, at.wall);
         }
         Event::CallModified(data) => modified(call, *data, private),
         Event::CallCheckpointed(data) => {
@@ -55,12 +55,6 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
 
 fn attempted(calls: &mut Calls, at: At, tenant: Text, data: CallAttempted, private: Option<CallPrivate>) {
     let Some(CallPrivate::Attempted { leg, invite }) = private else { return };
-    match calls.active.get_mut(&tenant) {
-        Some(count) => *count += 1,
-        None => {
-            calls.active.insert(tenant.clone(), 1);
-        }
-    }
     let call = CallState {
         tenant: tenant.clone(),
         stage: Stage::Inviting,
@@ -74,8 +68,9 @@ fn attempted(calls: &mut Calls, at: At, tenant: Text, data: CallAttempted, priva
         redo: Redo::Nothing,
         touched: at.wall,
         checkpoints: 0,
+        marked: None,
     };
-    calls.by_uid.insert(at.uid, Box::new(call));
+    calls.insert(at.uid, call);
 }
 
 fn begun(at: At, tenant: Text, data: CallAttempted) -> Cdr {
@@ -112,7 +107,9 @@ fn routed(call: &mut CallState, data: CallRouted, private: Option<CallPrivate>) 
     }) = private
     {
         let mut leg = call.caller.mirrored(token, peer);
-        change.apply(&mut leg);
+        if let Some(change) = change {
+            change.apply(&mut leg);
+        }
         let uri = uri.unwrap_or_else(|| leg.target.clone());
         // Most calls are tried once.
         call.branches.reserve_exact(1);
@@ -149,7 +146,6 @@ fn progressed(call: &mut CallState, wall: Wall, data: &CallProgressed) {
 }
 
 fn answered(call: &mut CallState, wall: Wall, data: CallAnswered, private: Option<CallPrivate>) {
-    call.stage = Stage::Answered;
     call.invite = None;
     call.winner = Some(data.attempt);
     if let Some(CallPrivate::Answered { caller, callee, answer }) = private {
@@ -187,20 +183,22 @@ fn legs(call: &mut CallState, private: Option<CallPrivate>) {
 }
 
 /// Both legs of a dialog as they are from now on.
-fn change(call: &mut CallState, caller: LegChange, callee: LegChange) {
-    caller.apply(&mut call.caller);
+fn change(call: &mut CallState, caller: Option<LegChange>, callee: Option<LegChange>) {
+    if let Some(caller) = caller {
+        caller.apply(&mut call.caller);
+    }
     let winner = call.winner;
-    if let Some(branch) = call.branches.iter_mut().find(|branch| Some(branch.attempt) == winner) {
+    let branch = call.branches.iter_mut().find(|branch| Some(branch.attempt) == winner);
+    if let (Some(branch), Some(callee)) = (branch, callee) {
         callee.apply(&mut branch.leg);
     }
 }
 
 fn ended(calls: &mut Calls, at: At, private: Option<CallPrivate>) {
-    let Some(call) = calls.by_uid.get_mut(&at.uid) else { return };
+    let Some(call) = calls.get_mut(at.uid) else { return };
     if call.stage == Stage::Ended {
         return;
     }
-    call.stage = Stage::Ended;
     (call.cdr, call.invite) = (None, None);
     call.redo = match private {
         Some(CallPrivate::Ended { bye_caller, bye_callee }) => {
@@ -209,12 +207,5 @@ fn ended(calls: &mut Calls, at: At, private: Option<CallPrivate>) {
         Some(CallPrivate::Failed { bytes }) => Redo::Failure { bytes },
         _ => Redo::Nothing,
     };
-    if let Some(count) = calls.active.get_mut(&call.tenant) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            let tenant = call.tenant.clone();
-            calls.active.remove(&tenant);
-        }
-    }
-    calls.recent.push_back(Recent { wall: at.wall, uid: at.uid, ended: true });
+    calls.mark(at.uid, Stage::Ended, at.id.seq, at.wall);
 }

@@ -60,7 +60,7 @@ fn apply_call(state: &mut State, seq: EventSeq, fact: Fact) {
     let Some(uid) = fact.correlation else { return };
     let private = match fact.private {
         Private::Call(private) => Some(private),
-        Private::None | Private::Binding(_) | Private::BindingWith(..) => None,
+        Private::None | Private::Binding(_) | Private::BindingWith(..) | Private::BindingWhole(..) => None,
     };
     let tenant = fact.tenant.as_ref().map(|tenant| tenant.text().clone()).unwrap_or_default();
     let at = call::At { id: EventId { journal: state.journal, seq }, wall: fact.wall, uid };
