@@ -129,27 +129,17 @@ impl StoredFile for RealFile {
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
-        let mut at = self.len()?;
-        self.allocate(len)?;
+        let at = self.len()?;
+        // A file system without preallocation takes the room as the zeros are written.
+        preallocated(&self.file, len)?;
         // In an extent that is only allocated, the first fdatasync over each block must also commit the file
         // system's journal (ext4, measured on a busy disk: 187 commits/s against 300). So the zeros are really
         // written, here, off the hot path.
-        let zeros = vec![0; ZERO_CHUNK];
-        while at < len {
-            let part = usize::try_from(len - at).map_or(ZERO_CHUNK, |left| left.min(ZERO_CHUNK));
-            at += FileExt::write_at(&self.file, &zeros[..part], at)? as u64;
-        }
-        Ok(())
+        self.write_zeros(at, len)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        let length = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        match nix::fcntl::posix_fallocate(&self.file, 0, length) {
-            Ok(()) => Ok(()),
-            // A file system without preallocation still works; it only learns of a full disk later.
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.grow(len),
-            Err(e) => Err(e.into()),
-        }
+        self.allocate_by(len, preallocated)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -158,8 +148,31 @@ impl StoredFile for RealFile {
 }
 
 impl RealFile {
-    fn grow(&self, len: u64) -> io::Result<()> {
-        if self.len()? < len { self.file.set_len(len) } else { Ok(()) }
+    /// Where there is no preallocation the zeros are written: a file that only claims its length is full of holes, and a
+    /// full disk would be found out at a commit, where it ends the writer, instead of here, where it is told as
+    /// [`crate::Error::Full`].
+    fn allocate_by(&self, len: u64, preallocated: fn(&File, u64) -> io::Result<bool>) -> io::Result<()> {
+        let at = self.len()?;
+        if preallocated(&self.file, len)? { Ok(()) } else { self.write_zeros(at, len) }
+    }
+
+    fn write_zeros(&self, mut at: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZERO_CHUNK];
+        while at < len {
+            let part = usize::try_from(len - at).map_or(ZERO_CHUNK, |left| left.min(ZERO_CHUNK));
+            at += FileExt::write_at(&self.file, &zeros[..part], at)? as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Takes room for `len` bytes (posix_fallocate(3)); `false` where the file system cannot.
+fn preallocated(file: &File, len: u64) -> io::Result<bool> {
+    let length = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    match nix::fcntl::posix_fallocate(file, 0, length) {
+        Ok(()) => Ok(true),
+        Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -206,3 +219,84 @@ struct FileLock {
 }
 
 impl Lock for FileLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
+    /// On the disk that the tests are built on: what is for temporary files may be memory.
+    fn on_disk() -> tempfile::TempDir {
+        let beside = std::env::current_exe().expect("a running test has a path");
+        tempfile::tempdir_in(beside.parent().expect("it lies in a directory")).expect("room for a directory")
+    }
+
+    fn new_file(dir: &tempfile::TempDir) -> (PathBuf, RealFile) {
+        let path = dir.path().join("segment");
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).expect("a file");
+        (path, RealFile { file, direct: None })
+    }
+
+    #[test]
+    fn given_a_file_system_without_preallocation_then_room_is_taken_all_the_same() {
+        let dir = on_disk();
+        let (_, file) = new_file(&dir);
+        let len = 3 * ZERO_CHUNK as u64 + 512;
+        file.allocate_by(len, |_, _| Ok(false)).expect("there is room");
+        file.sync_data().expect("it syncs");
+        let meta = file.file.metadata().expect("it is open");
+        assert_eq!(meta.len(), len);
+        assert!(meta.blocks() * 512 >= len, "{} bytes taken of {len}", meta.blocks() * 512);
+    }
+
+    #[test]
+    fn given_a_full_disk_then_taking_room_says_so() {
+        let dir = on_disk();
+        let (_, file) = new_file(&dir);
+        let full = file.allocate_by(4096, |_, _| Err(io::ErrorKind::StorageFull.into()));
+        assert!(full.is_err_and(|e| e.kind() == io::ErrorKind::StorageFull));
+        assert_eq!(file.len().expect("it is open"), 0);
+    }
+
+    /// Whether a file system is one of those that large batches are known to go past the cache of.
+    fn must_be_direct(path: &Path) -> bool {
+        use nix::sys::statfs::{EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};
+        let kind = statfs(path).expect("it is mounted").filesystem_type();
+        kind == EXT4_SUPER_MAGIC || kind == XFS_SUPER_MAGIC
+    }
+
+    #[test]
+    fn given_batches_around_the_edges_of_a_piece_then_large_ones_go_past_the_cache_and_all_read_back() {
+        let dir = on_disk();
+        let (path, file) = new_file(&dir);
+        file.reserve(8 << 20).expect("there is room");
+        let opened = Direct::open(&path);
+        assert!(opened.is_some() || !must_be_direct(&path), "ext4 and xfs have O_DIRECT");
+        let mut at = 512_u64;
+        for len in [DIRECT_MIN - SECTOR, DIRECT_MIN, DIRECT_CHUNK, DIRECT_CHUNK + SECTOR] {
+            let bytes: Vec<u8> = (0..len).map(|n| (n / 7 + len) as u8).collect();
+            let large = len >= DIRECT_MIN;
+            if let Some(direct) = &opened {
+                let written = direct.write_at(&bytes, at).expect("the disk takes it");
+                assert_eq!(written, large.then_some(len.min(DIRECT_CHUNK)), "{len} bytes at {at}");
+            }
+            let stored = FileStorage.open(&path, OpenMode::Write).expect("it is there");
+            super::super::write_full(&*stored, &bytes, at).expect("there is room");
+            let mut back = vec![0; len];
+            assert_eq!(super::super::read_full(&*stored, &mut back, at).expect("it reads"), len);
+            assert!(back == bytes, "{len} bytes at {at}");
+            at += len as u64;
+        }
+    }
+
+    #[test]
+    fn given_bytes_that_are_no_whole_sectors_then_they_go_the_usual_way() {
+        let dir = on_disk();
+        let (path, _) = new_file(&dir);
+        let Some(direct) = Direct::open(&path) else { return };
+        let large = vec![7; 2 * DIRECT_MIN];
+        assert_eq!(direct.write_at(&large[1..], 512).expect("not tried"), None);
+        assert_eq!(direct.write_at(&large, 7).expect("not tried"), None);
+    }
+}
