@@ -56,6 +56,13 @@ impl Postgres {
         unless_lost(connection, found)
     }
 
+    /// Rows of one statement that writes, durable when they are returned.
+    pub(crate) async fn write_returning(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
+        let mut connection = self.connection().await?;
+        let written = write_returning(&mut connection, statement).await;
+        unless_lost(connection, written)
+    }
+
     pub(crate) async fn transaction(
         &self,
         statements: Vec<Statement>,
@@ -75,11 +82,28 @@ fn unless_lost<T>(connection: Object, result: Result<T, Error>) -> Result<T, Err
     result
 }
 
-async fn rows(connection: &Object, statement: &Statement) -> Result<Vec<Row>, Error> {
+async fn rows(connection: &impl GenericClient, statement: &Statement) -> Result<Vec<Row>, Error> {
     let prepared = connection.prepare_cached(&statement.sql).await?;
     let columns: Arc<[String]> = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
-    let rows = GenericClient::query(connection, &prepared, &parameters(&statement.params)).await?;
+    let rows = connection.query(&prepared, &parameters(&statement.params)).await?;
     rows.iter().map(|row| row_of(row, &columns)).collect()
+}
+
+async fn write_returning(connection: &mut Object, statement: &Statement) -> Result<Vec<Row>, Error> {
+    let transaction = connection.transaction().await?;
+    transaction.batch_execute(waiting(Durability::Now)).await?;
+    let rows = rows(&transaction, statement).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// Makes a transaction's commit wait as it should, whatever server, database or role have as their default.
+fn waiting(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Now => "SET LOCAL synchronous_commit = on",
+        // The server writes the WAL out behind the commit, in order: a later commit that waits for it covers this one.
+        Durability::Later => "SET LOCAL synchronous_commit = off",
+    }
 }
 
 /// The statements to send, each with the index of the one that it stands for: a short cut is not sent, for what follows
@@ -102,10 +126,9 @@ async fn commit(
 ) -> Result<Vec<u64>, Error> {
     let mut touched = vec![0; statements.len()];
     let mut statements = spelled_out(statements);
-    if durability == Durability::Later && !touched.is_empty() {
-        // The server writes the WAL out behind the commit, in order: a later commit that waits for it covers this one.
-        statements
-            .push((touched.len() - 1, Statement::new("SET LOCAL synchronous_commit = off", Vec::new())));
+    if !touched.is_empty() {
+        // It touches no row, so it may count as the last one.
+        statements.push((touched.len() - 1, Statement::new(waiting(durability), Vec::new())));
     }
     let transaction = connection.transaction().await?;
     let mut texts: HashMap<&str, tokio_postgres::Statement> = HashMap::new();

@@ -71,7 +71,7 @@ impl Store {
         }
     }
 
-    /// Runs one `INSERT`, `UPDATE` or `DELETE` with `RETURNING` and gives its rows.
+    /// Runs one `INSERT`, `UPDATE` or `DELETE` with `RETURNING` and gives its rows, durable when this returns.
     ///
     /// # Errors
     /// As [`Error::class`] says.
@@ -83,7 +83,7 @@ impl Store {
         let statement = Statement::new(sql, params);
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.write_returning(statement).await,
-            Backend::Postgres(postgres) => postgres.query(&statement).await,
+            Backend::Postgres(postgres) => postgres.write_returning(&statement).await,
         }
     }
 

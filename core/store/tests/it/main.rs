@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod crash;
+mod durability;
 mod migrations;
 mod outbox;
 mod positions;
