@@ -162,17 +162,23 @@ impl Origin for Outbox {
 
     fn save<'a>(&'a mut self, saved: &'a Saved) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let Some(claim) = &self.claim else { return Ok(()) };
+            let Some(mut claim) = self.claim.clone() else { return Ok(()) };
             let now = self.clock.now().wall;
             let place = serde_json::to_string(saved).map_err(|error| Error::Broken(error.to_string()))?;
-            let mut statements = vec![claim.guard(now), outbox::save_place(&self.name, &place, now)];
+            let mut statements = vec![outbox::save_place(&self.name, &place, now)];
             let clean = now.since(self.forgotten) >= FORGET_EVERY;
             if clean {
                 let before = Wall(now.0.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX)));
                 statements.push(outbox::forget(saved.cursor.0, before));
             }
             let store = self.store.clone();
-            self.apart(async move { store.transaction(statements).await.map(drop) }).await?;
+            self.apart(async move {
+                // Whether the save before was committed may be unknown, and does not matter.
+                positions::renew(&store, &mut claim, now).await?;
+                statements.insert(0, claim.guard(now));
+                store.transaction(statements).await.map(drop)
+            })
+            .await?;
             if clean {
                 self.forgotten = now;
             }

@@ -20,6 +20,7 @@ const COMMON: &[(&str, &str)] = &[
     ("V6__open_place", include_str!("../../../migrations/common/V6__open_place.sql")),
     ("V7__resume_hint", include_str!("../../../migrations/common/V7__resume_hint.sql")),
     ("V8__place_in_the_row", include_str!("../../../migrations/common/V8__place_in_the_row.sql")),
+    ("V9__turn", include_str!("../../../migrations/common/V9__turn.sql")),
 ];
 const POSTGRES: &[(&str, &str)] =
     &[("V2__store_id", include_str!("../../../migrations/postgres/V2__store_id.sql"))];

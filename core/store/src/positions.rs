@@ -3,6 +3,11 @@
 //! Claiming raises the epoch of a projection's row. Every transaction begins with [`Claim::guard`], which touches that
 //! row only while the epoch is still ours; it also locks it, so two transactions of one projection never run beside
 //! each other. A process that was stopped and goes on after another has claimed writes nothing: it is fenced.
+//!
+//! A guard also raises the row's turn, and touches it only while that is where we left it. A database may go back to an
+//! earlier commit while we live: its server crashed before a commit was on disk, or a standby took over that had not
+//! heard of it. What a holder remembers is then ahead of the tables, and what it would write next would stand on rows that
+//! are gone. [`renew`] tells that from having been taken over; after it, positions are loaded again.
 
 use crate::error::{Class, Error};
 use crate::position::Position;
@@ -17,6 +22,8 @@ pub struct Claim {
     projection: Text,
     version: u32,
     epoch: i64,
+    /// As our last transaction left it.
+    turn: i64,
 }
 
 /// A stored position with the place to read on from.
@@ -38,10 +45,14 @@ pub const RESUME: &str = "*";
 const CLAIM: &str = "INSERT INTO projection_holder (projection, version, epoch, holder, claimed_at, saved_at) \
     VALUES ($1, $2, 1, $3, $4, $4) \
     ON CONFLICT (projection, version) DO UPDATE SET epoch = projection_holder.epoch + 1, \
-    holder = excluded.holder, claimed_at = excluded.claimed_at RETURNING epoch";
+    turn = projection_holder.turn + 1, holder = excluded.holder, claimed_at = excluded.claimed_at \
+    RETURNING epoch, turn";
 
-const GUARD: &str = "UPDATE projection_holder SET saved_at = $1 \
-    WHERE projection = $2 AND version = $3 AND epoch = $4";
+const GUARD: &str = "UPDATE projection_holder SET saved_at = $1, turn = turn + 1 \
+    WHERE projection = $2 AND version = $3 AND epoch = $4 AND turn = $5";
+
+const RENEW: &str = "UPDATE projection_holder SET saved_at = $1, turn = turn + 1 \
+    WHERE projection = $2 AND version = $3 AND epoch = $4 RETURNING turn";
 
 const SAVE: &str = "INSERT INTO projection_position \
     (projection, version, source, domain, low, ranges, retained_from, sequence, saved_at) \
@@ -72,9 +83,23 @@ pub async fn claim(
 ) -> Result<Claim, Error> {
     let params = vec![projection.into(), version.into(), holder.into(), now.into()];
     let rows = store.write_returning(CLAIM, params).await?;
-    let epoch = rows.first().map(|row| row.int("epoch")).transpose()?.flatten();
-    let epoch = epoch.ok_or_else(|| Error::new(Class::Database, "a claim returned no epoch"))?;
-    Ok(Claim { projection: projection.into(), version, epoch })
+    let number = |column| rows.first().map(|row| row.int(column)).transpose().map(Option::flatten);
+    let nothing = || Error::new(Class::Database, "a claim returned no epoch");
+    let (epoch, turn) = (number("epoch")?.ok_or_else(nothing)?, number("turn")?.ok_or_else(nothing)?);
+    Ok(Claim { projection: projection.into(), version, epoch, turn })
+}
+
+/// Goes on with a claim after a guard did not hold, or a commit whose outcome is unknown. What the holder remembers may not
+/// be what the tables say: it loads its positions after this.
+///
+/// # Errors
+/// [`Class::Fenced`] when another has claimed meanwhile; otherwise as [`Error::class`] says.
+pub async fn renew(store: &Store, claim: &mut Claim, now: Wall) -> Result<(), Error> {
+    let params = vec![now.into(), (&*claim.projection).into(), claim.version.into(), claim.epoch.into()];
+    let rows = store.write_returning(RENEW, params).await?;
+    let turn = rows.first().map(|row| row.int("turn")).transpose()?.flatten();
+    claim.turn = turn.ok_or_else(|| Error::new(Class::Fenced, "another holder has taken over"))?;
+    Ok(())
 }
 
 /// The positions of a projection, read after it was claimed.
@@ -107,11 +132,16 @@ impl Claim {
         self.epoch
     }
 
-    /// The first statement of every transaction under this claim.
+    /// The first statement of every transaction under this claim; [`Claim::passed`] says that it is committed.
     #[must_use]
     pub fn guard(&self, now: Wall) -> Statement {
-        let params = vec![now.into(), (&*self.projection).into(), self.version.into(), self.epoch.into()];
-        Statement::guard(GUARD, params, 1)
+        let (projection, version) = ((&*self.projection).into(), self.version.into());
+        Statement::guard(GUARD, vec![now.into(), projection, version, self.epoch.into(), self.turn.into()], 1)
+    }
+
+    /// A transaction with our guard is committed. Without this the next one does not hold.
+    pub fn passed(&mut self) {
+        self.turn += 1;
     }
 
     /// Stores where to go on reading the broker called `bus`.

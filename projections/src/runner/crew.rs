@@ -1,19 +1,20 @@
 //! The projections of one subscription, from one connection to the next: the group, or one that reads alone.
 
-use super::fault::{Fault, Refused, Transaction, refused};
+mod alone;
+mod writing;
+
+use super::fault::Fault;
 use super::member::Member;
-use super::plan::{Batched, Held, Plan, aggregate_of};
-use super::{Config, SINK, Stopped, parked};
+use super::plan::Held;
+use super::{Config, SINK, Stopped};
+use alone::{Alone, Back};
 use signalbox_base::{EventSeq, Text, Wall};
-use signalbox_bus::{
-    Batch, BoxFuture, Bus, Delivered, Filter, Floor, Order, Progress, Request, Source, Start, Subscription,
-};
+use signalbox_bus::{BoxFuture, Bus, Filter, Order, Progress, Request, Source, Start, Subscription};
 use signalbox_store::{Class, Error, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// How often positions are stored durably and told to the bus, and commands on parked events are looked for.
@@ -63,7 +64,7 @@ pub(crate) struct Crew {
     /// Whether this is one that has left the group until it is near the end.
     lone: bool,
     /// Those that have left this group; each gives itself back when it may join again.
-    alone: JoinSet<Option<Member>>,
+    alone: Alone,
     /// How far this subscription has come, and how far the bus has been told.
     reached: Vec<Progress>,
     told: Vec<Progress>,
@@ -79,7 +80,7 @@ enum End {
 impl Crew {
     pub(crate) fn group(context: Arc<Context>, members: Vec<Member>) -> Self {
         let (reached, told) = (Vec::new(), Vec::new());
-        Self { context, members, lone: false, alone: JoinSet::new(), reached, told }
+        Self { context, members, lone: false, alone: Alone::default(), reached, told }
     }
 
     fn lone(
@@ -100,9 +101,9 @@ impl Crew {
                 Ok(End::Near) => return self.members.pop(),
                 Ok(End::Finished) => {
                     self.members.clear();
-                    while let Some(back) = self.alone.join_next().await {
+                    while let Some(back) = self.alone.next().await {
                         // It has still to hear of the end.
-                        self.members.extend(back.ok().flatten());
+                        self.joined(back);
                     }
                     if self.members.is_empty() {
                         return None;
@@ -133,6 +134,7 @@ impl Crew {
         match fault {
             Fault::Store(error) if error.is_retryable() => return Some(error.to_string()),
             Fault::Bus(error @ signalbox_bus::Error::Unavailable(_)) => return Some(error.to_string()),
+            Fault::Guard => return Some("the tables are not as this process left them".to_owned()),
             Fault::Store(error) => self.stop_all(|projection| by_store(projection, error.clone())),
             Fault::Member(index, error) => {
                 let member = self.members.remove(index);
@@ -175,7 +177,7 @@ impl Crew {
         if self.members.is_empty() {
             return Ok(tokio::select! {
                 () = asked(stop) => End::Finished,
-                Some(back) = self.alone.join_next() => self.joined(back.ok().flatten()),
+                Some(back) = self.alone.next() => self.joined(back),
             });
         }
         let (context, now) = (Arc::clone(&self.context), wall_now());
@@ -210,9 +212,10 @@ impl Crew {
                     return Ok(End::Finished);
                 }
                 _ = tick.tick() => self.tick(subscription).await?,
-                Some(back) = self.alone.join_next() => {
-                    self.save(subscription).await?;
-                    return Ok(self.joined(back.ok().flatten()));
+                Some(back) = self.alone.next() => {
+                    let saved = self.save(subscription).await;
+                    let end = self.joined(back);
+                    return saved.map(|()| end);
                 }
                 _ = look_again.tick(), if self.has_hole() => {
                     self.save(subscription).await?;
@@ -244,7 +247,8 @@ impl Crew {
         self.save(subscription).await?;
         let (context, now) = (Arc::clone(&self.context), wall_now());
         for (index, member) in self.members.iter_mut().enumerate() {
-            member.decided(&context.store, now).await.map_err(|error| Fault::of(index, error))?;
+            let done = member.decided(&context.store, now).await;
+            done.map_err(|error| Fault::guarded(index, error))?;
             member.status.waiting(now);
         }
         Ok(())
@@ -286,15 +290,25 @@ impl Crew {
         for index in (0..self.members.len()).rev().filter(|index| leaves(self, *index)).collect::<Vec<_>>() {
             let member = self.members.remove(index);
             tracing::info!(projection = member.name(), "projection reads alone until it has caught up");
-            self.alone.spawn(Self::lone(Arc::clone(&self.context), member, stop.clone()));
+            let (name, status) = (member.name(), member.status.clone());
+            self.alone.spawn(name, status, Self::lone(Arc::clone(&self.context), member, stop.clone()));
         }
     }
 
-    fn joined(&mut self, back: Option<Member>) -> End {
-        if let Some(member) = &back {
-            tracing::info!(projection = member.name(), "projection has caught up with the others");
+    /// One that has read alone is back, or has ended.
+    fn joined(&mut self, back: Back) -> End {
+        match back {
+            Back::Joins(member) => {
+                tracing::info!(projection = member.name(), "projection has caught up with the others");
+                self.members.push(*member);
+            }
+            Back::Stopped => {}
+            Back::Panicked { projection, status, what } => {
+                let stopped = Stopped::Panicked { projection, what };
+                status.stopped(&stopped.to_string());
+                (self.context.stopped)(stopped);
+            }
         }
-        self.members.extend(back);
         End::Again
     }
 
@@ -331,178 +345,6 @@ impl Crew {
             && !self.reached.is_empty()
             && self.reached.iter().map(left).sum::<u64>() <= NEAR
             && self.members.iter().all(|member| member.track.held.is_empty())
-    }
-
-    async fn batch(&mut self, batch: Batch) -> Result<(), Fault> {
-        for gap in &batch.gaps {
-            tracing::warn!(
-                from = gap.from.0,
-                to = gap.to.0,
-                "the bus no longer has these events; projections go on without them"
-            );
-        }
-        // Parts still to do, the next one last. A refused row cuts its part into before, itself and after.
-        let mut parts = if batch.events.is_empty() { Vec::new() } else { vec![&batch.events[..]] };
-        let mut refusals: Vec<(usize, String)> = Vec::new();
-        while let Some(part) = parts.pop() {
-            match self.commit(part, &refusals).await {
-                Ok(()) => refusals.clear(),
-                Err(Refused::Row(_, at, _)) if part.len() > 1 => {
-                    let (before, rest) = part.split_at(at);
-                    let (itself, after) = rest.split_at(1);
-                    parts.extend([after, itself, before].into_iter().filter(|part| !part.is_empty()));
-                }
-                Err(Refused::Row(member, _, reason)) => {
-                    refusals.push((member, reason));
-                    parts.push(part);
-                }
-                Err(Refused::Fault(fault)) => return Err(fault),
-            }
-        }
-        let now = wall_now();
-        if !batch.floors.is_empty() {
-            self.settle(&batch.floors, now).await?;
-        }
-        if self.by_key() {
-            let caught_up = batch.behind == Some(0) || !batch.floors.is_empty();
-            for member in &mut self.members {
-                member.track.reach_place(batch.hint.as_ref(), caught_up, now);
-                member.status.reached(&batch.progress, batch.behind, &member.track, now);
-            }
-            return Ok(());
-        }
-        for progress in &batch.progress {
-            match self.reached.iter_mut().find(|known| known.source == progress.source) {
-                Some(known) => *known = progress.clone(),
-                None => self.reached.push(progress.clone()),
-            }
-        }
-        for member in &mut self.members {
-            member.track.reach(&batch.progress);
-            member.status.reached(&batch.progress, None, &member.track, now);
-        }
-        Ok(())
-    }
-
-    /// Numbers that the bus will not give again because of its retention are not waited for.
-    async fn settle(&mut self, floors: &[Floor], now: Wall) -> Result<(), Fault> {
-        let (mut transaction, mut all) = (Transaction::default(), Vec::new());
-        for (index, member) in self.members.iter().enumerate() {
-            let claim = member.claim();
-            let (saves, settled) = member.track.settle(&*member.projection, floors, claim, now);
-            if !saves.is_empty() {
-                transaction.add(index, None, [claim.guard(now)]);
-                transaction.add(index, None, saves);
-            }
-            all.push(settled);
-        }
-        if !transaction.statements.is_empty() {
-            self.durably(transaction).await?;
-        }
-        for (member, settled) in self.members.iter_mut().zip(all) {
-            member.track.follow_settled(settled);
-        }
-        Ok(())
-    }
-
-    async fn durably(&self, transaction: Transaction) -> Result<(), Fault> {
-        let done = self.context.store.transaction(transaction.statements).await;
-        done.map(drop).map_err(|error| match refused(error, &transaction.owners) {
-            Refused::Fault(fault) => fault,
-            Refused::Row(member, _, reason) => Fault::Member(member, Error::new(Class::Database, reason)),
-        })
-    }
-
-    /// What a part of a batch means to each member; those of `refusals` put its one event aside.
-    fn plans(&self, part: &[Delivered], refusals: &[(usize, String)]) -> Vec<Plan> {
-        let (order, batched) = (self.context.bus.order(), Batched::new(part));
-        let plan = |member: &Member| member.track.plan(&*member.projection, order, &member.parked, &batched);
-        let mut plans: Vec<Plan> = self.members.iter().map(plan).collect();
-        for (member, reason) in refusals {
-            plans[*member].refuse(part.len(), reason);
-        }
-        plans
-    }
-
-    /// One transaction: for each member its guard, the writes of `part`, what is put aside, the positions.
-    async fn commit(&mut self, part: &[Delivered], refusals: &[(usize, String)]) -> Result<(), Refused> {
-        let now = wall_now();
-        let mut plans = self.plans(part, refusals);
-        let mut transaction = Transaction::default();
-        for (index, (member, plan)) in self.members.iter().zip(&mut plans).enumerate() {
-            if plan.is_empty() {
-                continue;
-            }
-            transaction.add(index, None, [member.claim().guard(now)]);
-            for (at, write) in std::mem::take(&mut plan.writes) {
-                transaction.add(index, Some(at), [write]);
-            }
-            let put = |(at, class, reason): &(usize, &'static str, String)| {
-                parked::put(&*member.projection, &part[*at], class, reason, now)
-            };
-            transaction.add(index, None, plan.aside.iter().map(put));
-            transaction.add(index, None, plan.saves(member.claim(), now));
-        }
-        if !transaction.statements.is_empty() {
-            // Durable with the next save; until then the bus has the events.
-            let done = self.context.store.transaction_soon_durable(transaction.statements).await;
-            done.map_err(|error| refused(error, &transaction.owners))?;
-        }
-        for (member, plan) in self.members.iter_mut().zip(plans) {
-            for (at, class, reason) in &plan.aside {
-                let (name, event) = (member.name(), &part[*at]);
-                tracing::warn!(projection = name, id = event.id(), kind = %event.kind, class, reason, "event parked");
-                member.parked.insert(aggregate_of(event));
-            }
-            let (wrote, applied, duplicates) = (!plan.is_empty(), plan.applied, plan.duplicates);
-            member.track.follow(plan);
-            member.status.parked(member.parked.len());
-            member.status.committed(part.last().filter(|_| wrote), applied, duplicates, &member.track);
-        }
-        Ok(())
-    }
-
-    /// Stores durably where to read on from, and all that was committed before; then tells the bus.
-    async fn save(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
-        let now = wall_now();
-        let mut transaction = Transaction::default();
-        for (index, member) in self.members.iter().enumerate() {
-            let saves = member.track.save_resume(member.claim(), self.context.config.bus, now);
-            if !saves.is_empty() {
-                transaction.add(index, None, [member.claim().guard(now)]);
-                transaction.add(index, None, saves);
-            }
-        }
-        if !transaction.statements.is_empty() {
-            self.durably(transaction).await?;
-            for member in &mut self.members {
-                member.track.saved_resume();
-                self.context.floors().insert(member.name(), member.track.resume.clone());
-            }
-        }
-        self.tell(subscription).await
-    }
-
-    /// Tells the bus what every projection durably has.
-    async fn tell(&mut self, subscription: &mut dyn Subscription) -> Result<(), Fault> {
-        if self.lone || self.by_key() {
-            return Ok(());
-        }
-        let safe = |reached: &Progress| {
-            let floor = EventSeq(self.context.floor(&reached.source.to_string()));
-            Progress { through: reached.through.min(floor), ..reached.clone() }
-        };
-        let news = |safe: &Progress| {
-            let known = self.told.iter().find(|told| told.source == safe.source);
-            safe.through > known.map_or(EventSeq(0), |told| told.through)
-        };
-        let safe: Vec<Progress> = self.reached.iter().map(safe).filter(news).collect();
-        if !safe.is_empty() {
-            subscription.acknowledge(&safe).await?;
-            self.told.retain(|told| !safe.iter().any(|safe| safe.source == told.source));
-            self.told.extend(safe);
-        }
-        Ok(())
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) enum Fault {
     Store(Error),
     /// Of one member for good.
     Member(usize, Error),
+    /// A guard did not hold: somebody has taken over, or the database is not where we left it. Beginning again tells.
+    Guard,
     Bus(signalbox_bus::Error),
 }
 
@@ -20,6 +22,11 @@ impl From<signalbox_bus::Error> for Fault {
 impl Fault {
     pub(crate) fn of(member: usize, error: Error) -> Self {
         if error.is_retryable() { Self::Store(error) } else { Self::Member(member, error) }
+    }
+
+    /// Of a transaction that begins with the member's guard.
+    pub(crate) fn guarded(member: usize, error: Error) -> Self {
+        if error.class() == Class::Fenced { Self::Guard } else { Self::of(member, error) }
     }
 }
 
@@ -35,9 +42,16 @@ pub(crate) enum Refused {
 pub(crate) struct Transaction {
     pub(crate) statements: Vec<Statement>,
     pub(crate) owners: Vec<(usize, Option<usize>)>,
+    /// The members whose guards it has: once it is committed, each of them has passed.
+    pub(crate) guarded: Vec<usize>,
 }
 
 impl Transaction {
+    pub(crate) fn guard(&mut self, member: usize, guard: Statement) {
+        self.guarded.push(member);
+        self.add(member, None, [guard]);
+    }
+
     pub(crate) fn add(
         &mut self,
         member: usize,
@@ -56,7 +70,7 @@ pub(crate) fn refused(error: Error, owners: &[(usize, Option<usize>)]) -> Refuse
             Refused::Row(*member, *event, error.to_string())
         }
         // The row of the parking table or of a position is ours: that one being refused is no event's fault.
-        Some((member, _)) => Refused::Fault(Fault::of(*member, error)),
+        Some((member, _)) => Refused::Fault(Fault::guarded(*member, error)),
         None => Refused::Fault(Fault::Store(error)),
     }
 }

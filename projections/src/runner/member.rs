@@ -39,11 +39,11 @@ impl Member {
         now: Wall,
     ) -> Result<(), Error> {
         let (name, version) = (self.name(), self.projection.version());
-        if self.claim.is_none() {
-            self.claim = Some(positions::claim(store, name, version, &config.holder, now).await?);
+        match &mut self.claim {
+            None => self.claim = Some(positions::claim(store, name, version, &config.holder, now).await?),
+            // Before the bus's cursor is taken too: whoever has lost the claim must not disturb its new holder.
+            Some(claim) => positions::renew(store, claim, now).await?,
         }
-        // Before the bus's cursor is taken too: whoever has lost the claim must not disturb its new holder.
-        store.transaction(vec![self.claim().guard(now)]).await?;
         let hint = match order {
             Order::Source => None,
             Order::Key => positions::load_hint(store, name, version, config.bus).await?,
@@ -58,6 +58,11 @@ impl Member {
 
     pub(crate) fn claim(&self) -> &Claim {
         self.claim.as_ref().expect("a member begins before it writes")
+    }
+
+    /// A transaction with its guard is committed.
+    pub(crate) fn passed(&mut self) {
+        self.claim.as_mut().expect("a member begins before it writes").passed();
     }
 
     /// Does what operators asked for on parked aggregates.
@@ -84,6 +89,7 @@ impl Member {
             statements.push(parked::forget(&*self.projection, &aggregate));
             match store.transaction(statements).await {
                 Ok(_) => {
+                    self.passed();
                     self.parked.remove(&aggregate);
                     self.status.parked(self.parked.len());
                 }
@@ -97,13 +103,15 @@ impl Member {
     }
 
     async fn stays_parked(
-        &self,
+        &mut self,
         store: &Store,
         aggregate: &Aggregate,
         reason: &str,
         now: Wall,
     ) -> Result<(), Error> {
         let again: Statement = parked::failed_again(&*self.projection, aggregate, reason);
-        store.transaction(vec![self.claim().guard(now), again]).await.map(|_| ())
+        store.transaction(vec![self.claim().guard(now), again]).await?;
+        self.passed();
+        Ok(())
     }
 }

@@ -21,7 +21,9 @@
 //! what others have applied already they recognise. One that is far behind (new, rebuilt, held until now) reads by itself
 //! until it is near the end, and then joins. Transactions of batches are not waited for until they are on disk: once a
 //! second the places to read on from are stored durably, and with them all that was committed before; only then is the bus
-//! told, so it has everything that a power cut could take back.
+//! told, so it has everything that a power cut could take back. A database server may go back to an earlier commit while
+//! we live (it crashed, a standby took over): the guards of the next transaction do not hold then, and positions are
+//! loaded again.
 //!
 //! On a bus that keeps order by key only, a missing number may still come from another lane: what comes after it is
 //! applied, and only the place to read on from waits ([`place`]). Projections that go on from different places of such a
@@ -98,6 +100,14 @@ pub enum Stopped {
         projection: &'static str,
         /// The fault.
         error: signalbox_store::Error,
+    },
+    /// Its code broke on an event.
+    #[error("projection {projection} stopped: {what}")]
+    Panicked {
+        /// Its name.
+        projection: &'static str,
+        /// What the panic said.
+        what: String,
     },
     /// The bus is damaged.
     #[error("projection {projection} stopped: {error}")]

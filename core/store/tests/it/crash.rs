@@ -27,7 +27,7 @@ async fn count(store: &Store, side: &str) -> u64 {
 async fn child_that_writes_pairs_until_it_is_killed() {
     let Ok(url) = std::env::var(URL) else { return };
     let store = Store::open(&Config::parse(&url, None, Path::new("/")).unwrap()).await.unwrap();
-    let held = claim(&store, "crash", 1, "child", Wall(1)).await.unwrap();
+    let mut held = claim(&store, "crash", 1, "child", Wall(1)).await.unwrap();
     let mut position =
         load(&store, "crash", 1).await.unwrap().pop().map_or(Position::default(), |s| s.position);
     loop {
@@ -35,6 +35,7 @@ async fn child_that_writes_pairs_until_it_is_killed() {
         position.apply(n);
         let save = held.save("source", "call", &position, n, Wall(1));
         store.transaction(vec![held.guard(Wall(1)), pair(n, "left"), pair(n, "right"), save]).await.unwrap();
+        held.passed();
         println!("wrote {n}");
     }
 }

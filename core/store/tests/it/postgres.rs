@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `$1` directory, `$2` folder of PostgreSQL's programs, `$3` port, `$4…` how to become another user (or nothing).
+/// `$1` directory, `$2` folder of PostgreSQL's programs, `$3` port, `$4` more settings, `$5…` how to become another user
+/// (or nothing).
 const GUARD: &str = r#"
-dir=$1; bin=$2; port=$3; shift 3
+dir=$1; bin=$2; port=$3; more=$4; shift 4
 cd /
 finish() {
     "$@" "$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1
@@ -26,7 +27,7 @@ trap 'finish "$@"' EXIT
 ssl=off
 [ -e "$dir/server.crt" ] && ssl="on -c ssl_cert_file=$dir/server.crt -c ssl_key_file=$dir/server.key"
 "$@" "$bin/pg_ctl" -D "$dir/data" -w -t 60 -l "$dir/data/server.log" \
-    -o "-p $port -h 127.0.0.1 -k '' -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200 -c ssl=$ssl" \
+    -o "-p $port -h 127.0.0.1 -k '' -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200 -c ssl=$ssl $more" \
     start >/dev/null 2>&1 </dev/null || { cat "$dir/data/server.log"; exit 1; }
 echo ready
 read -r _ || true
@@ -34,6 +35,8 @@ read -r _ || true
 
 pub(crate) struct Server {
     pub(crate) port: u16,
+    /// What crashes it and starts it again.
+    crash: Vec<String>,
     /// Its standard input stays open as long as this process lives.
     _guard: Child,
 }
@@ -41,7 +44,7 @@ pub(crate) struct Server {
 /// The server of this test binary.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| start(None))
+    SERVER.get_or_init(|| start(None, ""))
 }
 
 /// A name for a new database; the caller creates it.
@@ -55,10 +58,19 @@ impl Server {
     pub(crate) fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
+
+    /// Ends it at once, as a crash would, and starts it again: what was not written to its log by then is gone.
+    #[allow(dead_code, reason = "shared with packages that crash no server")]
+    pub(crate) fn crash(&self) {
+        let mut command = Command::new(&self.crash[0]);
+        let done = command.args(&self.crash[1..]).current_dir("/").stdout(Stdio::null()).status().unwrap();
+        assert!(done.success(), "PostgreSQL does not come again");
+    }
 }
 
-/// Starts one more server; with a certificate and its key (PEM) it takes TLS. It lives as long as what is returned.
-pub(crate) fn start(tls: Option<(&str, &str)>) -> Server {
+/// Starts one more server with `more` settings (`-c name=value …`); with a certificate and its key (PEM) it takes TLS.
+/// It lives as long as what is returned.
+pub(crate) fn start(tls: Option<(&str, &str)>, more: &str) -> Server {
     let bin = programs().expect("PostgreSQL's initdb is in PATH or in /usr/lib/postgresql/*/bin");
     let dir = tempfile::Builder::new().prefix("signalbox-pg-").tempdir().unwrap().keep();
     if let Some((certificate, key)) = tls {
@@ -68,19 +80,26 @@ pub(crate) fn start(tls: Option<(&str, &str)>) -> Server {
     }
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut guard = Command::new("sh");
-    guard.args(["-c", GUARD, "guard"]).arg(&dir).arg(&bin).arg(port.to_string());
+    guard.args(["-c", GUARD, "guard"]).arg(&dir).arg(&bin).arg(port.to_string()).arg(more);
+    let mut crash = Vec::new();
     if let Some(user) = other_user() {
         let status = Command::new("chown").arg("-R").arg(&user).arg(&dir).status().unwrap();
         assert!(status.success(), "chown {user}");
-        guard.args(["setpriv", &format!("--reuid={user}"), "--clear-groups", "--"]);
+        let other =
+            ["setpriv".to_owned(), format!("--reuid={user}"), "--clear-groups".to_owned(), "--".to_owned()];
+        guard.args(&other);
+        crash.extend(other);
     }
+    let (pg_ctl, data) = (bin.join("pg_ctl").display().to_string(), dir.join("data").display().to_string());
+    crash.extend([pg_ctl, "-D".to_owned(), data.clone(), "-l".to_owned(), format!("{data}/server.log")]);
+    crash.extend(["-m", "immediate", "-w", "-t", "60", "restart"].map(str::to_owned));
     let mut child = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     while !said.ends_with("ready\n") {
         assert_ne!(lines.read_line(&mut said).unwrap(), 0, "PostgreSQL did not start: {said}");
     }
-    Server { port, _guard: child }
+    Server { port, crash, _guard: child }
 }
 
 fn programs() -> Option<PathBuf> {

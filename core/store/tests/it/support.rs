@@ -27,7 +27,12 @@ pub(crate) fn sqlite() -> Database {
 }
 
 pub(crate) async fn postgres() -> Database {
-    let (server, name) = (postgres::server(), postgres::new_name());
+    postgres_on(postgres::server()).await
+}
+
+/// An empty database on this server.
+pub(crate) async fn postgres_on(server: &postgres::Server) -> Database {
+    let name = postgres::new_name();
     let admin = Config::parse(&server.url("postgres", "postgres"), None, Path::new("/")).unwrap();
     Store::open(&admin).await.unwrap().query(format!("CREATE DATABASE {name}"), vec![]).await.unwrap();
     let url = server.url("postgres", &name);

@@ -27,7 +27,7 @@ async fn given_a_root_file_that_is_none_when_opened_then_it_is_named() {
 async fn given_a_server_with_a_certificate_when_verified_then_only_its_root_and_its_name_pass() {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let server = start(Some((&own.cert.pem(), &own.signing_key.serialize_pem())));
+    let server = start(Some((&own.cert.pem(), &own.signing_key.serialize_pem())), "");
     let dir = tempfile::tempdir().unwrap();
     let (root, wrong_root) = (dir.path().join("root.pem"), dir.path().join("wrong.pem"));
     std::fs::write(&root, own.cert.pem()).unwrap();
