@@ -6,11 +6,12 @@ use crate::stories::Edge;
 use crate::support::both_migrated;
 use crate::tables::{a_day, dump, events};
 use signalbox_base::Wall;
-use signalbox_bus::{Delivered, Order};
+use signalbox_bus::{BoxFuture, Bus, Delivered, Error, Order, Request, Start, Subscription};
 use signalbox_projections::{Calls, Cdrs, Group, Held, Locations, Projection, Stopped, all, parked};
 use signalbox_schemas::words::ModificationKind;
+use signalbox_schemas::{Event, Kind};
 use signalbox_store::positions::{claim, load};
-use signalbox_store::{Class, Store};
+use signalbox_store::{Class, Statement, Store};
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
@@ -32,13 +33,56 @@ async fn count(store: &Store, sql: &'static str) -> i64 {
 #[tokio::test]
 async fn given_a_batch_when_a_group_folds_it_then_all_write_in_one_transaction() {
     let bus = Scripted::of(&events(&a_day()[..1]));
+    let [_, (_database, store)] = both_migrated().await;
+    let (stopped, statuses) = run_group(all(), bus.clone(), &store).await;
+    assert_eq!(stopped, []);
+    assert!(statuses.iter().all(|status| status.commits == 1 && status.is_current()), "{statuses:?}");
+    let of_batch = "SELECT COUNT(*) AS n FROM projection_position WHERE domain <> '*'";
+    assert!(count(&store, of_batch).await > 1);
+    // PostgreSQL says of each row which transaction has written it.
+    let writers =
+        "SELECT COUNT(DISTINCT CAST(xmin AS TEXT)) AS n FROM projection_position WHERE domain <> '*'";
+    assert_eq!(count(&store, writers).await, 1);
+}
+
+/// A bus that notes how many rows there are whenever somebody subscribes.
+struct Counting {
+    inner: Arc<Scripted>,
+    store: Store,
+    rows: Arc<std::sync::Mutex<Vec<i64>>>,
+}
+
+impl Bus for Counting {
+    fn subscribe(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn Subscription>, Error>> {
+        Box::pin(async move {
+            let rows = count(
+                &self.store,
+                "SELECT (SELECT COUNT(*) FROM location) + (SELECT COUNT(*) FROM calls) \
+                + (SELECT COUNT(*) FROM projection_position) AS n",
+            );
+            let rows = rows.await;
+            self.rows.lock().unwrap().push(rows);
+            self.inner.subscribe(request).await
+        })
+    }
+
+    fn order(&self) -> Order {
+        self.inner.order()
+    }
+}
+
+#[tokio::test]
+async fn given_one_projection_whose_rows_are_refused_when_a_group_folds_then_nobodys_rows_are_there() {
     for (_database, store) in both_migrated().await {
-        let (stopped, statuses) = run_group(all(), bus.clone(), &store).await;
-        assert_eq!(stopped, []);
-        assert!(statuses.iter().all(|status| status.commits == 1 && status.is_current()), "{statuses:?}");
-        // Each guard of the transaction has the same moment: it is one.
-        let moments = "SELECT COUNT(DISTINCT saved_at) AS n FROM projection_position WHERE domain <> '*'";
-        assert_eq!(count(&store, moments).await, 1, "{}", store.kind());
+        store.execute("DROP TABLE cdr", vec![]).await.unwrap();
+        let rows = Arc::default();
+        let inner = Scripted::of(&events(&a_day()[..1]));
+        let bus = Arc::new(Counting { inner, store: store.clone(), rows: Arc::clone(&rows) });
+        let (stopped, _) = run_group(all(), bus, &store).await;
+        assert_eq!(stopped.len(), 1);
+        // The others begin again without it: by then nothing of the batch is there.
+        assert_eq!(*rows.lock().unwrap(), [0, 0], "{}", store.kind());
+        assert!(count(&store, "SELECT COUNT(*) AS n FROM calls").await > 0);
     }
 }
 
@@ -120,10 +164,23 @@ async fn given_a_new_projection_far_behind_when_the_group_runs_then_it_reads_alo
         event.seq.0 += 50_000;
     }
     for (_database, store) in both_migrated().await {
-        let bus = Scripted::of(&edge.events);
+        let bus = Scripted::going_on(&edge.events);
         run(Box::new(Calls), bus.clone(), &store).await.0.unwrap();
-        let (stopped, statuses) = run_group(vec![Box::new(Calls), Box::new(Cdrs)], bus, &store).await;
+        bus.requests.lock().unwrap().clear();
+        let (stopped, statuses) = run_group(vec![Box::new(Calls), Box::new(Cdrs)], bus.clone(), &store).await;
         assert_eq!(stopped, []);
+        // The one that is behind reads without a name from the beginning, and after that as all do.
+        let requests = bus.requests.lock().unwrap().clone();
+        let (named, lone): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.name.as_deref() == Some("projections"));
+        let starts = |requests: &[Request]| -> Vec<Start> {
+            requests.iter().map(|request| request.start.clone()).collect()
+        };
+        let last = edge.events.last().unwrap();
+        let after = Start::After(vec![((*last.source).clone(), last.seq)]);
+        assert_eq!(starts(&lone), [Start::After(vec![])]);
+        assert_eq!(starts(&named), [after.clone(), after], "nobody reads again what he has");
+        assert_eq!(statuses[0].duplicates, 0);
         assert_eq!((statuses[0].applied, statuses[1].applied), (0, 8), "{}", store.kind());
         assert_eq!(count(&store, "SELECT COUNT(*) AS n FROM cdr").await, 4);
         let resumes: Vec<u64> =
@@ -228,5 +285,49 @@ async fn given_a_hole_in_one_domain_when_the_group_folds_then_others_go_on_and_t
         }
         assert_eq!(count(&store, "SELECT COUNT(*) AS n FROM location").await, 1);
         assert!(bus.acknowledged.lock().unwrap().is_empty(), "two projections have not read all");
+    }
+}
+
+/// Breaks on its first event.
+struct Broken;
+
+impl Projection for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::CallAttempted]
+    }
+
+    fn fold(&self, event: &Delivered, _: &Event) -> Vec<Statement> {
+        panic!("it cannot read {}", event.id())
+    }
+}
+
+#[tokio::test]
+async fn given_a_projection_that_panics_reading_alone_when_the_group_runs_then_it_says_so_and_others_go_on() {
+    let mut edge = Edge::new(1);
+    let call = edge.attempted("acme", 1);
+    edge.failed(&call);
+    for event in &mut edge.events {
+        event.seq.0 += 50_000;
+    }
+    for (_database, store) in both_migrated().await {
+        let bus = Scripted::going_on(&edge.events);
+        run(Box::new(Calls), bus.clone(), &store).await.0.unwrap();
+        let (stopped, statuses) = run_group(vec![Box::new(Calls), Box::new(Broken)], bus, &store).await;
+        match &stopped[..] {
+            [Stopped::Panicked { projection: "broken", what }] => {
+                assert!(what.contains("cannot read"), "{what}")
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(statuses[1].fault.as_ref().unwrap().contains("cannot read"), "{:?}", statuses[1]);
+        assert_eq!(statuses[0].fault, None);
     }
 }

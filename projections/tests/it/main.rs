@@ -7,6 +7,7 @@ mod postgres;
 #[path = "../../../core/store/tests/it/support.rs"]
 mod support;
 
+mod durability;
 mod faults;
 mod group;
 mod interleaving;

@@ -1,7 +1,7 @@
 //! A bus that plays back what a test says, and ends.
 
 use signalbox_base::EventSeq;
-use signalbox_bus::{Batch, BoxFuture, Bus, Delivered, Error, Order, Progress, Request, Subscription};
+use signalbox_bus::{Batch, BoxFuture, Bus, Delivered, Error, Order, Progress, Request, Start, Subscription};
 use signalbox_projections::{Config, Group, Projection, Runner, Status, Stopped};
 use signalbox_store::Store;
 use std::collections::VecDeque;
@@ -9,17 +9,30 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Gives out its batches again to every subscriber, whatever that has read before: every restart is a redelivery.
+/// Gives out its batches again to every subscriber, whatever that has read before: every restart is a redelivery. Unless
+/// it goes on: then a subscriber gets what comes after the positions that it names.
 pub(crate) struct Scripted {
     pub(crate) order: Order,
     pub(crate) batches: Vec<Vec<Delivered>>,
     /// What was acknowledged last.
     pub(crate) acknowledged: Arc<Mutex<Vec<Progress>>>,
+    goes_on: bool,
+    /// Every request, in order.
+    pub(crate) requests: Mutex<Vec<Request>>,
 }
 
 impl Scripted {
     pub(crate) fn new(order: Order, batches: Vec<Vec<Delivered>>) -> Arc<Self> {
-        Arc::new(Self { order, batches, acknowledged: Arc::default() })
+        Arc::new(Self::playing(order, batches, false))
+    }
+
+    /// One batch, of which nobody gets again what he says he has.
+    pub(crate) fn going_on(events: &[Delivered]) -> Arc<Self> {
+        Arc::new(Self::playing(Order::Source, vec![events.to_vec()], true))
+    }
+
+    fn playing(order: Order, batches: Vec<Vec<Delivered>>, goes_on: bool) -> Self {
+        Self { order, batches, acknowledged: Arc::default(), goes_on, requests: Mutex::default() }
     }
 
     /// All events in one batch, in the order of their sources.
@@ -35,9 +48,16 @@ struct Playing {
 
 impl Bus for Scripted {
     fn subscribe(&self, request: Request) -> BoxFuture<'_, Result<Box<dyn Subscription>, Error>> {
-        let wanted = |event: &&Delivered| request.filter.wants(&event.kind, &event.tenant);
-        let batches =
-            self.batches.iter().map(|batch| batch.iter().filter(wanted).cloned().collect()).collect();
+        let has = |event: &Delivered| match &request.start {
+            Start::After(known) if self.goes_on => {
+                known.iter().any(|(source, through)| *source == *event.source && event.seq <= *through)
+            }
+            _ => false,
+        };
+        let wanted = |event: &&Delivered| request.filter.wants(&event.kind, &event.tenant) && !has(event);
+        let batches = self.batches.iter().map(|batch| batch.iter().filter(wanted).cloned().collect());
+        let batches = batches.filter(|batch: &Vec<Delivered>| !self.goes_on || !batch.is_empty()).collect();
+        self.requests.lock().unwrap().push(request.clone());
         let playing = Playing { batches, acknowledged: Arc::clone(&self.acknowledged) };
         Box::pin(async move { Ok(Box::new(playing) as Box<dyn Subscription>) })
     }
