@@ -3,13 +3,17 @@
 use crate::support::{Event, effort, faulty, open_at, read_all, small};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 use signalbox_base::{EventSeq, Wall};
 use signalbox_journal::storage::faulty::{Faults, FaultyStorage, Operation};
 use signalbox_journal::storage::{Entry, Lock, OpenMode, SharedStorage, Space, Storage, StoredFile, Wait};
-use signalbox_journal::{Config, Fact, Result, SnapshotWriter, Start, Writer};
+use signalbox_journal::{
+    Config, Fact, Layout, Result, Sealed, SnapshotReader, SnapshotWriter, Start, Writer,
+};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// What the world outside has seen of a run, and what the model knows of it.
 #[derive(Default)]
@@ -19,6 +23,10 @@ struct Seen {
     released: EventSeq,
     /// The highest position that a sink was told is stored.
     cursor: EventSeq,
+    /// The newest snapshot that was finished: history before it may be retired.
+    snapshot: Option<EventSeq>,
+    /// Sealed segments whose digest counts.
+    sealed: Vec<Sealed>,
 }
 
 /// A run of random operations until the end of the script or the first error.
@@ -37,11 +45,15 @@ fn live(storage: &SharedStorage, config: &Config, seed: u64, seen: &mut Seen) ->
                 cursors.advance(&holder, seen.released, now)?;
                 seen.cursor = seen.released;
             }
-            7 => snapshot(storage, config, &writer, seen.released)?,
+            7 => {
+                snapshot(storage, config, &writer, seen.released)?;
+                seen.snapshot = Some(seen.released);
+            }
             8 => {
                 for fact in keeper.turn(now)? {
                     if let Fact::Sealed(sealed) = fact {
                         keeper.confirm_sealed(&sealed)?;
+                        seen.sealed.push(sealed);
                     }
                 }
             }
@@ -65,11 +77,39 @@ fn commit_some(writer: &mut Writer, random: &mut ChaCha8Rng, now: Wall, seen: &m
 }
 
 fn snapshot(storage: &SharedStorage, config: &Config, writer: &Writer, at: EventSeq) -> Result<()> {
-    let layout = signalbox_journal::Layout::new(&config.dir);
+    let layout = Layout::new(&config.dir);
     let (storage, mark) = (Arc::clone(storage), writer.mark());
     let mut snapshot = SnapshotWriter::begin(storage, layout, mark, writer.journal(), 1, at)?;
     snapshot.put(b"key", at, b"value")?;
     snapshot.finish()
+}
+
+/// What is kept beside the records: the newest snapshot, and the digests of sealed segments.
+fn check_beside(storage: &SharedStorage, config: &Config, seen: &Seen) -> std::result::Result<(), String> {
+    let layout = Layout::new(&config.dir);
+    let newest = SnapshotReader::newest(storage, &layout, 1, EventSeq(u64::MAX));
+    let begin = newest.map_err(|e| format!("no snapshot reads: {e}"))?.map(|reader| reader.begin_seq());
+    if begin < seen.snapshot {
+        return Err(format!("snapshot {:?} was finished, {begin:?} is there", seen.snapshot));
+    }
+    let bytes_of = |path: &Path| {
+        let file = storage.open(path, OpenMode::Read).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap_or(0)).unwrap_or(0)];
+        file.read_at(&mut bytes, 0).map_err(|e| e.to_string())?;
+        Ok::<_, String>(bytes)
+    };
+    for sealed in &seen.sealed {
+        let told = bytes_of(&layout.dir.join(format!("{:020}.sha256", sealed.first.0)))?;
+        if !told.starts_with(sealed.sha256.as_bytes()) {
+            return Err(format!("the digest of {} is gone", sealed.segment));
+        }
+        let segment = bytes_of(&layout.dir.join(&sealed.segment))?;
+        let digest: String = Sha256::digest(&segment).iter().map(|byte| format!("{byte:02x}")).collect();
+        if digest != sealed.sha256 {
+            return Err(format!("{} is not what its digest says", sealed.segment));
+        }
+    }
+    Ok(())
 }
 
 /// Opens what a crash left and compares it with the model; says what is wrong with it.
@@ -81,6 +121,7 @@ fn check(
 ) -> std::result::Result<(), String> {
     let (mut writer, recovered) =
         open_at(storage, config, secs).map_err(|e| format!("does not open: {e}"))?;
+    check_beside(storage, config, seen)?;
     if recovered.last < seen.released || recovered.last < seen.cursor {
         return Err(format!("released {}, recovered {}", seen.released, recovered.last));
     }
@@ -136,6 +177,28 @@ fn operations_of(disk: &FaultyStorage, storage: &SharedStorage, seed: u64) -> Ve
 enum Omit {
     Data,
     Directories,
+    Call(Site),
+}
+
+/// Where the journal syncs a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Site {
+    /// The header of a new segment, before the segment has its name.
+    Header,
+    /// A batch of records.
+    Batch,
+    /// Zeros of a segment to come.
+    Spare,
+    /// A tail that was accepted after a crash, written again.
+    Recovered,
+    /// A sealed segment, cut to its length.
+    Sealed,
+    /// The digest of a sealed segment.
+    Digest,
+    /// A sink's position.
+    Cursor,
+    /// A snapshot of the state.
+    Snapshot,
 }
 
 /// A disk whose syncs of one kind say "done" and do nothing.
@@ -144,7 +207,36 @@ struct Unsynced {
     omit: Omit,
 }
 
-struct UnsyncedFile(Box<dyn StoredFile>, Omit);
+struct UnsyncedFile {
+    file: Box<dyn StoredFile>,
+    omit: Omit,
+    path: PathBuf,
+    mode: OpenMode,
+    /// Syncs so far, whether it was written from its start on, and whether it was cut.
+    syncs: AtomicU32,
+    from_start: AtomicBool,
+    cut: AtomicBool,
+}
+
+impl UnsyncedFile {
+    fn site(&self) -> Site {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let in_dir = |dir: &str| self.path.parent().is_some_and(|parent| parent.ends_with(dir));
+        match name {
+            _ if in_dir("cursors") => Site::Cursor,
+            _ if in_dir("snapshots") => Site::Snapshot,
+            spare if spare.starts_with("spare-") && self.mode == OpenMode::Create => Site::Spare,
+            // The writer keeps the handle when the spare becomes a segment.
+            spare if spare.starts_with("spare-") && self.syncs.load(Relaxed) == 0 => Site::Header,
+            spare if spare.starts_with("spare-") => Site::Batch,
+            segment if segment.ends_with(".seg") && self.cut.load(Relaxed) => Site::Sealed,
+            segment if segment.ends_with(".seg") && self.from_start.load(Relaxed) => Site::Recovered,
+            segment if segment.ends_with(".seg") => Site::Batch,
+            digest if digest.ends_with(".tmp") => Site::Digest,
+            other => panic!("a file of a kind that this story does not know is synced: {other}"),
+        }
+    }
+}
 
 impl Storage for Unsynced {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -154,7 +246,9 @@ impl Storage for Unsynced {
         self.disk.create_dir(dir)
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn StoredFile>> {
-        Ok(Box::new(UnsyncedFile(self.disk.open(path, mode)?, self.omit)))
+        let (file, omit, path) = (self.disk.open(path, mode)?, self.omit, path.to_owned());
+        let (syncs, from_start, cut) = Default::default();
+        Ok(Box::new(UnsyncedFile { file, omit, path, mode, syncs, from_start, cut }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -178,22 +272,30 @@ impl Storage for Unsynced {
 
 impl StoredFile for UnsyncedFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
+        self.file.read_at(buf, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        self.from_start.fetch_or(offset == 0, Relaxed);
+        self.file.write_at(bytes, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        if matches!(self.1, Omit::Data) { Ok(()) } else { self.0.sync_data() }
+        let left_out = match self.omit {
+            Omit::Data => true,
+            Omit::Directories => false,
+            Omit::Call(site) => self.site() == site,
+        };
+        self.syncs.fetch_add(1, Relaxed);
+        if left_out { Ok(()) } else { self.file.sync_data() }
     }
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
     fn reserve(&self, len: u64) -> io::Result<()> {
-        self.0.reserve(len)
+        self.file.reserve(len)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.cut.store(true, Relaxed);
+        self.file.set_len(len)
     }
 }
 
@@ -226,6 +328,33 @@ fn promise_1_no_class_a_packet_before_its_record_is_durable_journal_part() {
     for omit in [Omit::Data, Omit::Directories] {
         let noticed = (0..4).filter(|seed| cut_everywhere(*seed, Some(omit)).is_err()).count();
         assert_eq!(noticed, 4, "{omit:?} left out, and the check does not see it");
+    }
+}
+
+#[test]
+fn promise_1_given_any_one_sync_left_out_then_it_is_noticed_or_has_a_reason_why_it_may_go() {
+    for (site, may_go) in [
+        (Site::Header, None),
+        (Site::Batch, None),
+        (
+            Site::Spare,
+            Some(
+                "what of it is lost reads as zeros or as the end of the file, and the header's sync covers the \
+                 length; it is synced so that commits need no metadata",
+            ),
+        ),
+        (Site::Recovered, None),
+        (Site::Sealed, None),
+        (Site::Digest, None),
+        (Site::Cursor, None),
+        (Site::Snapshot, None),
+    ] {
+        let seeds = 0..8 * effort();
+        let noticed = seeds.clone().any(|seed| cut_everywhere(seed, Some(Omit::Call(site))).is_err());
+        match may_go {
+            None => assert!(noticed, "{site:?} left out, and the check does not see it"),
+            Some(why) => assert!(!noticed, "{site:?} may not go after all, though {why}"),
+        }
     }
 }
 
