@@ -14,10 +14,14 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/examples").canonicalize().unwrap()
 }
 
-/// Every kind of event that there is, as the golden samples have it.
+/// Every kind of event that there is, as the golden samples have it, with its data in one line as the product writes it.
 fn events() -> Vec<Delivered> {
-    let read =
-        |kind: &signalbox_schemas::Kind| Delivered::from_structured(kind.example().as_bytes()).unwrap();
+    let read = |kind: &signalbox_schemas::Kind| {
+        let mut event = Delivered::from_structured(kind.example().as_bytes()).unwrap();
+        let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+        event.data = serde_json::to_vec(&data).unwrap().into();
+        event
+    };
     signalbox_schemas::Kind::ALL.iter().map(read).collect()
 }
 
