@@ -111,7 +111,9 @@ impl Attempt {
         };
         let record = if core.last.is_some() {
             let fact = facts::routed(turn, &core.about(), event, why, &it.branch, invite.pending);
-            Some(core.record(turn, fact))
+            let seq = core.record(turn, fact);
+            it.debug_assert_folded(core, turn);
+            Some(seq)
         } else {
             it.route = Some(Box::new((event, why)));
             None
@@ -156,7 +158,15 @@ impl Attempt {
     ) -> Option<EventSeq> {
         let (target, why) = *self.route.take()?;
         let fact = facts::routed(turn, &core.about(), target, why, &self.branch, pending);
-        Some(core.record(turn, fact))
+        let seq = core.record(turn, fact);
+        self.debug_assert_folded(core, turn);
+        Some(seq)
+    }
+
+    /// As [`Core::debug_assert_folded`], behind the record of the attempt.
+    fn debug_assert_folded(&self, core: &Core, turn: &Turn<'_>) {
+        let known = || turn.state.calls().get(core.uid)?.branch(self.branch.attempt);
+        debug_assert_eq!(known(), Some(&self.branch), "attempt {} of {}", self.branch.attempt, core.uid);
     }
 
     /// Whether its answer is still awaited.

@@ -16,6 +16,7 @@ use crate::classes::Sent;
 use crate::facts::Fact;
 use crate::facts::call as facts;
 use crate::net::{Timer, User};
+use crate::state::calls::CallState;
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{CallUid, EventSeq, Flow, Mono, ShortToken, TenantId, Text};
 use signalbox_schemas::call::{CallAttempted, Cdr};
@@ -240,6 +241,19 @@ impl Core {
         let seq = turn.record(fact);
         self.last = Some(seq);
         seq
+    }
+
+    /// Asked behind a record that tells of both legs: the fold must have them as they are here, or a restart goes on with
+    /// other dialogs than the peers have. Costs nothing in a release.
+    pub(crate) fn debug_assert_folded(&self, turn: &Turn<'_>, callee: &Leg) {
+        let known = || turn.state.calls().get(self.uid);
+        debug_assert_eq!(
+            known().map(CallState::caller),
+            Some(&self.caller),
+            "the caller's leg of {}",
+            self.uid
+        );
+        debug_assert_eq!(known().and_then(CallState::callee), Some(callee), "the called leg of {}", self.uid);
     }
 
     /// The call record as far as the fold knows it.

@@ -113,6 +113,7 @@ fn answered(
     let gap = super::cdr::millis(turn.now.wall.since(died));
     let fact = facts::recovered(turn, &core.about(), gap, &core.caller, &callee);
     core.record(turn, fact);
+    core.debug_assert_folded(turn, &callee);
     let branch = known.branches.iter().find(|branch| branch.attempt == winner)?;
     let (mut cseqs, mut resend, mut attempts) = ((0, branch.cseq), None, Vec::new());
     if let Redo::Answer(answer) = &known.redo {

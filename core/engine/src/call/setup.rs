@@ -396,6 +396,7 @@ impl Setup {
         };
         let fact = facts::answered(turn, &core.about(), of);
         core.record(turn, fact);
+        core.debug_assert_folded(turn, &callee);
         turn.counters.calls_answered += 1;
         self.respond(core, turn, status, &bytes);
         turn.net.give_back(bytes);

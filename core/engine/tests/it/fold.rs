@@ -1,6 +1,7 @@
 //! Promise 2: whatever happened, the journal folded anew is the state that was lived, and so are a snapshot and its tail.
 
 use crate::call_support::{established, hang_up, phone_calls, with_phone};
+use crate::growing::Growing;
 use crate::support::*;
 use proptest::prelude::*;
 use signalbox_base::Text;
@@ -100,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn live_equals_replay_equals_snapshot_and_tail(steps in prop::collection::vec(step(), 1..40)) {
+    fn promise_2_live_equals_replay_equals_snapshot_and_tail(steps in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new(pool());
         let mut phones: Vec<Phone> = [("401", "192.0.2.1"), ("401", "192.0.2.2"), ("402", "192.0.2.3"), ("403", "192.0.2.4")]
             .iter()

@@ -15,6 +15,7 @@ mod call_peers;
 mod call_support;
 mod fold;
 mod gate;
+mod growing;
 mod hostile;
 mod privacy;
 mod registration;

@@ -331,6 +331,7 @@ impl Answered {
             let codecs = core.agreement.codecs.clone();
             let fact = facts::modified(turn, &core.about(), end, kind, codecs, &core.caller, &self.callee);
             last = Some(core.record(turn, fact));
+            core.debug_assert_folded(turn, &self.callee);
         }
         last
     }
@@ -370,6 +371,7 @@ impl Answered {
         let number = turn.state.calls().get(core.uid).map_or(0, |call| call.checkpoints) + 1;
         let fact = facts::checkpointed(turn, &core.about(), elapsed, number, &core.caller, &self.callee);
         core.record(turn, fact);
+        core.debug_assert_folded(turn, &self.callee);
     }
 
     /// OPTIONS on both legs (RFC 3261 §11): a peer that lost the dialog says 481.

@@ -18,7 +18,6 @@ pub(super) enum Private {
 }
 
 #[derive(Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "it lives for one record of a replay")]
 pub(super) enum Call {
     Attempted { leg: Leg, invite: PendingRequest },
     Routed { attempt: Attempted, leg: LegChange, invite: Option<PendingRequest> },
