@@ -151,6 +151,12 @@ impl Engine {
         self.rooms.calls.unanswered()
     }
 
+    /// Entries that strangers fill: sources told apart, and kinds of noise counted. Both are bounded, whoever sends.
+    #[must_use]
+    pub fn strangers_held(&self) -> (usize, usize) {
+        (self.net.sources.held(), self.noise.held())
+    }
+
     /// Blocks listening to addresses, from a list of the operator's or of the security plane.
     pub fn blocks_mut(&mut self) -> &mut Blocks {
         &mut self.rooms.blocks

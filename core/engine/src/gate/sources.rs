@@ -72,6 +72,12 @@ impl Sources {
         }
     }
 
+    /// Sources that have a budget of their own.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.each.len()
+    }
+
     /// Whether a budget is kept for this source.
     #[must_use]
     pub fn counts(&self, source: SocketAddr) -> bool {

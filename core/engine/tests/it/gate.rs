@@ -6,10 +6,9 @@ use signalbox_engine::Input;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-#[test]
-fn given_100_000_spoofed_sources_then_events_and_answers_are_bounded_and_all_are_counted() {
-    let mut world = World::new(acme());
-    for n in 0..100_000u32 {
+/// Junk of three kinds, each from another source.
+fn flood(world: &mut World, sources: std::ops::Range<u32>) {
+    for n in sources {
         let source = SocketAddr::new(IpAddr::V4(n.wrapping_mul(2_654_435_761).into()), 5060);
         let flow = signalbox_base::Flow { remote: source, ..outside("192.0.2.1:1") };
         let text: &[u8] = match n % 3 {
@@ -19,6 +18,24 @@ fn given_100_000_spoofed_sources_then_events_and_answers_are_bounded_and_all_are
         };
         world.input(Input::Packet { flow, bytes: text });
     }
+}
+
+#[test]
+fn promise_5_given_ten_times_the_spoofed_sources_then_no_more_memory_is_held_for_them() {
+    let mut world = World::new(acme());
+    flood(&mut world, 0..100_000);
+    let (sources, kinds) = world.engine.strangers_held();
+    assert!(sources > 1_000 && kinds > 10, "the flood was noticed: {sources} sources, {kinds} kinds");
+    flood(&mut world, 100_000..1_000_000);
+    assert_eq!(world.engine.strangers_held(), (sources, kinds));
+    world.advance(Duration::from_secs(11));
+    assert_eq!(world.engine.strangers_held().1, 0, "what was counted is told and let go");
+}
+
+#[test]
+fn promise_5_given_100_000_spoofed_sources_then_events_and_answers_are_bounded_and_all_are_counted() {
+    let mut world = World::new(acme());
+    flood(&mut world, 0..100_000);
     assert!(world.take().is_empty(), "silence");
     world.advance(Duration::from_secs(11));
     let told = world.records("security.request_rejected");
@@ -32,7 +49,7 @@ fn given_100_000_spoofed_sources_then_events_and_answers_are_bounded_and_all_are
 }
 
 #[test]
-fn given_an_unproven_source_then_it_gets_at_most_three_times_its_bytes_in_a_window() {
+fn promise_5_given_an_unproven_source_then_it_gets_at_most_three_times_its_bytes_in_a_window() {
     let mut world = World::new(acme());
     let flow = outside("192.0.2.66:5060");
     let (mut got, mut sent) = (0, 0);

@@ -94,12 +94,12 @@ fn check(name: &str, rows: &[(&str, Fate)], extension: &str, prepare: fn(Vec<u8>
 }
 
 #[test]
-fn the_published_messages_of_rfc_4475_meet_their_fate() {
+fn promise_8_the_published_messages_of_rfc_4475_meet_their_fate() {
     check("rfc4475", RFC_4475, ".dat", |bytes| bytes);
 }
 
 #[test]
-fn the_published_messages_of_rfc_5118_meet_their_fate() {
+fn promise_8_the_published_messages_of_rfc_5118_meet_their_fate() {
     check("rfc5118", RFC_5118, "", |bytes| {
         let text = String::from_utf8(bytes).expect("these are text").replace('\n', "\r\n");
         // One file's Content-Length is larger than its body, which is not what its section is about.

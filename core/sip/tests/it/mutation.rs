@@ -157,7 +157,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn mutated_messages_never_panic() {
+fn promise_8_mutated_messages_never_panic() {
     let rounds = effort(20_000);
     let mut accepted = 0;
     for seed in 0..rounds {
@@ -175,7 +175,7 @@ fn mutated_messages_never_panic() {
 }
 
 #[test]
-fn bytes_that_were_never_sip_never_panic() {
+fn promise_8_bytes_that_were_never_sip_never_panic() {
     for seed in 0..effort(2_000) {
         let mut random = Random::new(u64::from(seed));
         let len = random.below(300);

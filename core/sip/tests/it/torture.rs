@@ -298,7 +298,7 @@ fn longreq() -> String {
 }
 
 #[test]
-fn messages_of_the_rfcs_meet_their_fate() {
+fn promise_8_messages_of_the_rfcs_meet_their_fate() {
     let cases = valid_messages().into_iter().chain(invalid_messages());
     for case in cases {
         let (got, reason) = fate(case.text.as_bytes());

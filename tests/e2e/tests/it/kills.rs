@@ -17,13 +17,13 @@ const SEAMS: [&str; 2] = ["after-commit", "after-send"];
 const LIFE_MS: u64 = 1500;
 
 #[test]
-fn given_sqlite_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
+fn promise_3_given_sqlite_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
     let world = World::new("kills-sqlite");
     killed_again_and_again(&world, "sqlite:signalbox.db");
 }
 
 #[test]
-fn given_postgres_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
+fn promise_3_given_postgres_when_the_edge_is_killed_under_load_then_everything_said_is_true() {
     let world = World::new("kills-postgres");
     let database = Database::create();
     killed_again_and_again(&world, &database.url());

@@ -46,6 +46,9 @@ impl World {
         self.judge_bindings(at, &mut verdict);
         self.judge_replay(at, &journals, &mut verdict);
         let mut faults = self.oracle().faults().to_vec();
+        for journal in journals.values() {
+            faults.extend(self.oracle().judge_senders(at, journal));
+        }
         faults.extend_from_slice(verdict.faults());
         faults
     }

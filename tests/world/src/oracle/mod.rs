@@ -5,7 +5,9 @@
 //! promises, not the engine.
 
 pub mod end;
+pub mod senders;
 
+use senders::Senders;
 use signalbox_base::{EventSeq, Flow, Mono};
 use signalbox_engine::{ClassB, Release};
 use signalbox_sip::message::is_keepalive;
@@ -54,6 +56,9 @@ pub struct Oracle {
     invites: BTreeSet<(Vec<u8>, u32)>,
     /// Marked messages delivered: proof that the rule about tenants was applied to something.
     pub marked: u64,
+    /// Credentials delivered: the same.
+    pub credentials: u64,
+    senders: Senders,
 }
 
 impl Oracle {
@@ -106,6 +111,9 @@ impl Oracle {
     /// An edge gets something.
     pub fn edge_gets(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
+        if message.is_request() {
+            self.senders.hear(&message);
+        }
         if message.is_request() && message.method() == Method::Invite && message.to_tag().is_none() {
             self.invites.insert((message.call_id().to_vec(), message.cseq().number));
         }
@@ -114,6 +122,7 @@ impl Oracle {
     /// An actor of `tenant` (`None`: of none) gets something from an edge.
     pub fn actor_gets(&mut self, at: Mono, tenant: Option<&str>, to: SocketAddr, bytes: &[u8]) {
         let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
+        self.credentials_arrive(at, tenant, to, &message);
         for name in [HeaderName::UserAgent, HeaderName::Server] {
             let marks = message.value(name).and_then(|value| std::str::from_utf8(value).ok());
             let Some(mark) = marks.and_then(|text| text.split_once(MARK)).map(|(_, tenant)| tenant) else {

@@ -69,6 +69,7 @@ fn promise_6_no_cross_tenant_route_under_hostile_headers() {
         assert_eq!(calls_after, calls_before, "a call from acme reached globex");
         let call = town.world.see_phone(globex[0]).calls().next().unwrap().clone();
         assert!(call.is_alive(), "globex's call was disturbed: {call:?}");
+        assert!(town.world.oracle().credentials >= 8, "every phone's credentials were followed");
         town.world.phone(globex[0], |p, now, out| p.hang_up(now, call.leg, out));
         let world = &mut town.world;
         for pbx in town.pbxs.clone() {

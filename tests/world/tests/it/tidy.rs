@@ -126,3 +126,36 @@ fn no_code_is_unsafe() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"forbid\""));
 }
+
+/// Names of tests, by the `fn` that begins a line of any source.
+fn functions() -> std::collections::BTreeSet<String> {
+    let mut names = std::collections::BTreeSet::new();
+    for path in sources() {
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let head = line.trim_start().trim_start_matches("async ");
+            let name = head.strip_prefix("fn ").and_then(|rest| rest.split(['(', '<']).next());
+            names.extend(name.map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_promise_has_the_tests_that_its_table_names() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("\n## Promises\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let known = functions();
+    let mut proven = Vec::new();
+    for row in section.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let number: u32 = cells[0].split('.').next().unwrap().parse().unwrap();
+        let named: Vec<&str> = cells[1].split('`').filter(|part| part.starts_with("promise_")).collect();
+        assert!(!named.is_empty(), "promise {number} is proven by nothing");
+        for test in named {
+            assert!(test.starts_with(&format!("promise_{number}_")), "{test} proves another promise");
+            assert!(known.contains(test), "promise {number}: there is no test {test}");
+        }
+        proven.push(number);
+    }
+    assert_eq!(proven, [1, 2, 3, 4, 5, 6, 8]);
+}
