@@ -70,6 +70,7 @@ impl Local {
             reader,
             linger: request.linger,
             source: None,
+            reached: EventSeq(0),
             words: Words::default(),
             gap: None,
             chunks,
@@ -80,7 +81,8 @@ impl Local {
             .spawn(move || feed.run())
             .map_err(|error| Error::Unavailable(format!("no thread: {error}")))?;
         let holder = taken.map(|(holder, _)| holder);
-        Ok(LocalSubscription { queue, rest: None, cursors, holder, _alive: alive })
+        let places = Vec::new();
+        Ok(LocalSubscription { queue, rest: None, places, cursors, holder, _alive: alive })
     }
 
     /// After a fork the journal has another id and goes on counting: who has read that id goes on behind it; who has
@@ -120,10 +122,46 @@ struct LocalSubscription {
     queue: mpsc::Receiver<Result<Batch, Error>>,
     /// What was read but did not fit the batch before.
     rest: Option<Result<Batch, Error>>,
+    /// Every source that was handed out.
+    places: Vec<Place>,
     cursors: Cursors,
     holder: Option<Holder>,
     /// Dropped with the subscription: the reader's thread ends.
     _alive: blocking::Sender<()>,
+}
+
+/// A source of the journal, the last of which has no end yet.
+struct Place {
+    source: Arc<Source>,
+    end: EventSeq,
+    acknowledged: EventSeq,
+}
+
+impl LocalSubscription {
+    fn handed_out(&mut self, batch: &Batch) {
+        for Progress { source, end, .. } in &batch.progress {
+            match self.places.iter_mut().find(|known| known.source == *source) {
+                Some(known) => known.end = *end,
+                None => {
+                    let (source, acknowledged) = (Arc::clone(source), EventSeq(0));
+                    self.places.push(Place { source, end: *end, acknowledged });
+                }
+            }
+        }
+    }
+
+    /// Up to where the journal is done with: sources follow each other in it, so the first that is not done with counts,
+    /// however far one behind it is.
+    fn done(&mut self, progress: &[Progress]) -> EventSeq {
+        for Progress { source, through, .. } in progress {
+            if let Some(known) = self.places.iter_mut().find(|known| known.source == *source) {
+                known.acknowledged = known.acknowledged.max(*through);
+            }
+        }
+        let short = self.places.iter().filter(|place| place.acknowledged < place.end);
+        let all = || self.places.iter().map(|place| place.acknowledged).max();
+        short.map(|place| place.acknowledged).min().or_else(all).unwrap_or_default()
+    }
 }
 
 impl Subscription for LocalSubscription {
@@ -139,21 +177,23 @@ impl Subscription for LocalSubscription {
                     Ok(Ok(more)) if more.gaps.is_empty() => join(&mut batch, more),
                     Ok(later) => {
                         self.rest = Some(later);
+                        self.handed_out(&batch);
                         return Ok(batch);
                     }
                     Err(_) => break,
                 }
             }
             self.rest = split(&mut batch, max).map(Ok);
+            self.handed_out(&batch);
             Ok(batch)
         })
     }
 
     fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
-        let through = progress.iter().map(|progress| progress.through).max();
+        let through = self.done(progress);
         let (cursors, holder) = (self.cursors.clone(), self.holder.clone());
         Box::pin(async move {
-            let (Some(holder), Some(through)) = (holder, through) else { return Ok(()) };
+            let Some(holder) = holder.filter(|_| through.0 > 0) else { return Ok(()) };
             let advanced =
                 tokio::task::spawn_blocking(move || cursors.advance(&holder, through, wall_now())).await;
             advanced.map_err(|error| Error::Broken(error.to_string()))?.map_err(told)
@@ -195,6 +235,8 @@ struct Feed {
     reader: Reader,
     linger: Duration,
     source: Option<Arc<Source>>,
+    /// How far it was read by the end of the chunk before.
+    reached: EventSeq,
     words: Words,
     /// Found behind the events of the chunk before: told with the next.
     gap: Option<Gap>,
@@ -241,6 +283,7 @@ impl Feed {
 
     /// What is there now, up to a chunk, and whether there is more; a gap begins a new one.
     fn read(&mut self) -> Result<(Batch, bool), Error> {
+        let before = self.source.clone();
         let (mut batch, mut bytes, mut more) = (Batch::default(), 0, true);
         batch.gaps.extend(self.gap.take());
         while batch.events.len() < CHUNK_EVENTS && bytes < CHUNK_BYTES {
@@ -270,6 +313,14 @@ impl Feed {
         if let Some(journal) = self.reader.journal() {
             let source = source_of(&self.identity, &mut self.source, journal);
             batch.progress.extend(progress_of(&batch.events, source, through, end));
+            // One that has ended with the chunk before: there it could not be known.
+            let ended = before.filter(|before| !batch.progress.iter().any(|known| known.source == *before));
+            batch.progress.extend(ended.map(|source| Progress {
+                source,
+                through: self.reached,
+                end: self.reached,
+            }));
+            self.reached = through;
         }
         Ok((batch, more))
     }
@@ -303,13 +354,16 @@ impl Feed {
     }
 }
 
-/// One entry for each source in the chunk: a fork in the middle of it ends the old one with its last event.
+/// One entry for each source in the chunk: a fork in the middle of it ends the old one with its last event, and that is
+/// all that there will ever be of it.
 fn progress_of(events: &[Delivered], last: Arc<Source>, through: EventSeq, end: EventSeq) -> Vec<Progress> {
     let mut all: Vec<Progress> = Vec::new();
     for event in events.iter().filter(|event| event.source != last) {
         match all.iter_mut().find(|known| known.source == event.source) {
-            Some(known) => known.through = event.seq,
-            None => all.push(Progress { source: Arc::clone(&event.source), through: event.seq, end }),
+            Some(known) => (known.through, known.end) = (event.seq, event.seq),
+            None => {
+                all.push(Progress { source: Arc::clone(&event.source), through: event.seq, end: event.seq })
+            }
         }
     }
     all.push(Progress { source: last, through, end });

@@ -3,9 +3,9 @@
 use signalbox_base::{EdgeIdentity, EventSeq, Wall};
 use signalbox_brokers::conformance::{New, Pen, Provider};
 use signalbox_brokers::promises;
-use signalbox_bus::{Bus, Delivered, Error, Filter, Local, Request, Source, Start};
+use signalbox_bus::{Batch, Bus, Delivered, Error, Filter, Local, Progress, Request, Source, Start};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
-use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
+use signalbox_journal::{Config, Cursors, Journal, Layout, Mark, NewRecord, Writer};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -199,5 +199,43 @@ async fn given_a_journal_with_a_new_id_when_read_on_then_both_sources_are_told_a
         let request = Request { start: after, ..from_start() };
         let mut again = edge.bus().subscribe(request).await.unwrap();
         assert_eq!(again.next_batch(10).await.unwrap().events[0].seq, EventSeq(first));
+    }
+}
+
+#[tokio::test]
+async fn given_a_hole_before_a_new_id_when_what_follows_is_acknowledged_then_the_journal_keeps_the_hole() {
+    for together in [true, false] {
+        let (mut edge, mut pen) = beside();
+        let named = Request { name: Some("projections".to_owned()), ..from_start() };
+        edge.0.store(&pen.write(&[CALL; 4]));
+        let mut subscription = edge.bus().subscribe(named).await.unwrap();
+        let mut progress: Vec<Progress> = Vec::new();
+        let mut note = |batch: Batch| {
+            for told in batch.progress {
+                progress.retain(|known| known.source != told.source);
+                progress.push(told);
+            }
+            batch.events.len()
+        };
+        let mut events = if together { 0 } else { note(subscription.next_batch(10).await.unwrap()) };
+        edge.0.writer.fork_identity(Wall(5), [9; 10]).unwrap();
+        edge.0.store(&pen.write(&[CALL; 3]));
+        while events < 7 {
+            events += note(subscription.next_batch(10).await.unwrap());
+        }
+        progress.sort_by_key(|told| told.through);
+        let [old, new] = &progress[..] else { panic!("{progress:?}") };
+        assert_eq!((old.through, old.end), (EventSeq(4), EventSeq(4)), "all there will ever be of it");
+        assert_eq!((new.through, new.end), (EventSeq(7), EventSeq(7)));
+        let (mark, layout) = (edge.0.writer.mark(), Layout::new(edge.0.dir.path()));
+        let cursors = Cursors::new(Arc::clone(&edge.0.storage), layout, mark);
+        let cursor = || cursors.get("projections").unwrap().map_or(EventSeq(0), |cursor| cursor.seq);
+        subscription.acknowledge(std::slice::from_ref(new)).await.unwrap();
+        assert_eq!(cursor(), EventSeq(0), "nothing of the old source is done with");
+        let until_hole = Progress { through: EventSeq(2), ..old.clone() };
+        subscription.acknowledge(&[until_hole, new.clone()]).await.unwrap();
+        assert_eq!(cursor(), EventSeq(2));
+        subscription.acknowledge(std::slice::from_ref(old)).await.unwrap();
+        assert_eq!(cursor(), EventSeq(7));
     }
 }
