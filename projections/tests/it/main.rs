@@ -12,6 +12,7 @@ mod faults;
 mod group;
 mod interleaving;
 mod keyed;
+mod live;
 mod places;
 mod runner;
 mod scripted;

@@ -1,0 +1,142 @@
+//! The tables follow a journal that grows, and are made anew from it: they are the same.
+
+use crate::scripted::quick;
+use crate::stories::Edge as Story;
+use crate::support::both_migrated;
+use crate::tables::{a_day, dump};
+use signalbox_base::{EdgeIdentity, Wall};
+use signalbox_bus::{Bus, Delivered, Local};
+use signalbox_journal::storage::{FileStorage, SharedStorage};
+use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
+use signalbox_projections::{Group, StatusHandle, all};
+use signalbox_schemas::words::ModificationKind;
+use signalbox_store::Store;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// A journal on disk with its writer.
+struct Live {
+    dir: TempDir,
+    storage: SharedStorage,
+    writer: Writer,
+}
+
+impl Live {
+    fn identity() -> EdgeIdentity {
+        EdgeIdentity { cluster: "test".into(), edge: "edge-1".into() }
+    }
+
+    fn begin() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage: SharedStorage = Arc::new(FileStorage);
+        let mut config = Config::new(dir.path());
+        config.segment_size = 64 * 1024;
+        let opened = Journal::open(Arc::clone(&storage), config, &Self::identity(), Wall(1), [7; 32]);
+        Self { dir, storage, writer: opened.unwrap().0 }
+    }
+
+    fn bus(&self, mark: Mark) -> Arc<dyn Bus> {
+        Arc::new(Local::new(Self::identity(), Arc::clone(&self.storage), Layout::new(self.dir.path()), mark))
+    }
+
+    fn write(&mut self, events: &[Delivered]) {
+        for event in events {
+            let record = NewRecord {
+                expect_seq: Some(event.seq),
+                wall: event.time,
+                recorded: event.recorded,
+                kind: &event.kind,
+                tenant: &event.tenant,
+                subject: &event.subject,
+                correlation: &event.correlation,
+                causation: event.causation,
+                data: &event.data,
+                private: b"",
+            };
+            self.writer.append(&record).unwrap();
+        }
+        self.writer.commit(Wall(1_000)).unwrap();
+    }
+}
+
+/// Some calls at once, phones that move, a backend that comes and goes: as one edge tells it.
+fn a_busy_day() -> Vec<Delivered> {
+    let mut edge: Story = a_day().remove(0);
+    for n in 10..40 {
+        let user = format!("{n}@acme.test");
+        edge.added("acme", &user, "udp:192.0.2.7:5060");
+        let mut call = edge.attempted("acme", n);
+        edge.routed(&call, 1);
+        let other = edge.attempted("globex", n + 100);
+        edge.progressed(&call);
+        edge.refreshed("acme", &user, Some("udp:192.0.2.99:1024"));
+        edge.failed(&other);
+        edge.answered(&mut call);
+        if n % 3 == 0 {
+            edge.held(&call, ModificationKind::Hold);
+            edge.removed("acme", &user);
+        }
+        if n % 4 != 0 {
+            edge.ended(&call);
+        }
+    }
+    edge.events
+}
+
+async fn until_all_have(statuses: &[StatusHandle], seq: u64, running: &tokio::task::JoinHandle<()>) {
+    let has = |status: &StatusHandle| status.get().sources.values().any(|source| source.through >= seq);
+    while !statuses.iter().all(has) {
+        assert!(!running.is_finished(), "{:?}", statuses.iter().map(StatusHandle::get).collect::<Vec<_>>());
+        tokio::task::yield_now().await;
+    }
+}
+
+fn follow(
+    bus: Arc<dyn Bus>,
+    store: &Store,
+) -> (Vec<StatusHandle>, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    let group = Group::new(all(), bus, store.clone(), quick());
+    let (statuses, (stop, asked)) = (group.statuses(), watch::channel(false));
+    (statuses, stop, tokio::spawn(group.run(asked, |stopped| panic!("{stopped}"))))
+}
+
+#[tokio::test]
+async fn promise_2_given_a_journal_that_grows_when_tables_follow_it_or_are_made_anew_then_the_tables_are_the_same()
+ {
+    let events = a_busy_day();
+    let (live_stores, fresh_stores) = (both_migrated().await, both_migrated().await);
+    let mut dumps = Vec::new();
+    for ((_live, live), (_fresh, fresh)) in live_stores.into_iter().zip(fresh_stores) {
+        let mut journal = Live::begin();
+        let (mut statuses, mut stop, mut running) = follow(journal.bus(journal.writer.mark()), &live);
+        for (n, some) in events.chunks(7).enumerate() {
+            journal.write(some);
+            // Batches of many sizes: at times the tables are level with the journal, at times it runs ahead.
+            if n % 3 == 0 {
+                until_all_have(&statuses, some.last().unwrap().seq.0, &running).await;
+            }
+            if n == 10 {
+                stop.send_replace(true);
+                running.await.unwrap();
+                (statuses, stop, running) = follow(journal.bus(journal.writer.mark()), &live);
+            }
+        }
+        let last = events.last().unwrap().seq.0;
+        until_all_have(&statuses, last, &running).await;
+        stop.send_replace(true);
+        running.await.unwrap();
+        dumps.push(dump(&live).await);
+
+        let mark = Mark::file(Arc::clone(&journal.storage), Layout::new(journal.dir.path()).watermark());
+        let (statuses, stop, running) = follow(journal.bus(mark), &fresh);
+        until_all_have(&statuses, last, &running).await;
+        stop.send_replace(true);
+        running.await.unwrap();
+        dumps.push(dump(&fresh).await);
+    }
+    assert!(dumps[0].iter().all(|(_, rows)| !rows.is_empty()));
+    for (n, other) in dumps.iter().enumerate().skip(1) {
+        assert_eq!(*other, dumps[0], "followed or made anew, in SQLite or in PostgreSQL ({n})");
+    }
+}
