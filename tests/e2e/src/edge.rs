@@ -25,6 +25,8 @@ pub struct Edge {
     admin: SocketAddr,
     store: String,
     process: Option<Process>,
+    /// None: all.
+    roles: &'static [&'static str],
 }
 
 /// What a verb said.
@@ -83,6 +85,7 @@ impl Edge {
             admin: world.free(HOST),
             store: store.to_owned(),
             process: None,
+            roles: &[],
         };
         edge.write_config(more);
         edge
@@ -166,7 +169,23 @@ impl Edge {
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&self.config).args(["--drain", "10s"]).current_dir(&self.dir);
+        if !self.roles.is_empty() {
+            command.args(["--roles", &self.roles.join(",")]);
+        }
         command
+    }
+
+    /// Leaves the other roles to processes of their own; takes effect with its next start.
+    pub fn only(&mut self, roles: &'static [&'static str]) {
+        self.roles = roles;
+    }
+
+    /// Starts another process with roles of this edge, whose other values come from the environment.
+    #[must_use]
+    pub fn start_role(&self, role: &str, name: &str, environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new(binary());
+        command.args(["run", "--roles", role, "--config"]).arg(&self.config).current_dir(&self.dir);
+        Process::start(&self.dir, name, command.envs(environment.iter().copied()))
     }
 
     /// The running process.

@@ -38,6 +38,12 @@ impl Sipp {
     /// A scenario on a local address. `name` tells this run from others of the story.
     #[must_use]
     pub fn new(world: &World, name: &str, scenario: &str, local: SocketAddr) -> Self {
+        Self::within(world.dir(), name, scenario, local)
+    }
+
+    /// The same, for whoever has only the story's directory.
+    #[must_use]
+    pub fn within(dir: &Path, name: &str, scenario: &str, local: SocketAddr) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{scenario}.xml"));
         let mut command = Command::new("sipp");
         command
@@ -48,7 +54,7 @@ impl Sipp {
             .arg("-p")
             .arg(local.port().to_string());
         command
-            .current_dir(world.dir())
+            .current_dir(dir)
             .args(["-nostdin", "-trace_err", "-error_file"])
             .arg(format!("{name}.sipp.err"));
         command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(format!("{name}.csv"));
@@ -56,7 +62,7 @@ impl Sipp {
         command.args(["-timeout", "90s", "-timeout_error", "-recv_timeout", "40000"]);
         // Pings and probes are answered beside the scenario.
         command.arg("-aa");
-        Self { name: name.to_owned(), dir: world.dir().to_owned(), command }
+        Self { name: name.to_owned(), dir: dir.to_owned(), command }
     }
 
     /// Where it sends to.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+mod brokered;
+mod buses;
 mod commands;
 mod compose;
 mod examples;
@@ -14,5 +16,7 @@ mod operations;
 mod peers;
 mod readme;
 mod registrations;
+mod rollback;
 mod starting;
+mod tenancy_on_buses;
 mod tenants;
