@@ -450,6 +450,22 @@ mod tests {
         assert!(std::ptr::eq(agent(1).as_str(), agent(2).as_str()), "held twice");
     }
 
+    #[test]
+    fn given_a_snapshot_that_met_an_aor_at_two_places_then_the_later_entry_is_all_there_is_of_it() {
+        let mut all = Registrations::default();
+        let entry = |key, at| Aor {
+            name: Text::new("acme/1@a.test"),
+            backend: Text::new("pbx"),
+            home: Text::new("pbx"),
+            bindings: [Box::new(binding(key, at))].into_iter().collect(),
+            seq: EventSeq(1),
+        };
+        all.restore(entry(1, 1));
+        all.restore(entry(2, 2));
+        assert_eq!((all.len(), all.of_tenant("acme")), (1, 1));
+        assert!(all.binding(binding(2, 2).key).is_some() && !all.knows_flow(&flow(1)));
+    }
+
     proptest! {
         #[test]
         fn whatever_is_stored_moved_and_removed_each_way_finds_what_is_there(
