@@ -116,9 +116,7 @@ impl Projecting {
         };
         let running = tokio::spawn(group.run(halted, told));
         let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt));
-        if let Err(panic) = running.await {
-            tracing::error!(error = %panic, "projections ended by a panic; calls go on, tables do not");
-        }
+        outlive(running, &self.report).await;
         let ended = watcher.await.unwrap_or(Ended::Stopped);
         if let Some(name) = relay {
             let report = self.report.clone();
@@ -141,6 +139,14 @@ impl Projecting {
                 None
             }
         }
+    }
+}
+
+/// Waits for the end; a panic is told where people look.
+async fn outlive(running: tokio::task::JoinHandle<()>, report: &Report) {
+    if let Err(panic) = running.await {
+        tracing::error!(error = %panic, "projections ended by a panic; calls go on, tables do not");
+        report.trouble(Some(format!("projections ended by a panic: {panic}")));
     }
 }
 
@@ -199,5 +205,24 @@ async fn connect(
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_LONGEST),
             _ = stop.changed() => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Roles;
+    use super::*;
+    use signalbox_edge::ComponentState;
+
+    #[tokio::test]
+    async fn given_projections_when_they_panic_then_health_says_that_the_store_is_down() {
+        let roles = Roles { edge: true, relay: false, projections: true };
+        let report = Report::new(&BusSettings::default(), roles);
+        let store = || report.components().into_iter().find(|one| one.name == "store").unwrap();
+        outlive(tokio::spawn(async {}), &report).await;
+        assert_eq!(store().state, ComponentState::Up);
+        outlive(tokio::spawn(async { panic!("broken fold") }), &report).await;
+        assert_eq!(store().state, ComponentState::Down);
+        assert!(store().detail.unwrap().contains("broken fold"));
     }
 }
