@@ -2,6 +2,8 @@
 //!
 //! Figures on a shared machine are noisy: read the ratios within one run. Written to `target/bench/report.json`.
 
+#[cfg(feature = "bus")]
+mod bus;
 mod cpu;
 mod engine;
 mod journal;
@@ -29,7 +31,7 @@ pub(crate) struct Plan {
     out: PathBuf,
 }
 
-const HELP: &str = "signalbox-bench [--only micro,engine,engine-register,engine-call,engine-memory,journal,reflector,register,call,dialog,memory,limit] [--rates N,N] [--subject signalbox|kamailio] [--seconds N] [--out FILE]";
+const HELP: &str = "signalbox-bench [--only micro,engine,engine-register,engine-call,engine-memory,journal,reflector,register,call,dialog,memory,limit,bus] [--rates N,N] [--subject signalbox|kamailio] [--seconds N] [--out FILE]";
 
 fn plan() -> Result<Plan> {
     let mut plan = Plan {
@@ -77,6 +79,10 @@ fn main() -> Result<()> {
         reflector::run(&mut report, plan.seconds)?;
     }
     scenario::run(&mut report, &plan, &wants)?;
+    #[cfg(feature = "bus")]
+    if wants("bus") {
+        bus::run(&mut report, &plan)?;
+    }
     report.write(&plan.out)?;
     report.judge();
     Ok(())

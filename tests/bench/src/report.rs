@@ -34,7 +34,7 @@ enum Goal {
 }
 
 /// Goals of figures by themselves: part, figure, goal.
-const GOALS: [(&str, &str, Goal); 8] = [
+const GOALS: [(&str, &str, Goal); 12] = [
     ("parse", "ns", Goal::Most(600.0)),
     ("parse", "allocations", Goal::Most(0.0)),
     ("forward", "ns", Goal::Most(2000.0)),
@@ -43,6 +43,10 @@ const GOALS: [(&str, &str, Goal); 8] = [
     ("journal/1000", "events_per_s", Goal::Least(500_000.0)),
     ("memory", "bytes_per_registration", Goal::Most(1024.0)),
     ("memory", "bytes_per_call", Goal::Most(4096.0)),
+    ("bus/nats", "of_bare", Goal::Least(0.9)),
+    ("bus/kafka", "of_bare", Goal::Least(0.9)),
+    ("bus/nats", "p99_away_of_before", Goal::Most(1.2)),
+    ("bus/kafka", "p99_away_of_before", Goal::Most(1.2)),
 ];
 /// Goals beside Kamailio: the most of its CPU, the least of its loss-free rate.
 const CPU_OF_PEER: f64 = 1.0;

@@ -35,11 +35,16 @@ pub(crate) struct Subject {
 impl Subject {
     /// Starts it in front of `backend` and waits until it answers.
     pub(crate) fn start(kind: Kind, backend: SocketAddr) -> Result<Self> {
+        Self::with(kind, backend, "")
+    }
+
+    /// The same with more of Signalbox's configuration.
+    pub(crate) fn with(kind: Kind, backend: SocketAddr, more: &str) -> Result<Self> {
         // On the disk of the working directory: a memory file system would make the journal look fast.
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(std::env::current_dir()?)?;
         let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
         let child = match kind {
-            Kind::Signalbox => signalbox(dir.path(), address, backend),
+            Kind::Signalbox => signalbox(dir.path(), address, backend, more),
             Kind::Kamailio => kamailio(dir.path(), address, backend),
         }?;
         let subject = Self { kind, address, child, _dir: dir };
@@ -86,13 +91,13 @@ impl Drop for Subject {
     }
 }
 
-fn signalbox(dir: &Path, address: SocketAddr, backend: SocketAddr) -> Result<Child> {
+fn signalbox(dir: &Path, address: SocketAddr, backend: SocketAddr, more: &str) -> Result<Child> {
     let binary: PathBuf = std::env::current_exe()?.with_file_name("signalbox");
     let config = dir.join("signalbox.toml");
     let text = format!(
         "[edge]\ncluster = \"bench\"\nname = \"edge-1\"\ndata_dir = \"{}\"\n[[listener]]\naddress = \"udp:{address}\"\n\
          [[tenant]]\nname = \"bench\"\ndomains = [\"bench.test\"]\nbackends = [{{ name = \"pbx\", address = \"udp:{backend}\" }}]\n\
-         [admin]\nlisten = \"\"\n[log]\nlevel = \"error\"\n",
+         [admin]\nlisten = \"\"\n[log]\nlevel = \"error\"\n{more}",
         dir.join("data").display()
     );
     std::fs::write(&config, text)?;
