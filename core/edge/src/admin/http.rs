@@ -43,7 +43,7 @@ pub(super) struct Guard {
 /// Serves until the edge has ended.
 pub(super) async fn serve(listener: TcpListener, edge: EdgeHandle, guard: Guard) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => Door(listener),
+        Ok(listener) => Door::new(listener),
         Err(error) => {
             tracing::error!(%error, "HTTP is not served");
             return;

@@ -76,7 +76,7 @@ impl Drop for HealthServer {
 
 async fn serve(listener: TcpListener, served: Arc<Served>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => Door(listener),
+        Ok(listener) => Door::new(listener),
         Err(error) => {
             tracing::error!(%error, "HTTP is not served");
             return;

@@ -173,7 +173,14 @@ impl Asker<'_> {
             }
         }
         let seen_at = (!here).then_some(source);
-        key_of(self.secret, self.aor_name, instance, contact.reg_id(), contact.uri, seen_at)
+        let key = |uri: &[u8]| key_of(self.secret, self.aor_name, instance, contact.reg_id(), uri, seen_at);
+        let fresh = key(contact.uri);
+        // A phone that has moved keeps the key of where it was. Who now comes from there with the same address is another.
+        let taken = |aor: &Aor| aor.bindings.iter().any(|b| b.key == fresh && b.instance.is_none());
+        if instance.is_none() && self.aor.is_some_and(taken) {
+            return key(&[contact.uri, b" ", self.call_id].concat());
+        }
+        fresh
     }
 }
 

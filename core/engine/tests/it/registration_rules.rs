@@ -257,3 +257,24 @@ fn given_two_phones_with_one_private_address_behind_two_nats_then_both_stay_and_
     );
     world.assert_replay_equals_live();
 }
+
+#[test]
+fn given_a_phone_that_moved_when_another_with_its_private_address_comes_from_where_it_was_then_both_stay() {
+    let mut world = World::new(acme());
+    let mut moved = Phone::new("401", "acme.test", PHONE);
+    moved.contact = "<sip:401@192.168.1.100:5060>".to_owned();
+    moved.call_id = "first".to_owned();
+    let token = register(&mut world, &mut moved, PBX, 600);
+    moved.flow = outside("198.51.100.99:5060");
+    assert_eq!(register(&mut world, &mut moved, PBX, 600), token, "it says by its Call-ID who it is");
+
+    let mut other = Phone::new("401", "acme.test", PHONE);
+    other.contact.clone_from(&moved.contact);
+    other.call_id = "second".to_owned();
+    let others = register(&mut world, &mut other, PBX, 600);
+    assert_ne!(others, token);
+    assert_eq!(world.engine.state().registrations().len(), 2);
+    assert_eq!(register(&mut world, &mut other, PBX, 600), others, "and it keeps its own");
+    assert_eq!(register(&mut world, &mut moved, PBX, 600), token);
+    world.assert_replay_equals_live();
+}
