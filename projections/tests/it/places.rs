@@ -161,6 +161,7 @@ async fn given_open_places_in_the_history_when_migrated_then_they_are_in_their_r
         old_row(&store, "without-place", 8).await;
         old_place(&store, "without-row", 7, 1300, None).await;
         apply(&store, include_str!("../../../migrations/common/V8__place_in_the_row.sql")).await;
+        apply(&store, include_str!("../../../migrations/common/V9__turn.sql")).await;
 
         let told = |rows: Vec<LocationHistoryRow>| {
             let told = |row: LocationHistoryRow| {

@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(
                 metric.name.ends_with("_seconds"),
                 metric.kind == MetricKind::Histogram
-                    || metric.name.contains("lag")
+                    || metric.name.ends_with("lag_seconds")
                     || metric.name.contains("start_time"),
                 "{}",
                 metric.name

@@ -11,13 +11,14 @@ use signalbox_e2e::{Edge, Process, World, contract, wait};
 const RUNS_AWAY: u32 = 2;
 
 #[test]
-fn given_nats_when_it_is_killed_under_load_and_comes_back_then_no_call_fails_and_nothing_is_lost() {
+fn promise_4_given_nats_when_it_is_killed_under_load_and_comes_back_then_no_call_fails_and_nothing_is_lost() {
     let world = World::new("nats-away");
     broker_is_away(&world, &mut Nats::start(NatsOptions::default()));
 }
 
 #[test]
-fn given_kafka_when_it_is_killed_under_load_and_comes_back_then_no_call_fails_and_nothing_is_lost() {
+fn promise_4_given_kafka_when_it_is_killed_under_load_and_comes_back_then_no_call_fails_and_nothing_is_lost()
+{
     let world = World::new("kafka-away");
     broker_is_away(&world, &mut kafka::lease());
 }
