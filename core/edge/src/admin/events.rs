@@ -63,7 +63,14 @@ impl Wanted {
         let mut filter = Filter::default();
         let mut from = From::Now;
         let (mut domains, mut types) = (Vec::new(), Vec::new());
-        for (name, value) in query {
+        for (at, (name, value)) in query.iter().enumerate() {
+            // Whoever names nothing has lost a variable, and must not get everybody's events for it.
+            if value.split(',').all(|part| part.trim().is_empty()) {
+                return Err(format!("{name} names nothing; leave it out to mean all"));
+            }
+            if name == "from" && query[..at].iter().any(|(earlier, _)| earlier == "from") {
+                return Err("from is there twice".to_owned());
+            }
             let mut each = value.split(',').map(str::trim).filter(|part| !part.is_empty());
             match name.as_str() {
                 "domain" => each.try_for_each(|domain| known_domain(domain).map(|d| domains.push(d)))?,
@@ -439,5 +446,19 @@ mod tests {
         assert_eq!(read(&[("from", "beginning")], Some(position)).unwrap().from, after);
         assert_eq!(read(&[("from", position)], Some("")).unwrap().from, after);
         assert!(read(&[("from", "noon")], None).is_err() && read(&[("domain", "fax")], None).is_err());
+    }
+
+    #[test]
+    fn given_a_filter_that_names_nothing_then_it_is_refused_and_does_not_mean_everybody() {
+        let ask = |query: &[(&str, &str)]| {
+            let query: Vec<_> = query.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            Wanted::read(&query, None).is_ok()
+        };
+        assert!(ask(&[("tenant", "acme"), ("tenant", "globex,_"), ("from", "beginning")]));
+        for nothing in ["", ",", " , "] {
+            assert!(!ask(&[("tenant", nothing)]), "{nothing:?}");
+            assert!(!ask(&[("domain", nothing)]), "{nothing:?}");
+        }
+        assert!(!ask(&[("from", "beginning"), ("from", "now")]));
     }
 }

@@ -132,8 +132,9 @@ async fn events(
     if let Err((status, why)) = served.guard.check(&headers).await {
         return (status, format!("{why}\n")).into_response();
     }
-    let last_event_id = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let wanted = match Wanted::read(&query, last_event_id) {
+    // Bytes that are no text are no position of ours either.
+    let last_event_id = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let wanted = match Wanted::read(&query, last_event_id.as_deref()) {
         Ok(wanted) => wanted,
         Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
