@@ -96,8 +96,9 @@ impl Nats {
         let (place, port) = (Place::new("nats"), Port::take());
         let tls = (options.tls || options.client_certificates).then(|| Tls::make(&place));
         let (login, access) = access(&options, &place);
+        // Streams reserve room without taking it; by default there is as much as the disk has left.
         let mut text = format!(
-            "host: 127.0.0.1\nport: {}\nmax_payload: {}\njetstream {{ store_dir: \"{}\"{} }}\n{access}{}\n",
+            "host: 127.0.0.1\nport: {}\nmax_payload: {}\njetstream {{ store_dir: \"{}\", max_file_store: 64GB{} }}\n{access}{}\n",
             port.number(),
             options.max_payload,
             place.data().display(),
