@@ -78,6 +78,11 @@ const COMMANDS: &[(&str, How)] = &[
     ("signalbox schema list", Words(&["schema", "list"])),
     ("signalbox schema show call.ended", Words(&["schema", "show", "call.ended"])),
     ("signalbox schema asyncapi", Words(&["schema", "asyncapi"])),
+    (
+        "signalbox replay --to webhook --url https://example.net/in --token-file token --type call.ended",
+        Elsewhere("examples.rs: a web service that breaks off"),
+    ),
+    ("signalbox replay --to file --out history.ndjson", Elsewhere("examples.rs: history in a file")),
     // The last: it ends the edge.
     ("signalbox stop --within 5m", Words(&["stop", "--within", "5m"])),
 ];
