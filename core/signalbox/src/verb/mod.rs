@@ -123,7 +123,7 @@ pub fn reading(cli: &Cli, read: impl AsyncFnOnce(&Reader) -> Result<(), Failure>
         if let Some(path) = embedded.filter(|path| !path.is_file()) {
             let message = format!("there is no store yet: {} does not exist", path.display());
             return Err(Failure::new(STORE_FAILED, message)
-                .fix("the running edge makes it; start it with `signalbox run`"));
+                .fix("the first start of the projections makes it: `signalbox run`, or `signalbox run --roles projections`"));
         }
         let store = open_store(&loaded).await?;
         let source = match client::settled(&loaded.file).await {

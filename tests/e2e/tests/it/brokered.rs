@@ -204,7 +204,7 @@ impl Subscriber {
     }
 
     /// Waits until every event of the journal has come; then it has come once but for repetitions that say the same, and
-    /// each key's in order.
+    /// each key's in order. Events that are not in `journal` may have come too: what the edge did since.
     pub(crate) fn has_all(&mut self, journal: &[Value]) {
         let expected: BTreeSet<_> = journal.iter().map(identity).collect();
         let deadline = wait::Deadline::within(PATIENCE);
@@ -232,7 +232,7 @@ impl Subscriber {
     }
 
     /// By source and sequence.
-    pub(crate) fn once(&self) -> BTreeMap<(String, String), &Value> {
+    fn once(&self) -> BTreeMap<(String, String), &Value> {
         let mut once = BTreeMap::new();
         for event in &self.got {
             let first = *once.entry(identity(event)).or_insert(event);
