@@ -231,6 +231,39 @@ pub struct CallModified {
     pub codecs: Vec<Text>,
 }
 
+/// One end of a call asks to change it: an INVITE inside its dialog (RFC 3261 §14). `call.modified` follows if that is accepted
+/// and changes something; nothing follows if it is refused or only refreshes the session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallReinvited {
+    /// Name of the edge.
+    pub edge: Text,
+    /// The flow of the message that led to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowData>,
+    /// Who asks.
+    pub by: Party,
+    /// CSeq number of its INVITE.
+    pub cseq: u32,
+}
+
+/// An answer that nobody wanted was undone: another attempt had answered first, or the caller had given up (RFC 3261
+/// §13.2.2.4). Who gave it is told by ACK and BYE.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallDismissed {
+    /// Name of the edge.
+    pub edge: Text,
+    /// The flow of the message that led to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowData>,
+    /// The attempt that was answered in vain.
+    pub attempt: u32,
+    /// The SIP status.
+    pub status: u16,
+    /// Who answered: name of the backend or trunk, or the address of record.
+    #[schemars(extend("x-personal-data" = true))]
+    pub peer: Text,
+}
+
 /// A call was transferred, or somebody tried to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CallTransferred {

@@ -186,6 +186,10 @@ catalogue! {
     CallAnswered(call::CallAnswered) = "call"."answered", 1 . 0, Call, NONE;
     /// A call in progress was changed: hold, resume, codec, target.
     CallModified(call::CallModified) = "call"."modified", 1 . 0, Call, NONE;
+    /// One end of a call asks to change it.
+    CallReinvited(call::CallReinvited) = "call"."reinvited", 1 . 0, Call, NONE;
+    /// An answer that nobody wanted was undone.
+    CallDismissed(call::CallDismissed) = "call"."dismissed", 1 . 0, Call, NONE;
     /// A call was transferred, or somebody tried to.
     CallTransferred(call::CallTransferred) = "call"."transferred", 1 . 0, Call, NONE;
     /// A long call goes on: for interim billing.

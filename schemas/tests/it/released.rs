@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 use signalbox_schemas::{Kind, schema};
 use std::fmt::Write;
 
+/// Schemas of 0.1.0.
+const FIRST_RELEASE: usize = 33;
+
 /// The lock's lines as hash and path.
 fn lock_lines(lock: &str) -> Vec<(&str, &str)> {
     let lines = lock.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -121,7 +124,8 @@ fn given_a_release_when_anything_else_changes_then_it_is_named() {
 fn given_any_released_schema_when_a_field_is_removed_retyped_or_required_then_the_gate_fails() {
     let lock = std::fs::read_to_string(here("released.lock")).unwrap();
     let released = lock_lines(&lock);
-    assert!(released.len() > Kind::ALL.len(), "every event and the envelope");
+    // What later releases add is locked when they are released.
+    assert!(released.len() >= FIRST_RELEASE, "every event of 0.1.0 and the envelope");
     for (_, path) in released {
         let schema = json(&std::fs::read_to_string(here("json").join(path)).unwrap());
         assert_eq!(faults(&schema, &schema), [""; 0], "{path}");

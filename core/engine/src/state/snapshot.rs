@@ -155,6 +155,8 @@ pub(super) fn key_of(fact: &Fact) -> Text {
         | Event::CallProgressed(_)
         | Event::CallAnswered(_)
         | Event::CallModified(_)
+        | Event::CallReinvited(_)
+        | Event::CallDismissed(_)
         | Event::CallTransferred(_)
         | Event::CallCheckpointed(_)
         | Event::CallRecovered(_)

@@ -90,6 +90,8 @@ pub fn describe(event: &Event, clock: &Clock) -> (String, String) {
         | Event::CallProgressed(_)
         | Event::CallAnswered(_)
         | Event::CallModified(_)
+        | Event::CallReinvited(_)
+        | Event::CallDismissed(_)
         | Event::CallTransferred(_)
         | Event::CallCheckpointed(_)
         | Event::CallRecovered(_) => call(event),
@@ -161,6 +163,10 @@ fn call(event: &Event) -> (String, String) {
             (list(&[format!("setup {}", ms(e.setup_ms)), opt("pdd ", e.pdd_ms.map(ms))]), e.codecs.join(" "))
         }
         Event::CallModified(e) => (format!("{} by {}", e.kind, e.by), e.codecs.join(" ")),
+        Event::CallReinvited(e) => (format!("by {}", e.by), format!("CSeq {}", e.cseq)),
+        Event::CallDismissed(e) => {
+            (format!("attempt {}: {} came too late", e.attempt, e.status), e.peer.to_string())
+        }
         Event::CallTransferred(e) => (format!("{} to {}", e.kind, e.target), e.outcome.to_string()),
         Event::CallCheckpointed(e) => (format!("{} so far", ms(e.elapsed_ms)), String::new()),
         Event::CallRecovered(e) => (format!("after {}", e.cause), format!("gap {}", ms(e.gap_ms))),

@@ -26,6 +26,8 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
         | Event::CallProgressed(_)
         | Event::CallAnswered(_)
         | Event::CallModified(_)
+        | Event::CallReinvited(_)
+        | Event::CallDismissed(_)
         | Event::CallTransferred(_)
         | Event::CallCheckpointed(_)
         | Event::CallRecovered(_)
