@@ -3,6 +3,7 @@
 use crate::status::ComponentsHook;
 use signalbox_base::{JournalId, Text};
 use signalbox_engine::Settings;
+use signalbox_io::StreamLimits;
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{GroupCommit, Layout, Mark};
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub struct EdgeConfig {
     pub storage: SharedStorage,
     /// When to commit.
     pub commit: GroupCommit,
+    /// How much connections may take.
+    pub streams: StreamLimits,
     /// `[admin] listen`: HTTP, read-only. None serves no HTTP.
     pub admin_listen: Option<SocketAddr>,
     /// `[admin] events_token_file`: who has this token may read events over HTTP. None: whoever is on this machine, and
@@ -44,6 +47,7 @@ impl EdgeConfig {
             data_dir,
             storage: Arc::new(FileStorage),
             commit: GroupCommit::default(),
+            streams: StreamLimits::default(),
             admin_listen: None,
             events_token_file: None,
             in_force,

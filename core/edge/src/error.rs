@@ -10,9 +10,6 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] signalbox_io::BindError),
-    /// A transport that this version does not serve.
-    #[error("listener {0}: this version serves udp only; remove the listener or write udp:")]
-    Transport(String),
     /// The HTTP port of `[admin] listen` could not be opened.
     #[error("admin.listen {address}: {cause}; stop the program that has the port, or choose another")]
     AdminListen {
@@ -46,6 +43,15 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("no thread could be started: {0}; raise the limit of processes (systemd: TasksMax)")]
     Thread(std::io::Error),
+}
+
+impl From<signalbox_io::stream::OpenError> for StartError {
+    fn from(error: signalbox_io::stream::OpenError) -> Self {
+        match error {
+            signalbox_io::stream::OpenError::Bind(bind) => Self::Bind(bind),
+            signalbox_io::stream::OpenError::System(fault) => Self::System(fault),
+        }
+    }
 }
 
 /// Why a running edge stopped at once. The process must exit; the next start recovers from disk.

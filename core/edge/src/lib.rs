@@ -7,6 +7,7 @@
 //!                  ▼  │                                                             │
 //!              journal thread (commit): append ─► group commit ─► fsync ────────────┘
 //!
+//!  stream thread (io): TCP, TLS and WebSocket connections, framed; fed and read in batches by the two above
 //!  keeper thread (keep): reserve, digests, retention, snapshots      tokio: HTTP, admin socket, name resolution
 //! ```
 //!
@@ -23,6 +24,7 @@ mod entropy;
 mod error;
 mod handle;
 mod keep;
+mod listen;
 mod look;
 mod metrics;
 mod recover;

@@ -2,21 +2,23 @@
 
 use crate::admin;
 use crate::commit::{Batch, Committer, Handover, Progress};
-use crate::config::{EdgeConfig, Fork, Hooks, InForce, Opened};
+use crate::config::{EdgeConfig, Fork, Hooks, InForce};
 use crate::entropy::Randomness;
 use crate::error::StartError;
 use crate::handle::{ANSWERING_MAX, EdgeHandle, Inner, JournalAccess};
 use crate::keep::{self, Files, Keeping};
+use crate::listen::{self, Opened};
 use crate::metrics::Metrics;
 use crate::recover;
 use crate::resolver::Resolver;
 use crate::status::Shared;
 use crate::supervise::{self, Threads};
 use crate::turn::{self, About, Mailbox, Parts, Told};
+use crate::wire::Wires;
 use crossbeam_channel::Receiver;
-use signalbox_base::{EventSeq, Text, Transport};
+use signalbox_base::{EventSeq, Text};
 use signalbox_engine::{Command, Context, Engine, Entropy, Input, Settings, Watch};
-use signalbox_io::{Clock, OsEntropy, UdpSocket, Waker};
+use signalbox_io::{Clock, OsEntropy, StreamDriver, Waker};
 use signalbox_journal::{Journal, Recovered, Writer};
 use signalbox_schemas::Event;
 use signalbox_schemas::edge::EdgeStarted;
@@ -42,8 +44,9 @@ impl Edge {
         // The journal's lock comes first: it is what keeps a second instance away from everything else.
         let (mut writer, mut recovered) = open_journal(&config, &clock, &mut entropy)?;
         fork_if_asked(&config, &mut writer, &mut recovered, &clock, &mut entropy)?;
-        let sockets = bind(&config.settings)?;
-        let listeners: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect();
+        let waker = Waker::new()?;
+        let Opened { wires, driver, addresses: listeners } =
+            listen::open(&config.settings, config.streams, &clock, &waker)?;
         let settings = Arc::new(completed(&config.settings, &writer, &listeners));
         let admin = admin::Listeners::bind(&config)?;
 
@@ -59,7 +62,6 @@ impl Edge {
         let names = settings.listeners.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
         let shared = Arc::new(Shared::new(about.figures(), names, Arc::clone(&hooks.components)));
         let metrics = Metrics::new(Arc::clone(&shared));
-        let waker = Waker::new()?;
         let (mailbox, mail) = Mailbox::new(waker.clone());
         let files = Files {
             storage: Arc::clone(&config.storage),
@@ -70,7 +72,8 @@ impl Edge {
         let journal = JournalAccess::new(&writer, files.clone());
         let (end_sender, end) = watch::channel(None);
         let threads = Spawning {
-            sockets: sockets.into(),
+            wires: Arc::new(wires),
+            driver,
             waker,
             mail,
             mailbox: mailbox.clone(),
@@ -131,7 +134,7 @@ fn fork_if_asked(
     entropy: &mut OsEntropy,
 ) -> Result<(), StartError> {
     let Some(ask) = config.before_first.as_ref().filter(|_| !recovered.created) else { return Ok(()) };
-    let opened = Opened {
+    let opened = crate::config::Opened {
         storage: Arc::clone(&config.storage),
         layout: signalbox_journal::Layout {
             dir: config.journal.dir.clone(),
@@ -150,14 +153,6 @@ fn fork_if_asked(
         recovered.domains.clear();
     }
     Ok(())
-}
-
-fn bind(settings: &Settings) -> Result<Vec<UdpSocket>, StartError> {
-    let bind_one = |listener: &signalbox_engine::settings::ListenerSettings| match listener.transport {
-        Transport::Udp => Ok(UdpSocket::bind(listener.address)?),
-        other => Err(StartError::Transport(format!("{other}:{}", listener.address))),
-    };
-    settings.listeners.iter().map(bind_one).collect()
 }
 
 /// The settings with what only the start knows: the journal's id, and the ports behind port 0.
@@ -234,7 +229,8 @@ impl First<'_> {
 
 /// What the threads share.
 struct Spawning {
-    sockets: Arc<[UdpSocket]>,
+    wires: Arc<Wires>,
+    driver: Option<StreamDriver>,
     waker: Waker,
     mail: Receiver<Told>,
     mailbox: Mailbox,
@@ -272,7 +268,7 @@ impl Spawning {
             policy: config.commit,
             handover: Arc::clone(&handover),
             progress: Arc::clone(&progress),
-            sockets: Arc::clone(&self.sockets),
+            wires: Arc::clone(&self.wires),
             mailbox: self.mailbox.clone(),
             measured,
             shared: Arc::clone(&self.shared),
@@ -280,7 +276,7 @@ impl Spawning {
         };
         let parts = Parts {
             engine,
-            sockets: self.sockets,
+            wires: Arc::clone(&self.wires),
             waker: self.waker,
             mail: self.mail,
             handover,
@@ -288,7 +284,7 @@ impl Spawning {
             clock: self.clock,
             entropy,
             watch: Watch::default(),
-            resolver: Resolver::new(self.runtime, self.mailbox),
+            resolver: Resolver::new(self.runtime, self.mailbox.clone()),
             shared: self.shared,
             about: self.about,
             first,
@@ -296,7 +292,12 @@ impl Spawning {
         let journal = named("journal", move || committer.run())?;
         let engine = named("engine", move || turn::run(parts))?;
         let keeper = named("keeper", move || keep::run(keeping, &until))?;
-        Ok(Threads { engine, journal, keeper, stop_keeping, files: self.files })
+        let mailbox = self.mailbox;
+        let streams = match self.driver {
+            Some(driver) => Some(named("streams", move || listen::run(driver, &progress, &mailbox))?),
+            None => None,
+        };
+        Ok(Threads { engine, journal, keeper, stop_keeping, files: self.files, wires: self.wires, streams })
     }
 }
 

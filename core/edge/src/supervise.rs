@@ -3,6 +3,7 @@
 use crate::error::Fatal;
 use crate::keep::{Files, StopKeeping};
 use crate::status::{Figures, Phase, Shared};
+use crate::wire::Wires;
 use signalbox_base::EventSeq;
 use signalbox_engine::Engine;
 use signalbox_journal::Writer;
@@ -35,6 +36,8 @@ pub(crate) struct Threads {
     pub(crate) keeper: JoinHandle<()>,
     pub(crate) stop_keeping: StopKeeping,
     pub(crate) files: Files,
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) streams: Option<JoinHandle<Result<(), Fatal>>>,
 }
 
 /// Supervises on a thread of its own.
@@ -63,11 +66,16 @@ pub(crate) fn spawn(
 }
 
 fn wait(threads: Threads) -> Result<StopReport, Fatal> {
-    let Threads { engine, journal, keeper, stop_keeping, files } = threads;
+    let Threads { engine, journal, keeper, stop_keeping, files, wires, streams } = threads;
     // A stalled journal thread is not waited for: it hangs in a system call.
     let engine = engine.join().unwrap_or(Err(Fatal::Panic("engine")))?;
     // The lock is held until the last snapshot is written.
     let writer = journal.join().unwrap_or(Err(Fatal::Panic("journal")))?;
+    // The journal thread has sent the last messages.
+    if let (Some(streams), Some(thread)) = (&wires.streams, streams) {
+        streams.stop();
+        thread.join().unwrap_or(Err(Fatal::Panic("streams")))?;
+    }
     drop(stop_keeping);
     keeper.join().map_err(|_| Fatal::Panic("keeper"))?;
     if let Err(error) = files.write_last(&engine) {

@@ -72,7 +72,8 @@ fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
             .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote))
 }
 
-fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) {
+/// Bytes that are no message: counted, and answered where there is somebody to answer.
+pub(crate) fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) {
     let source = flow.remote.ip();
     if fingerprints::is_scanner_raw(bytes) {
         turn.reject(source, RequestRule::Acl, None);

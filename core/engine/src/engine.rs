@@ -94,6 +94,9 @@ impl Engine {
                 let (mut turn, rooms) = self.lend(now, cx, out);
                 match other {
                     Input::Packet { flow, bytes } => dispatch::packet(&mut turn, rooms, flow, bytes),
+                    Input::Unframed { flow, bytes, fault } => {
+                        dispatch::malformed(&mut turn, &flow, bytes, &fault);
+                    }
                     Input::Message { flow, message } => dispatch::message(&mut turn, rooms, flow, &message),
                     Input::Committed(seq) => {
                         let now = turn.now.mono;

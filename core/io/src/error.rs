@@ -1,52 +1,77 @@
 //! Errors that name what failed, where, and what to do about it.
 
 use nix::errno::Errno;
+use signalbox_base::Transport;
+use std::fmt;
 use std::net::SocketAddr;
+
+/// A socket to listen on: `tcp:192.0.2.1:5060`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its transport.
+    pub transport: Transport,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.transport, self.address)
+    }
+}
+
+impl Place {
+    /// The option of `ss` that lists sockets of this kind.
+    fn listing(&self) -> &'static str {
+        if self.transport.reliable() { "-tlpn" } else { "-ulpn" }
+    }
+}
 
 /// Why a listener could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process has the port.
     #[error(
-        "udp:{0} is already in use; stop the program that has it (`ss -ulpn sport = :{port}` names it) or choose another port",
-        port = .0.port()
+        "{0} is already in use; stop the program that has it (`ss {listing} sport = :{port}` names it) or choose another port",
+        listing = .0.listing(), port = .0.address.port()
     )]
-    Busy(SocketAddr),
+    Busy(Place),
     /// Ports below 1024 need a right.
     #[error(
-        "no right to bind udp:{0}; use a port of 1024 or above, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities)"
+        "no right to bind {0}; use a port of 1024 or above, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities)"
     )]
-    Forbidden(SocketAddr),
+    Forbidden(Place),
     /// No interface has the address.
     #[error(
-        "udp:{0} is no address of this machine; list them with `ip address`, or bind 0.0.0.0 and set `advertise`"
+        "{0} is no address of this machine; list them with `ip address`, or bind 0.0.0.0 and set `advertise`"
     )]
-    NotOurs(SocketAddr),
+    NotOurs(Place),
     /// Address family switched off in the kernel.
-    #[error("udp:{0}: this machine has no support for the address family; remove the listener or enable it")]
-    NoFamily(SocketAddr),
+    #[error("{0}: this machine has no support for the address family; remove the listener or enable it")]
+    NoFamily(Place),
     /// Out of file descriptors.
-    #[error("udp:{0}: too many open files; raise the limit (systemd: LimitNOFILE)")]
-    TooManyFiles(SocketAddr),
+    #[error("{0}: too many open files; raise the limit (systemd: LimitNOFILE)")]
+    TooManyFiles(Place),
     /// Anything else.
-    #[error("udp:{address} could not be opened: {cause}")]
+    #[error("{place} could not be opened: {cause}")]
     Other {
         /// What should have been bound.
-        address: SocketAddr,
+        place: Place,
         /// What the operating system said.
         cause: std::io::Error,
     },
 }
 
 impl BindError {
-    pub(crate) fn new(address: SocketAddr, cause: std::io::Error) -> Self {
+    pub(crate) fn new(transport: Transport, address: SocketAddr, cause: std::io::Error) -> Self {
+        let place = Place { transport, address };
         match cause.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EADDRINUSE) => Self::Busy(address),
-            Some(Errno::EACCES | Errno::EPERM) => Self::Forbidden(address),
-            Some(Errno::EADDRNOTAVAIL) => Self::NotOurs(address),
-            Some(Errno::EAFNOSUPPORT) => Self::NoFamily(address),
-            Some(Errno::EMFILE | Errno::ENFILE) => Self::TooManyFiles(address),
-            _ => Self::Other { address, cause },
+            Some(Errno::EADDRINUSE) => Self::Busy(place),
+            Some(Errno::EACCES | Errno::EPERM) => Self::Forbidden(place),
+            Some(Errno::EADDRNOTAVAIL) => Self::NotOurs(place),
+            Some(Errno::EAFNOSUPPORT) => Self::NoFamily(place),
+            Some(Errno::EMFILE | Errno::ENFILE) => Self::TooManyFiles(place),
+            _ => Self::Other { place, cause },
         }
     }
 }

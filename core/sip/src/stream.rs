@@ -57,13 +57,26 @@ impl Framer {
         self.buffer.len() - self.consumed
     }
 
+    /// Those bytes.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.consumed..]
+    }
+
     /// The next frame with its bytes; `None` until more arrives.
     ///
     /// # Errors
     /// [`Malformed`] when the head or the whole is too large, Content-Length is missing, unreadable or says two things, or
     /// the bytes are no SIP.
     pub fn next_frame(&mut self) -> Result<Option<(Frame, &[u8])>, Malformed> {
-        let Some((frame, len)) = self.find()? else { return Ok(None) };
+        let Some((frame, len)) = self.find()? else {
+            if self.buffered() == 0 {
+                // Most connections are silent most of the time: they keep no memory.
+                self.buffer = Vec::new();
+                self.consumed = 0;
+            }
+            return Ok(None);
+        };
         self.half_ping = frame == Frame::Pong;
         let range = self.take(len);
         Ok(Some((frame, &self.buffer[range])))

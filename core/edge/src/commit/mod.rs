@@ -20,11 +20,11 @@ use crate::error::Fatal;
 use crate::metrics::Measured;
 use crate::status::Shared;
 use crate::turn::{Mailbox, Told};
-use crate::wire;
+use crate::wire::Wires;
 use fail_point::{FailPoint, Seam};
 use signalbox_base::{EventSeq, Mono};
 use signalbox_engine::{Outbox, RecordOut, Release};
-use signalbox_io::{Clock, Sender, UdpSocket};
+use signalbox_io::{Clock, Sender};
 use signalbox_journal::{Class, CommitAt, GroupCommit, NewRecord, Queue, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,7 @@ pub(crate) struct Committer {
     pub(crate) policy: GroupCommit,
     pub(crate) handover: Arc<Handover>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) sockets: Arc<[UdpSocket]>,
+    pub(crate) wires: Arc<Wires>,
     pub(crate) mailbox: Mailbox,
     pub(crate) measured: Measured,
     pub(crate) shared: Arc<Shared>,
@@ -198,14 +198,13 @@ impl Work {
         let releasable = self.waiting.iter().take_while(|batch| needs(&batch.outbox) <= durable).count();
         self.pass(Seam::AfterCommit, releasable);
         let Self { waiting, parts, sender, .. } = self;
-        let messages = waiting[..releasable].iter().flat_map(|batch| {
-            batch.outbox.transmits.iter().map(|transmit| wire::outgoing(&batch.outbox, transmit))
-        });
-        let sent: usize = waiting[..releasable].iter().map(|batch| batch.outbox.transmits.len()).sum();
+        let transmits = waiting[..releasable]
+            .iter()
+            .flat_map(|batch| batch.outbox.transmits.iter().map(|transmit| (&batch.outbox, transmit)));
         let mut failed = 0u64;
-        sender.send(&parts.sockets, messages, |outgoing, why| {
+        let sent = parts.wires.send(sender, transmits, |unsent| {
             failed += 1;
-            parts.mailbox.tell(Told::Unsent(wire::unsent(&outgoing, why)));
+            parts.mailbox.tell(Told::Unsent(unsent));
         });
         self.pass(Seam::AfterSend, releasable);
         let parts = &self.parts;

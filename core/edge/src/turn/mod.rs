@@ -4,6 +4,7 @@
 //!        ┌──────────── wait: sockets, waker, next timer, at most 1 s ◄───────────┐
 //!        ▼                                                                       │
 //!   receive a batch ─► what became durable ─► a turn per datagram ─► flush ──────┤
+//!   what connections brought ─► what became durable ─► a turn each ─► flush ─────┤
 //!   mail (commands, looks, answers) ─► a turn each ─► flush ─────────────────────┤
 //!   timers ─► flush ─────────────────────────────────────────────────────────────┘
 //!   flush: send Release::Now by one sendmmsg a socket; hand records and held messages over
@@ -13,6 +14,7 @@
 //! after the counter said that it left, so the engine always knows before it sees the answer, and no thread is woken for
 //! it. While something is not durable yet, the wait is short.
 
+mod arrive;
 mod mailbox;
 mod publish;
 
@@ -24,14 +26,14 @@ use crate::entropy::Randomness;
 use crate::error::Fatal;
 use crate::resolver::Resolver;
 use crate::status::{Phase, Shared, Traffic};
-use crate::wire::{self, Unsent};
+use crate::wire::{Unsent, Wires};
 use crossbeam_channel::Receiver as MailReceiver;
-use signalbox_base::{EventSeq, Flow, ListenerId, Mono, Now};
+use signalbox_base::{EventSeq, Flow, Mono, Now};
 use signalbox_engine::{
     Ask, Command, CommandReply, Context, Engine, Input, Pressure, Release, SendError, Transmit, Watch,
 };
 use signalbox_io::udp::RECEIVE_BATCH;
-use signalbox_io::{Clock, Poller, Ready, Receiver, Sender, UdpSocket, Waker};
+use signalbox_io::{Arrivals, Clock, Poller, Ready, Receiver, Sender, UdpSocket, Waker};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +63,7 @@ const OUTBOX_WAIT: Duration = Duration::from_millis(20);
 /// What the engine thread is made of.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
-    pub(crate) sockets: Arc<[UdpSocket]>,
+    pub(crate) wires: Arc<Wires>,
     pub(crate) waker: Waker,
     pub(crate) mail: MailReceiver<Told>,
     pub(crate) handover: Arc<Handover>,
@@ -88,16 +90,17 @@ pub(crate) fn run(parts: Parts) -> Result<Engine, Fatal> {
 }
 
 fn run_loop(parts: Parts) -> Result<Engine, Fatal> {
-    let sockets = Arc::clone(&parts.sockets);
+    let wires = Arc::clone(&parts.wires);
+    let sockets = &wires.sockets;
     let mut receivers: Vec<Receiver> = sockets.iter().map(Receiver::new).collect();
-    let mut poller = Poller::new(&sockets, parts.waker.clone()).map_err(Fatal::System)?;
+    let mut poller = Poller::new(sockets, parts.waker.clone()).map_err(Fatal::System)?;
     let (waker, mail) = (parts.waker.clone(), parts.mail.clone());
     let mut core = Core::new(parts);
     core.flush();
     core.housekeeping();
     while !core.stopping && !core.parts.progress.has_failed() {
         waker.arm();
-        let look_again = !mail.is_empty() || core.parts.progress.has_failed();
+        let look_again = !mail.is_empty() || core.has_arrivals() || core.parts.progress.has_failed();
         let timeout = if look_again { Duration::ZERO } else { core.wait_at_most() };
         poller.wait(Some(timeout)).map_err(Fatal::System)?;
         waker.disarm();
@@ -107,6 +110,7 @@ fn run_loop(parts: Parts) -> Result<Engine, Fatal> {
                 Ready::Readable(index) => core.receive(index, &mut receivers[index])?,
             }
         }
+        core.receive_from_streams();
         core.learn_durable();
         for told in mail.try_iter().take(MAIL_A_ROUND) {
             core.read_mail(told);
@@ -125,6 +129,8 @@ fn run_loop(parts: Parts) -> Result<Engine, Fatal> {
 struct Core {
     parts: Parts,
     sender: Sender,
+    /// What connections brought; its memory is kept from round to round.
+    arrivals: Arrivals,
     /// Filled turn by turn until it is handed over.
     batch: Batch,
     /// Records of `batch` whose age has been noted.
@@ -154,6 +160,7 @@ impl Core {
         Self {
             parts,
             sender: Sender::default(),
+            arrivals: Arrivals::default(),
             batch,
             noted: 0,
             made: told,
@@ -181,13 +188,13 @@ impl Core {
     }
 
     fn receive(&mut self, index: usize, receiver: &mut Receiver) -> Result<(), Fatal> {
-        let sockets = Arc::clone(&self.parts.sockets);
-        let listener = ListenerId(u16::try_from(index).unwrap_or(u16::MAX));
+        let wires = Arc::clone(&self.parts.wires);
+        let listener = wires.listener(index);
         for _ in 0..RECEIVES_MAX {
             if self.batch.outbox.arena.len() > OUTBOX_BYTES_MAX {
                 break;
             }
-            let count = receiver.receive(&sockets[index]).map_err(Fatal::System)?;
+            let count = receiver.receive(&wires.sockets[index]).map_err(Fatal::System)?;
             self.learn_durable();
             for datagram in receiver.datagrams() {
                 let flow = Flow::udp(listener, datagram.local, datagram.remote);
@@ -291,9 +298,13 @@ impl Core {
         self.tell_unsent();
         let outbox = &mut self.batch.outbox;
         for ask in outbox.asks.drain(..) {
-            // Closing is for connections, which a UDP edge has none of.
-            if let Ask::Resolve { query, host, port } = ask {
-                self.parts.resolver.ask(query, host, port);
+            match ask {
+                Ask::Resolve { query, host, port } => self.parts.resolver.ask(query, host, port),
+                Ask::Close { flow } => {
+                    if let Some(streams) = &self.parts.wires.streams {
+                        streams.close(flow);
+                    }
+                }
             }
         }
         for note in outbox.notes.drain(..) {
@@ -314,17 +325,15 @@ impl Core {
         let released = self.parts.progress.released();
         let outbox = &mut self.batch.outbox;
         let leaving = outbox.transmits.iter().filter(|transmit| may_leave(transmit, released));
-        let count = leaving.clone().count() as u64;
-        if count == 0 {
+        if leaving.clone().next().is_none() {
             return;
         }
         let before = self.unsent.len();
         let unsent = &mut self.unsent;
-        let messages = leaving.map(|transmit| wire::outgoing(outbox, transmit));
-        self.sender
-            .send(&self.parts.sockets, messages, |failed, why| unsent.push(wire::unsent(&failed, why)));
+        let transmits = leaving.map(|transmit| (&*outbox, transmit));
+        let count = self.parts.wires.send(&mut self.sender, transmits, |failed| unsent.push(failed));
         let failed = (unsent.len() - before) as u64;
-        self.traffic.sent += count - failed;
+        self.traffic.sent += count as u64 - failed;
         self.traffic.failed += failed;
         outbox.transmits.retain(|transmit| !may_leave(transmit, released));
         if outbox.transmits.is_empty() && outbox.records.is_empty() {

@@ -1,7 +1,7 @@
 //! What can happen to an engine.
 
 use signalbox_base::{EventSeq, Flow, Text};
-use signalbox_sip::Message;
+use signalbox_sip::{Malformed, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,6 +20,15 @@ pub enum Input<'a> {
         flow: Flow,
         /// The bytes as received.
         bytes: &'a [u8],
+    },
+    /// Bytes of a stream that cannot be framed; the driver closes the connection.
+    Unframed {
+        /// Where they came from.
+        flow: Flow,
+        /// What was buffered, from the start of the message.
+        bytes: &'a [u8],
+        /// What is wrong.
+        fault: Malformed,
     },
     /// A message that the driver has parsed already (tests, the simulated world).
     Message {

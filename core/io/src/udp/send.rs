@@ -44,6 +44,8 @@ pub enum SendFailure {
     TooLarge,
     /// The socket's buffer stayed full.
     Busy,
+    /// The connection that it should have left by is over.
+    Gone,
     /// Anything else.
     Other,
 }

@@ -8,6 +8,7 @@ use nix::sys::socket::sockopt::{
 };
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+use signalbox_base::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
@@ -68,7 +69,7 @@ impl UdpSocket {
             let local = socket.local_addr()?.as_socket().unwrap_or(address);
             Ok(Self { socket, local })
         };
-        open().map_err(|cause| BindError::new(address, cause))
+        open().map_err(|cause| BindError::new(Transport::Udp, address, cause))
     }
 
     /// The bound address; with the real port where 0 was asked for.

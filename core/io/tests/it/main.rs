@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
 
+mod streams;
 mod udp;

@@ -159,7 +159,7 @@ fn a_busy_port_and_a_foreign_address_are_named() {
     let taken = bound("127.0.0.1:0").local_addr();
     let holder = UdpSocket::bind(taken).unwrap();
     let busy = UdpSocket::bind(holder.local_addr()).unwrap_err();
-    assert!(matches!(busy, BindError::Busy(address) if address == taken));
+    assert!(matches!(busy, BindError::Busy(place) if place.address == taken));
     assert!(busy.to_string().contains("already in use"), "{busy}");
     let foreign = UdpSocket::bind("192.0.2.77:5060".parse().unwrap()).unwrap_err();
     assert!(matches!(foreign, BindError::NotOurs(_)));

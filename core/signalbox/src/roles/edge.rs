@@ -132,9 +132,7 @@ impl From<StartError> for Failure {
             StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => {
                 Self::new(by_kind(cause.kind()), text)
             }
-            StartError::Transport(_) | StartError::System(_) | StartError::Thread(_) => {
-                Self::new(INTERNAL, text)
-            }
+            StartError::System(_) | StartError::Thread(_) => Self::new(INTERNAL, text),
         }
     }
 }

@@ -1,0 +1,230 @@
+//! One connection: its socket, its session, what waits to be written, and how long it has been silent.
+
+use super::SendFailure;
+use super::config::StreamLimits;
+use super::mail::StreamEnd;
+use super::session::{Broken, Piece, Session};
+use signalbox_base::{Flow, Mono};
+use socket2::Socket;
+use std::io::{ErrorKind, Read, Write};
+
+/// Written bytes above this are moved out of the way at once; below it they wait for the rest.
+const COMPACT_BYTES: usize = 16 * 1024;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Ours, not accepted yet by the peer.
+    Dialling,
+    /// TLS or WebSocket is being negotiated.
+    Handshaking,
+    /// The peer's, from which nothing whole came yet.
+    Unproven,
+    /// Messages flow.
+    Open,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    socket: Socket,
+    /// As the edge knows it: connections of our own making have no `conn` in it.
+    pub(super) flow: Flow,
+    session: Session,
+    /// Bytes for the wire; those before `written` are out.
+    queue: Vec<u8>,
+    written: usize,
+    /// Marks of messages of which some bytes may be in the queue.
+    tickets: Vec<u64>,
+    phase: Phase,
+    /// Since when it has been in its phase.
+    since: Mono,
+    /// Since when a message has been incomplete.
+    partial: Option<Mono>,
+    /// When anything came or went.
+    active: Mono,
+    /// Whether the poller is asked to tell when it can be written to.
+    pub(super) wants_write: bool,
+    /// Whether it is in the list of those to be written to in this round.
+    pub(super) touched: bool,
+}
+
+/// How a connection ended, for the edge.
+pub(super) type Ended = StreamEnd;
+
+impl Conn {
+    /// A connection that a peer made.
+    pub(super) fn accepted(socket: Socket, flow: Flow, session: Session, now: Mono) -> Self {
+        let phase = if session.is_open() { Phase::Unproven } else { Phase::Handshaking };
+        Self::new(socket, flow, session, phase, now)
+    }
+
+    /// A connection that the edge is making.
+    pub(super) fn dialled(socket: Socket, flow: Flow, session: Session, now: Mono) -> Self {
+        Self { wants_write: true, ..Self::new(socket, flow, session, Phase::Dialling, now) }
+    }
+
+    fn new(socket: Socket, flow: Flow, session: Session, phase: Phase, now: Mono) -> Self {
+        Self {
+            socket,
+            flow,
+            session,
+            queue: Vec::new(),
+            written: 0,
+            tickets: Vec::new(),
+            phase,
+            since: now,
+            partial: None,
+            active: now,
+            wants_write: false,
+            touched: false,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Reads once what is there and hands over what is whole. More may be left: the poller tells again.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub(super) fn read(
+        &mut self,
+        now: Mono,
+        buffer: &mut [u8],
+        mut each: impl FnMut(Flow, Piece<'_>),
+    ) -> Result<(), Ended> {
+        let count = match (&self.socket).read(buffer) {
+            Ok(0) => return Err(StreamEnd::Closed),
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(StreamEnd::Closed),
+            Err(_) => return Err(StreamEnd::Failed),
+        };
+        let flow = self.flow;
+        let (mut whole, mut alive) = (false, false);
+        let outcome = self.session.receive(&buffer[..count], |piece| {
+            whole |= matches!(piece, Piece::Message(_));
+            alive = true;
+            each(flow, piece);
+        });
+        outcome.map_err(|Broken::Junk| StreamEnd::Junk)?;
+        self.active = now;
+        if self.phase == Phase::Handshaking && self.session.is_open() {
+            self.enter(Phase::Unproven, now);
+        }
+        if whole {
+            self.enter(Phase::Open, now);
+        }
+        // The clock of a message starts with its first byte, and again behind each whole one.
+        self.partial = self.session.has_partial().then(|| self.partial.filter(|_| !alive).unwrap_or(now));
+        Ok(())
+    }
+
+    /// Takes a message to be written.
+    ///
+    /// # Errors
+    /// The peer reads too slowly, or the session is broken.
+    pub(super) fn send(
+        &mut self,
+        bytes: &[u8],
+        ticket: Option<u64>,
+        limits: &StreamLimits,
+    ) -> Result<(), Ended> {
+        if self.waiting() + bytes.len() > limits.unread_bytes_max {
+            return Err(StreamEnd::Unread);
+        }
+        self.session.send(bytes, &mut self.queue).map_err(|Broken::Junk| StreamEnd::Failed)?;
+        self.tickets.extend(ticket);
+        Ok(())
+    }
+
+    /// Writes what waits, as far as the network takes it; whether all of it is out.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub(super) fn write(&mut self, now: Mono) -> Result<bool, Ended> {
+        if self.phase == Phase::Dialling {
+            return Ok(false);
+        }
+        while self.written < self.queue.len() {
+            match (&self.socket).write(&self.queue[self.written..]) {
+                Ok(count) => {
+                    self.written += count;
+                    self.active = now;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.written >= COMPACT_BYTES {
+                        self.queue.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return Ok(false);
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    return Err(StreamEnd::Closed);
+                }
+                Err(_) => return Err(StreamEnd::Failed),
+            }
+        }
+        // Most connections are silent most of the time: they keep no memory.
+        (self.queue, self.tickets, self.written) = (Vec::new(), Vec::new(), 0);
+        Ok(true)
+    }
+
+    /// The poller says that a connection of ours is made, or has failed.
+    ///
+    /// # Errors
+    /// It has failed; why is in [`Conn::failure`].
+    pub(super) fn dialled_through(&mut self, now: Mono) -> Result<(), Ended> {
+        if self.phase != Phase::Dialling {
+            return Ok(());
+        }
+        match self.socket.take_error() {
+            Ok(None) => {
+                self.enter(if self.session.is_open() { Phase::Open } else { Phase::Handshaking }, now);
+                self.active = now;
+                Ok(())
+            }
+            Ok(Some(_)) | Err(_) => Err(StreamEnd::Failed),
+        }
+    }
+
+    /// What its end means for messages that waited.
+    pub(super) fn failure(&self) -> SendFailure {
+        if self.phase == Phase::Dialling { SendFailure::Refused } else { SendFailure::Gone }
+    }
+
+    /// Marks of the messages that are lost with it.
+    pub(super) fn lost(&mut self) -> Vec<u64> {
+        if self.waiting() == 0 { Vec::new() } else { std::mem::take(&mut self.tickets) }
+    }
+
+    /// Whether it has been in some state for too long.
+    pub(super) fn overdue(&self, now: Mono, limits: &StreamLimits) -> Option<Ended> {
+        let phase = now.since(self.since);
+        match self.phase {
+            Phase::Dialling if phase >= limits.handshake => return Some(StreamEnd::Failed),
+            Phase::Handshaking if phase >= limits.handshake => return Some(StreamEnd::Slow),
+            Phase::Unproven if phase >= limits.first_message => return Some(StreamEnd::Slow),
+            _ => {}
+        }
+        if self.partial.is_some_and(|since| now.since(since) >= limits.message) {
+            return Some(StreamEnd::Slow);
+        }
+        (now.since(self.active) >= limits.idle).then_some(StreamEnd::Idle)
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() - self.written
+    }
+
+    fn enter(&mut self, phase: Phase, now: Mono) {
+        if self.phase != phase {
+            (self.phase, self.since) = (phase, now);
+        }
+    }
+}
