@@ -1,7 +1,7 @@
 //! The catalogue: every event type of this release, with its version, aggregate and severity.
 
 use crate::event::{EventData, ReadError, read_version};
-use crate::{admin, backend, call, config, edge, journal, registration, security};
+use crate::{admin, backend, call, config, edge, journal, projection, registration, security};
 
 /// What an event is about: its `subject`, and the key that orders events on every bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ pub enum Aggregate {
     Admin,
     /// A source of traffic; subject is its address or prefix.
     Source,
+    /// A projection; subject is its name.
+    Projection,
 }
 
 impl Aggregate {
@@ -37,6 +39,7 @@ impl Aggregate {
             Self::Config => "config",
             Self::Admin => "admin",
             Self::Source => "source",
+            Self::Projection => "projection",
         }
     }
 }
@@ -234,4 +237,10 @@ catalogue! {
     SecurityAuthFailed(security::SecurityAuthFailed) = "security"."auth_failed", 1 . 0, Source, WARN;
     /// Requests of a source were refused by a rule.
     SecurityRequestRejected(security::SecurityRequestRejected) = "security"."request_rejected", 1 . 0, Source, WARN;
+    /// A projection's tables were made anew and took the place of the old ones.
+    ProjectionRebuilt(projection::ProjectionRebuilt) = "projection"."rebuilt", 1 . 0, Projection, NONE;
+    /// An event cannot be applied to the tables; its aggregate waits for an operator.
+    ProjectionParked(projection::ProjectionParked) = "projection"."parked", 1 . 0, Projection, NONE;
+    /// A parked aggregate goes on.
+    ProjectionResumed(projection::ProjectionResumed) = "projection"."resumed", 1 . 0, Projection, NONE;
 }

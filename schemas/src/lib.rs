@@ -20,6 +20,7 @@ mod event;
 pub mod journal;
 mod json;
 pub mod page;
+pub mod projection;
 pub mod registration;
 pub mod schema;
 pub mod security;

@@ -12,20 +12,26 @@
 
 mod config;
 mod error;
+pub mod lease;
 mod migrations;
 pub mod outbox;
 mod position;
 pub mod positions;
 mod postgres;
+mod rename;
+mod schema;
 mod sqlite;
 mod statement;
 mod store;
+mod switch;
 mod tls;
 mod value;
 
 pub use config::{CONNECTIONS_DEFAULT, Config};
 pub use error::{Class, Error};
 pub use position::{Offer, Position, RANGES_MAX};
+pub use rename::Renames;
 pub use statement::Statement;
 pub use store::Store;
+pub use switch::Switch;
 pub use value::{Row, Value};

@@ -21,6 +21,7 @@ const COMMON: &[(&str, &str)] = &[
     ("V7__resume_hint", include_str!("../../../migrations/common/V7__resume_hint.sql")),
     ("V8__place_in_the_row", include_str!("../../../migrations/common/V8__place_in_the_row.sql")),
     ("V9__turn", include_str!("../../../migrations/common/V9__turn.sql")),
+    ("V10__lease_and_rebuild", include_str!("../../../migrations/common/V10__lease_and_rebuild.sql")),
 ];
 const POSTGRES: &[(&str, &str)] =
     &[("V2__store_id", include_str!("../../../migrations/postgres/V2__store_id.sql"))];
@@ -59,6 +60,12 @@ async fn run_sqlite(sqlite: &Sqlite) -> Result<Vec<String>, Error> {
             Ok(names(&runner.run(connection)?))
         })
         .await
+}
+
+/// Makes the tables of this program in an empty embedded database.
+pub(crate) fn run_on(connection: &mut rusqlite::Connection) -> Result<(), Error> {
+    runner(SQLITE)?.run(connection)?;
+    Ok(())
 }
 
 /// `signalbox.db` is migrated under a lock on `signalbox.db-migrate`.

@@ -102,6 +102,7 @@ fn every_event_names_its_edge_and_its_flow_is_optional() {
 /// Fields that name a person, a person's device or where it is.
 const PERSONAL: &[&str] = &[
     "actor",
+    "aggregate",
     "aor",
     "callee",
     "callee_e164",

@@ -246,6 +246,14 @@ fn edge(event: &Event, clock: &Clock) -> (String, String) {
             list(&[e.action.to_string(), opt("", e.target.clone())]),
             format!("{} by {}", e.outcome, e.actor),
         ),
+        Event::ProjectionRebuilt(e) => (
+            format!("{} event(s), {} row(s) carried over", e.events, e.carried_rows),
+            format!("{} ms, {}", e.duration_ms, e.reason),
+        ),
+        Event::ProjectionParked(e) => (format!("{} of {}", e.kind, e.aggregate), e.error_class.to_string()),
+        Event::ProjectionResumed(e) => {
+            (format!("{}, {} event(s)", e.aggregate, e.events), e.decision.to_string())
+        }
         _ => Default::default(),
     }
 }

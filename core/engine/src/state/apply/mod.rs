@@ -53,6 +53,8 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
         Event::ConfigRejected(_) => {}
         // What a command changed has an event of its own.
         Event::AdminActed(_) => {}
+        // The store tells these of itself.
+        Event::ProjectionRebuilt(_) | Event::ProjectionParked(_) | Event::ProjectionResumed(_) => {}
         // Counted noise changes nothing.
         Event::SecurityAuthFailed(_) | Event::SecurityRequestRejected(_) => {}
     }
