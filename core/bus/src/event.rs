@@ -16,6 +16,14 @@ pub struct Source {
     pub journal: JournalId,
 }
 
+impl Source {
+    /// Whether both are journals of one edge. Two clusters on one broker may each have an edge of the name.
+    #[must_use]
+    pub fn same_edge(&self, other: &Self) -> bool {
+        (&self.cluster, &self.edge) == (&other.cluster, &other.edge)
+    }
+}
+
 const URN: &str = "urn:signalbox:";
 
 impl fmt::Display for Source {

@@ -13,11 +13,13 @@ mod hints;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod local;
+mod named;
 pub mod nats;
 pub mod publisher;
 pub mod relay;
 mod subscription;
 pub mod wire;
+mod words;
 
 pub use event::{Delivered, Source};
 pub use hints::{Epoch, FileHints, Hint, Hints};

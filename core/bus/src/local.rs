@@ -7,10 +7,11 @@
 
 use crate::event::{Delivered, Source};
 use crate::subscription::{Batch, BoxFuture, Bus, Error, Gap, Order, Progress, Request, Start, Subscription};
-use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Text, Wall};
+use crate::words::Words;
+use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Wall};
 use signalbox_journal as journal;
 use signalbox_journal::storage::SharedStorage;
-use signalbox_journal::{Cursors, Holder, Layout, Mark, Reader, Record};
+use signalbox_journal::{Cursors, Holder, Layout, Mark, Reader};
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
@@ -19,8 +20,6 @@ use tokio::sync::mpsc;
 /// Events and bytes that a reader hands over at once.
 const CHUNK_EVENTS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
-/// Names of types that are shared.
-const KINDS_KEPT: usize = 256;
 /// Chunks read ahead of the subscriber.
 const CHUNKS_AHEAD: usize = 4;
 /// How long a reader beside the writer waits before it looks whether its subscriber is still there.
@@ -368,58 +367,6 @@ fn progress_of(events: &[Delivered], last: Arc<Source>, through: EventSeq, end: 
     }
     all.push(Progress { source: last, through, end });
     all
-}
-
-/// Texts that come again and again, shared by the events that have them.
-#[derive(Default)]
-pub(crate) struct Words {
-    kinds: Vec<Text>,
-    tenant: Text,
-}
-
-impl Words {
-    pub(crate) fn delivered(&mut self, source: Arc<Source>, record: &Record<'_>) -> Delivered {
-        let subject = Text::new(record.subject);
-        if self.tenant != record.tenant {
-            self.tenant = record.tenant.into();
-        }
-        let correlation = match record.correlation {
-            "" => Text::default(),
-            correlation if subject == correlation => subject.clone(),
-            correlation => correlation.into(),
-        };
-        Delivered {
-            source,
-            seq: record.seq,
-            domain_seq: record.domain_seq,
-            kind: self.kind(record.kind),
-            tenant: self.tenant.clone(),
-            subject,
-            time: record.wall,
-            recorded: record.recorded,
-            correlation,
-            causation: record.causation,
-            foreign_cause: Text::default(),
-            data: record.data.into(),
-        }
-    }
-
-    fn kind(&mut self, kind: &str) -> Text {
-        match self.kinds.iter().position(|known| known == kind) {
-            Some(at) => {
-                // The next is likely to be of the same kind.
-                self.kinds.swap(0, at);
-                self.kinds[0].clone()
-            }
-            None => {
-                let kind = Text::new(kind);
-                if self.kinds.len() < KINDS_KEPT {
-                    self.kinds.push(kind.clone());
-                }
-                kind
-            }
-        }
-    }
 }
 
 pub(crate) fn source_of(

@@ -4,8 +4,9 @@
 //! it breaks. It is never healed: a client that reconnects by itself sends what it had queued, later events before the
 //! ones that were lost, and a broker that came back from an old copy takes that without a word.
 
-use crate::event::Source;
+use crate::event::{Delivered, Source};
 use crate::subscription::BoxFuture;
+use crate::wire::digest;
 use bytes::Bytes;
 use signalbox_base::{EventSeq, JournalId, Text};
 
@@ -116,6 +117,21 @@ pub trait Broker: Send + Sync {
     /// Connects, makes or checks streams and topics, and learns the lanes. What is made here runs on the caller's
     /// runtime only: dropping that runtime ends the connection at once.
     fn connect(&self) -> BoxFuture<'_, Result<Connection, Failure>>;
+
+    /// Connects and looks, and changes nothing: whether the relay of `edge` could publish, and what it would change.
+    ///
+    /// # Errors
+    /// The broker is not reached, or refuses us.
+    fn inspect<'a>(&'a self, edge: &'a str) -> BoxFuture<'a, Result<Inspection, Failure>>;
+}
+
+/// What was found at a broker, and what to do: one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// With this nothing is published.
+    pub wrong: Vec<String>,
+    /// What the relay will make or change when it connects, and what people should know.
+    pub notes: Vec<String>,
 }
 
 /// Turns journal records into [`Outgoing`]; pure, so it can be tested and measured alone. One is made for each connection
@@ -125,7 +141,7 @@ pub trait Encoder: Send {
     ///
     /// # Errors
     /// None of `lanes` is for it.
-    fn encode(&mut self, event: &crate::event::Delivered, lanes: &[LaneName]) -> Result<Outgoing, Refusal>;
+    fn encode(&mut self, event: &Delivered, lanes: &[LaneName]) -> Result<Outgoing, Refusal>;
 }
 
 /// An open connection.
@@ -248,6 +264,18 @@ pub struct LaneFound {
     pub known_holds: bool,
 }
 
+impl LaneFound {
+    /// From what was read: `held` is the known place, where it still counts, and `known` the event that lies there;
+    /// `read` are own events in order of their places, and may begin below it.
+    pub(crate) fn new(source: &Source, held: Option<u64>, known: Option<Found>, read: Vec<Found>) -> Self {
+        let all = || read.iter().rev().chain(&known);
+        let last = all().next().cloned();
+        let last_of_journal = all().find(|found| found.id.journal == source.journal).cloned();
+        let above = read.into_iter().filter(|found| held.is_none_or(|held| found.place > held)).collect();
+        Self { last, last_of_journal, above, known_holds: held.is_some() }
+    }
+}
+
 /// An own event on the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -262,4 +290,17 @@ pub struct Found {
     /// What it says ([`crate::wire::digest`]): a clone of this journal may have used the number for another event.
     /// `None` where only headers were read.
     pub digest: Option<u64>,
+}
+
+impl Found {
+    /// An event that lies at a place.
+    pub(crate) fn of(event: &Delivered, place: u64) -> Self {
+        Self {
+            id: Identity { journal: event.source.journal, seq: event.seq },
+            domain_seq: event.domain_seq,
+            domain: event.domain().into(),
+            place,
+            digest: Some(digest(event)),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::event::{Delivered, Source};
 use crate::hints::Hint;
+use crate::publisher::Failure;
 use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_journal::Filter;
 use std::future::Future;
@@ -126,8 +127,8 @@ pub struct Gap {
 /// Why a bus cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not reached, or broken off: subscribe again after a while.
-    #[error("the bus is not reached: {0}")]
+    /// Not reached, broken off, or not as it must be, which a person may mend: subscribe again after a while.
+    #[error("the bus cannot be read: {0}")]
     Unavailable(String),
     /// Another holder has taken the name: this one must stop.
     #[error("subscription {0} was taken over by another process")]
@@ -138,4 +139,14 @@ pub enum Error {
     /// The writer has ended and everything was delivered.
     #[error("the bus has ended")]
     Ended,
+}
+
+impl From<Failure> for Error {
+    /// Whatever is wrong with a connection may be mended while a reader waits: a server is updated, a right is given.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(why) => Self::Unavailable(why.to_string()),
+            denied_or_misfit => Self::Unavailable(denied_or_misfit.to_string()),
+        }
+    }
 }

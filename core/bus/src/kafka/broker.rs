@@ -5,7 +5,7 @@ use super::connect::{Ears, REQUEST, SLICE, SLICES, Stop, apart, metadata, reader
 use super::own::{KafkaOwn, Piece, Tail, bounds, scan};
 use super::publish::{self, Opened};
 use super::topics::{self, Topics};
-use crate::publisher::{Broker, Connection, Encoder, Failure, LaneName};
+use crate::publisher::{Broker, Connection, Encoder, Failure, Inspection, LaneName};
 use crate::subscription::BoxFuture;
 use crate::wire::{
     BACKEND_STATE_TOPIC, KafkaEncoder, LOCATION_TOPIC, State, Wanted, lane_name, replay_topic,
@@ -41,17 +41,35 @@ impl KafkaBroker {
         Self { replay: Some(id.to_owned()), ..Self::new(config, "") }
     }
 
-    async fn connected(&self) -> Result<Connection, Failure> {
+    /// A client, and the topics that it sees.
+    async fn reached(&self) -> Result<(Opened, ClientConfig, Topics), Failure> {
         let config = self.config.clone();
-        let (opened, settings, there) = apart(move |stop| {
+        apart(move |stop| {
             let settings = settings(&config)?;
             let opened = publish::open(&settings)?;
             let there = topics::there(&metadata(opened.client(), || opened.trouble(), stop)?);
             Ok((opened, settings, there))
         })
-        .await?;
+        .await
+    }
+
+    /// Topics of events beside those of all domains: of tenants, or the replay's.
+    fn more(&self) -> Vec<String> {
         let replay = self.replay.as_deref().map(replay_topic);
-        let wanted = replay.iter().cloned().chain(self.wanted.topics()).collect::<Vec<_>>();
+        replay.into_iter().chain(self.wanted.topics()).collect()
+    }
+
+    async fn look(&self) -> Result<Inspection, Failure> {
+        let (opened, settings, there) = self.reached().await?;
+        let mut found = topics::inspect(&self.config, &settings, &there, &self.more()).await?;
+        found.wrong.extend(opened.no_right(&there).await?);
+        Ok(found)
+    }
+
+    async fn connected(&self) -> Result<Connection, Failure> {
+        let (opened, settings, there) = self.reached().await?;
+        let replay = self.replay.as_deref().map(replay_topic);
+        let wanted = self.more();
         let made = topics::settle(&self.config, &settings, &there, &wanted).await?;
         let parts = Parts { per_tenant: self.config.per_tenant, edge: self.edge.clone(), replay };
         let (connection, state) = apart(move |stop| {
@@ -79,6 +97,16 @@ impl Broker for KafkaBroker {
 
     fn connect(&self) -> BoxFuture<'_, Result<Connection, Failure>> {
         Box::pin(self.connected())
+    }
+
+    /// Rights on Kafka are by topic, whatever the edge.
+    fn inspect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Inspection, Failure>> {
+        Box::pin(async move {
+            match self.look().await {
+                Err(Failure::Misfit(wrong)) => Ok(Inspection { wrong, ..Inspection::default() }),
+                looked => looked,
+            }
+        })
     }
 }
 

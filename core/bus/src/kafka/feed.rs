@@ -4,7 +4,6 @@ use super::begin::{Begin, assign, begin, lanes, print};
 use super::connect::{Ears, REQUEST, SLICE, Stop, failed, reader};
 use super::hint::{self, Spot};
 use super::own::{harmless, headers};
-use super::read::told;
 use super::topics;
 use crate::event::{Delivered, Source};
 use crate::hints::Hint;
@@ -114,7 +113,7 @@ impl Feed {
             let chunk = match self.chunk() {
                 Ok(None) => continue,
                 Ok(Some(chunk)) => Ok(chunk),
-                Err(failure) => Err(told(failure)),
+                Err(failure) => Err(failure.into()),
             };
             let failed = chunk.is_err();
             if chunks.blocking_send(chunk).is_err() || failed {

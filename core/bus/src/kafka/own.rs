@@ -1,10 +1,10 @@
 //! Reading back what a cluster holds of our own: by offsets, for Kafka has no index by source.
 
 use super::connect::{Ears, REQUEST, SLICE, SLICES, Stop, apart, failed};
-use crate::event::{Delivered, Source};
-use crate::publisher::{Failure, Found, Identity, LaneFound, LaneId, LaneSaved, Own, TAIL};
+use crate::event::Source;
+use crate::publisher::{Failure, Found, LaneFound, LaneId, LaneSaved, Own, TAIL};
 use crate::subscription::BoxFuture;
-use crate::wire::{Decoder, digest, lane_name, split_lane};
+use crate::wire::{Decoder, lane_name, split_lane};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -128,16 +128,16 @@ impl Tail {
                     && first.id.seq.0 == *seq
                     && first.id.journal.to_string() == *journal
             });
-            let mut lane = LaneFound { known_holds: holds, ..LaneFound::default() };
             if holds {
-                lane.settle(source, events.remove(0), events);
+                let known = events.remove(0);
+                found.push(LaneFound::new(source, Some(known.place), Some(known), events));
             } else {
                 open.push((at, *high));
+                found.push(LaneFound::default());
             }
-            found.push(lane);
         }
         for (at, events) in self.tails(topic, lanes, bounds, open, &mut own, stop)? {
-            found[at].settle(source, None, events);
+            found[at] = LaneFound::new(source, None, None, events);
         }
         Ok(found)
     }
@@ -401,28 +401,7 @@ impl<'a> OwnEvents<'a> {
             .decoder
             .binary(headers(message), message.payload().filter(|value| !value.is_empty())?)
             .ok()?;
-        let own = event.source.cluster == self.source.cluster && event.source.edge == self.source.edge;
-        own.then(|| found(&event, message.offset()))
-    }
-}
-
-fn found(event: &Delivered, offset: i64) -> Found {
-    Found {
-        id: Identity { journal: event.source.journal, seq: event.seq },
-        domain_seq: event.domain_seq,
-        domain: event.domain().into(),
-        place: u64::try_from(offset).unwrap_or(0),
-        digest: Some(digest(event)),
-    }
-}
-
-impl LaneFound {
-    /// Takes over what was read: the known event, where it lies there, and those above it.
-    fn settle(&mut self, source: &Source, known: impl Into<Option<Found>>, above: Vec<Found>) {
-        let known = known.into();
-        let all = || above.iter().rev().chain(&known);
-        self.last = all().next().cloned();
-        self.last_of_journal = all().find(|found| found.id.journal == source.journal).cloned();
-        self.above = above;
+        let place = u64::try_from(message.offset()).unwrap_or(0);
+        event.source.same_edge(self.source).then(|| Found::of(&event, place))
     }
 }

@@ -3,10 +3,11 @@
 //! Latest state goes first and its event follows when that is stored: an event that the broker has is never sent again,
 //! so whatever belongs to it must be there before.
 
-use super::connect::{Ears, MESSAGE_MAX, failed, log, not_made};
+use super::connect::{Ears, MESSAGE_MAX, REQUEST, failed, log, not_made};
+use super::topics::Topics;
 use crate::publisher::{Failure, Latest, Outgoing, Publisher, Refusal, Ticket, Told};
 use crate::subscription::BoxFuture;
-use crate::wire::partition;
+use crate::wire::{LOCATION_TOPIC, partition};
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -123,6 +124,26 @@ impl Opened {
     /// The first sign of trouble.
     pub(super) fn trouble(&self) -> Option<Failure> {
         self.client().context().ears.trouble()
+    }
+
+    /// Whether we may publish, asked without storing anything: a compacted topic takes no message without a key. What is
+    /// missing, and what to do.
+    pub(super) async fn no_right(mut self, there: &Topics) -> Result<Option<String>, Failure> {
+        if !there.contains_key(LOCATION_TOPIC) {
+            return Ok(None);
+        }
+        let part = Box::new(Part { ticket: Ticket(0), event: false, bytes: 0 });
+        let probe = BaseRecord::<(), (), _>::with_opaque_to(LOCATION_TOPIC, part).partition(0);
+        let queued = self.producer.send(probe);
+        queued.map_err(|(error, _)| failed("the client's queue", &error))?;
+        match tokio::time::timeout(REQUEST, self.news.recv()).await {
+            Ok(Some(News::Refused { why: Refusal::NotAllowed(why), .. })) => Ok(Some(format!(
+                "no right to publish: allow the user Write on topics whose names begin with signalbox. ({why})"
+            ))),
+            Ok(Some(News::Lost(why))) => Err(Failure::Unreachable(why)),
+            Ok(_) => Ok(None),
+            Err(_) => Err(Failure::Unreachable("nothing is answered to what is published".into())),
+        }
     }
 
     /// To publish with: partitions by lane, and their count by topic.

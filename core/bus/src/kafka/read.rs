@@ -5,18 +5,15 @@ use super::connect::{apart, settings};
 use super::feed::{Chunk, Feed};
 use super::hint::{self, Spot};
 use crate::event::Source;
-use crate::hints::{Epoch, Hint, Hints};
-use crate::publisher::Failure;
+use crate::hints::Hints;
+use crate::named::Named;
 use crate::subscription::{Batch, BoxFuture, Bus, Error, Order, Progress, Request, Subscription};
 use signalbox_base::{EventSeq, Text};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Chunks read ahead of the subscriber.
 const CHUNKS_AHEAD: usize = 4;
-/// Batches of a named subscription that can still be acknowledged; older ones are acknowledged by newer ones.
-const HANDED: usize = 1_024;
 
 /// The events of a cluster as a bus; in order by key.
 #[derive(Clone)]
@@ -33,18 +30,16 @@ impl KafkaBus {
     }
 
     async fn open(&self, request: Request) -> Result<KafkaSubscription, Error> {
-        let (config, hints) = (self.config.clone(), Arc::clone(&self.hints));
-        let opened = apart(move |stop| {
-            let taken = match request.name.as_deref().map(|name| hints.acquire(name)).transpose() {
-                Ok(taken) => taken,
-                Err(error) => return Ok(Err(error)),
-            };
-            let saved = taken.as_ref().and_then(|(_, hint)| hint.as_ref());
-            let feed = Feed::open(&settings(&config)?, &request, saved, stop)?;
-            let name = request.name.zip(taken.map(|(epoch, _)| epoch));
-            Ok(Ok((feed, name)))
-        });
-        let (feed, name) = opened.await.map_err(told)??;
+        let (named, saved) = match request.name.clone() {
+            Some(name) => {
+                let (named, saved) = Named::take(name, Arc::clone(&self.hints)).await?;
+                (Some(named), saved)
+            }
+            None => (None, None),
+        };
+        let config = self.config.clone();
+        let opened = apart(move |stop| Feed::open(&settings(&config)?, &request, saved.as_ref(), stop)).await;
+        let feed = opened?;
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
         let cluster = feed.cluster().to_owned();
         let spots = feed.spots();
@@ -52,12 +47,6 @@ impl KafkaBus {
             .name("kafka-reader".to_owned())
             .spawn(move || feed.run(&chunks))
             .map_err(|error| Error::Unavailable(format!("no thread: {error}")))?;
-        let named = name.map(|(name, epoch)| Named {
-            name,
-            epoch,
-            hints: Arc::clone(&self.hints),
-            handed: VecDeque::new(),
-        });
         Ok(KafkaSubscription {
             queue,
             current: None,
@@ -80,15 +69,6 @@ impl Bus for KafkaBus {
     }
 }
 
-/// A failed connection, as a subscriber is told it.
-pub(super) fn told(failure: Failure) -> Error {
-    match failure {
-        Failure::Unreachable(why) => Error::Unavailable(why.to_string()),
-        denied @ Failure::Denied(_) => Error::Unavailable(denied.to_string()),
-        misfit @ Failure::Misfit(_) => Error::Broken(misfit.to_string()),
-    }
-}
-
 struct KafkaSubscription {
     queue: mpsc::Receiver<Result<Chunk, Error>>,
     /// What was not handed over yet.
@@ -101,14 +81,6 @@ struct KafkaSubscription {
     /// The highest number of each source that was handed over or passed over.
     reached: Vec<(Arc<Source>, EventSeq)>,
     named: Option<Named>,
-}
-
-struct Named {
-    name: String,
-    epoch: Epoch,
-    hints: Arc<dyn Hints>,
-    /// What can be acknowledged, oldest first.
-    handed: VecDeque<(Vec<Progress>, Hint)>,
 }
 
 impl KafkaSubscription {
@@ -142,16 +114,10 @@ impl KafkaSubscription {
             raise(&mut self.reached, &source, seq);
             let through =
                 self.reached.iter().find(|(known, _)| *known == source).map_or(seq, |(_, seq)| *seq);
-            // A source of its own for each batch: by it an acknowledgement says which batch it is of, for numbers of
-            // different partitions do not tell one from the other.
-            let source = if self.named.is_some() { Arc::new((*source).clone()) } else { source };
             batch.progress.push(Progress { source, through, end: through });
         }
         if let Some(named) = &mut self.named {
-            if named.handed.len() == HANDED {
-                named.handed.pop_front();
-            }
-            named.handed.push_back((batch.progress.clone(), hint.clone()));
+            named.hand_over(&mut batch.progress, &hint);
         }
         batch.hint = Some(hint);
     }
@@ -161,17 +127,6 @@ fn raise(all: &mut Vec<(Arc<Source>, EventSeq)>, source: &Arc<Source>, seq: Even
     match all.iter_mut().find(|(known, _)| known == source) {
         Some((_, reached)) => *reached = seq.max(*reached),
         None => all.push((Arc::clone(source), seq)),
-    }
-}
-
-impl Named {
-    /// The batch that this progress is of.
-    fn find(&self, progress: &[Progress]) -> Option<usize> {
-        let same = |one: &Progress| progress.iter().any(|other| Arc::ptr_eq(&one.source, &other.source));
-        let of_batch = self.handed.iter().rposition(|(handed, _)| handed.iter().any(same));
-        // A copy says less: then the first batch that came so far.
-        of_batch
-            .or_else(|| self.handed.iter().position(|(handed, _)| !handed.is_empty() && handed == progress))
     }
 }
 
@@ -210,15 +165,10 @@ impl Subscription for KafkaSubscription {
     }
 
     fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
-        let found = self.named.as_ref().and_then(|named| named.find(progress));
+        let found = self.named.as_mut().map(|named| (named.find(progress), named));
         Box::pin(async move {
-            let (Some(named), Some(at)) = (&mut self.named, found) else { return Ok(()) };
-            let (name, epoch, hints) = (named.name.clone(), named.epoch, Arc::clone(&named.hints));
-            let hint = named.handed[at].1.clone();
-            let saved = tokio::task::spawn_blocking(move || hints.save(&name, epoch, &hint)).await;
-            saved.map_err(|error| Error::Broken(error.to_string()))??;
-            named.handed.drain(..=at);
-            Ok(())
+            let Some((at, named)) = found else { return Ok(()) };
+            named.acknowledge(at).await
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::Config;
 use super::connect::{MESSAGE_MAX, REQUEST, failed, not_made};
 use crate::nats::MaxAge;
-use crate::publisher::Failure;
+use crate::publisher::{Failure, Inspection};
 use crate::wire::{BACKEND_STATE_TOPIC, GROUPS, HEARTBEAT_TOPIC, LOCATION_TOPIC, group_of, topic};
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, OwnedResourceSpecifier,
@@ -159,36 +159,114 @@ pub(super) async fn settle(
     there: &Topics,
     more: &[String],
 ) -> Result<bool, Failure> {
+    if !config.manage {
+        let wrong = inspect(config, settings, there, more).await?.wrong;
+        return if wrong.is_empty() { Ok(false) } else { Err(Failure::Misfit(wrong)) };
+    }
     let wishes = wishes(config, there, more);
+    let wrong = shapes(config, &wishes, there);
+    if !wrong.is_empty() {
+        return Err(Failure::Misfit(wrong));
+    }
+    let (admin, present, missing) = split(settings, &wishes, there)?;
+    for (name, code) in create(&admin, config, &missing, &options()).await? {
+        match code {
+            // Another edge was faster.
+            RDKafkaErrorCode::TopicAlreadyExists => {}
+            RDKafkaErrorCode::InvalidReplicationFactor => {
+                return Err(Failure::Misfit(vec![too_few_brokers(config, &name)]));
+            }
+            code => return Err(failed(&format!("topic {name} is not made"), &KafkaError::AdminOp(code))),
+        }
+    }
+    for (wish, resource) in present.iter().zip(described(&admin, &present).await?) {
+        if differences(wish, &resource).next().is_some() {
+            alter(&admin, wish, &resource).await?;
+        }
+    }
+    Ok(!missing.is_empty())
+}
+
+/// What [`settle`] would do and say, changing nothing.
+pub(super) async fn inspect(
+    config: &Config,
+    settings: &ClientConfig,
+    there: &Topics,
+    more: &[String],
+) -> Result<Inspection, Failure> {
+    let wishes = wishes(config, there, more);
+    let mut found = Inspection { wrong: shapes(config, &wishes, there), ..Inspection::default() };
+    let (admin, present, missing) = split(settings, &wishes, there)?;
+    if config.manage {
+        let refused = create(&admin, config, &missing, &options().validate_only(true)).await?;
+        found.wrong.extend(refused.iter().map(|(name, code)| not_made_told(config, name, *code)));
+        let names = missing.iter().filter(|wish| !refused.iter().any(|(name, _)| *name == wish.name));
+        let names: Vec<&str> = names.map(|wish| &*wish.name).collect();
+        if !names.is_empty() {
+            found.notes.push(format!("there are no topics {} yet; the relay makes them", names.join(", ")));
+        }
+    } else {
+        found.wrong.extend(missing.iter().map(|wish| absent(config, wish)));
+    }
+    let resources = match described(&admin, &present).await {
+        Err(Failure::Denied(why)) => {
+            found.wrong.push(format!(
+                "allow the user DescribeConfigs on topics whose names begin with signalbox.: {why}"
+            ));
+            return Ok(found);
+        }
+        other => other?,
+    };
+    for (wish, resource) in present.iter().zip(resources) {
+        for (name, wanted, is) in differences(wish, &resource) {
+            let topic = &wish.name;
+            if config.manage {
+                found.notes.push(format!("topic {topic}: {name} is {is}, the relay sets it to {wanted}"));
+            } else {
+                found.wrong.push(format!(
+                    "topic {topic}: {name} is {is}, it must be {wanted}; set it, or set manage = true"
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+type Split<'a> = (AdminClient<DefaultClientContext>, Vec<&'a Wish>, Vec<&'a Wish>);
+
+/// Wishes whose topics there are, and those whose there are not.
+fn split<'a>(settings: &ClientConfig, wishes: &'a [Wish], there: &Topics) -> Result<Split<'a>, Failure> {
+    let admin = settings.create().map_err(|error| not_made(&error))?;
+    let (present, missing) = wishes.iter().partition(|wish| there.contains_key(&wish.name));
+    Ok((admin, present, missing))
+}
+
+/// Why a topic would not be made, and what to do.
+fn not_made_told(config: &Config, name: &str, code: RDKafkaErrorCode) -> String {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::TopicAlreadyExists => format!("no right to see topic {name}: allow the user Describe on it"),
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => format!(
+            "no right to make topic {name}: allow the user Create on topics signalbox., or make them and set manage = false"
+        ),
+        Code::InvalidReplicationFactor => too_few_brokers(config, name),
+        code => format!("topic {name} is not made: {code}"),
+    }
+}
+
+fn too_few_brokers(config: &Config, name: &str) -> String {
+    format!("topic {name} cannot be made with replicas = {}: there are fewer brokers", config.replicas)
+}
+
+/// What nobody can mend while the topics exist, or ever.
+fn shapes(config: &Config, wishes: &[Wish], there: &Topics) -> Vec<String> {
     let mut wrong: Vec<String> =
         wishes.iter().filter_map(|wish| misshapen(config, wish, there.get(&wish.name)?)).collect();
     if config.min_insync > config.replicas {
         let (min, replicas) = (config.min_insync, config.replicas);
         wrong.push(format!("min_insync = {min} can never be met with replicas = {replicas}"));
     }
-    if !wrong.is_empty() {
-        return Err(Failure::Misfit(wrong));
-    }
-    let admin: AdminClient<DefaultClientContext> = settings.create().map_err(|error| not_made(&error))?;
-    let (present, missing): (Vec<&Wish>, Vec<&Wish>) =
-        wishes.iter().partition(|wish| there.contains_key(&wish.name));
-    if config.manage {
-        make(&admin, config, &missing).await?;
-    } else {
-        wrong.extend(missing.iter().map(|wish| absent(config, wish)));
-    }
-    for (wish, resource) in present.iter().zip(described(&admin, &present).await?) {
-        let differs: Vec<_> = differences(wish, &resource).collect();
-        if config.manage && !differs.is_empty() {
-            alter(&admin, wish, &resource).await?;
-        } else {
-            wrong.extend(differs.into_iter().map(|(name, wanted, found)| {
-                let topic = &wish.name;
-                format!("topic {topic}: {name} is {found}, it must be {wanted}; set it, or set manage = true")
-            }));
-        }
-    }
-    if wrong.is_empty() { Ok(config.manage && !missing.is_empty()) } else { Err(Failure::Misfit(wrong)) }
+    wrong
 }
 
 /// What nobody can mend while the topic exists.
@@ -212,48 +290,29 @@ fn absent(config: &Config, wish: &Wish) -> String {
     let (name, partitions, replicas, settings) =
         (&wish.name, wish.partitions, config.replicas, settings.join(","));
     format!(
-        "topic {name} is missing: make it with {partitions} partitions, {replicas} replicas and {settings}, or set \
+        "topic {name} is missing, or this user may not see it: make it with {partitions} partitions, {replicas} replicas and {settings}, or set \
          manage = true"
     )
 }
 
-async fn make(
+/// Asks for topics; those that are not made, and why.
+async fn create(
     admin: &AdminClient<DefaultClientContext>,
     config: &Config,
     missing: &[&Wish],
-) -> Result<(), Failure> {
+    options: &AdminOptions,
+) -> Result<Vec<(String, RDKafkaErrorCode)>, Failure> {
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let topic = |wish: &'_ &'_ Wish| -> (String, Vec<(&'static str, String)>, i32) {
-        let settings = wish.settings.iter().map(|(name, value, _)| (*name, value.clone())).collect();
-        (wish.name.clone(), settings, wish.partitions)
-    };
-    let owned: Vec<_> = missing.iter().map(topic).collect();
-    let new: Vec<NewTopic<'_>> = owned
-        .iter()
-        .map(|(name, settings, partitions)| {
-            let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(config.replicas));
-            settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
-        })
-        .collect();
+    let new = missing.iter().map(|wish| {
+        let topic = NewTopic::new(&wish.name, wish.partitions, TopicReplication::Fixed(config.replicas));
+        wish.settings.iter().fold(topic, |topic, (name, value, _)| topic.set(name, value))
+    });
+    let new: Vec<NewTopic<'_>> = new.collect();
     let made =
-        admin.create_topics(&new, &options()).await.map_err(|error| failed("topics are not made", &error))?;
-    for (name, code) in made.into_iter().filter_map(Result::err) {
-        match code {
-            // Another edge was faster.
-            RDKafkaErrorCode::TopicAlreadyExists => {}
-            RDKafkaErrorCode::InvalidReplicationFactor => {
-                let replicas = config.replicas;
-                let why = format!(
-                    "topic {name} cannot be made with replicas = {replicas}: there are fewer brokers"
-                );
-                return Err(Failure::Misfit(vec![why]));
-            }
-            code => return Err(failed(&format!("topic {name} is not made"), &KafkaError::AdminOp(code))),
-        }
-    }
-    Ok(())
+        admin.create_topics(&new, options).await.map_err(|error| failed("topics are not made", &error))?;
+    Ok(made.into_iter().filter_map(Result::err).collect())
 }
 
 /// The settings that the topics have, in their order.

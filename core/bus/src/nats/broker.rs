@@ -5,17 +5,21 @@ use super::api::Api;
 use super::connect::Link;
 use super::own::NatsOwn;
 use super::publish::NatsPublisher;
+use super::rights;
 use super::streams::{self, Want};
-use crate::publisher::{Broker, Connection, Encoder, Failure, LaneName};
+use crate::publisher::{Broker, Connection, Encoder, Failure, Inspection, LaneName};
 use crate::subscription::BoxFuture;
 use crate::wire::{GROUPS, NatsEncoder, REPLAY_STREAM};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A NATS server, or a cluster of them, to publish to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NatsBroker {
     config: Config,
     replay: Option<String>,
+    /// What people should know and were told.
+    said: Mutex<Vec<String>>,
 }
 
 /// How long a replay stays on the bus.
@@ -25,31 +29,29 @@ impl NatsBroker {
     /// For live events.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, replay: None }
+        Self { config, replay: None, said: Mutex::default() }
     }
 
     /// For the replay `id` (letters, digits and `-`), which goes to a stream of its own.
     #[must_use]
     pub fn replay(config: Config, id: &str) -> Self {
-        Self { config, replay: Some(id.to_owned()) }
+        Self { replay: Some(id.to_owned()), ..Self::new(config) }
     }
 
-    /// Connects and looks, and changes nothing: what is wrong with the server and its streams, and what people should
-    /// know, one line each; empty when all is well.
-    ///
-    /// # Errors
-    /// The server is not reached, or refuses us.
-    pub async fn inspect(&self) -> Result<Vec<String>, Failure> {
-        let link = match Link::open(&self.config).await {
-            Err(Failure::Misfit(findings)) => return Ok(findings),
-            other => other?,
-        };
-        let mut told = link.notes();
-        let api = Api::new(link);
+    async fn look(&self, edge: &str) -> Result<Inspection, Failure> {
+        let link = Link::open(&self.config).await?;
+        let mut found = Inspection { notes: link.notes(), ..Inspection::default() };
+        let api = Api::new(link.clone());
+        let mut there = Vec::new();
         for want in self.wanted() {
-            told.extend(streams::inspect(&api, &self.config, &want).await?);
+            if streams::inspect(&api, &self.config, &want, &mut found).await? {
+                there.push(want);
+            }
         }
-        Ok(told)
+        if self.replay.is_none() {
+            found.wrong.extend(rights::missing(link, &there, edge).await?);
+        }
+        Ok(found)
     }
 
     fn wanted(&self) -> Vec<Want> {
@@ -66,6 +68,17 @@ impl NatsBroker {
             setting: group.name,
         };
         GROUPS.iter().zip(ages).map(want).collect()
+    }
+
+    /// Each once: connections come and go.
+    fn say(&self, notes: Vec<String>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in notes {
+            if !said.contains(&note) {
+                tracing::warn!("NATS: {note}");
+                said.push(note);
+            }
+        }
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
@@ -86,9 +99,7 @@ impl NatsBroker {
         if !findings.is_empty() {
             return Err(Failure::Misfit(findings));
         }
-        for note in notes {
-            tracing::warn!("NATS: {note}");
-        }
+        self.say(notes);
         let own = NatsOwn::new(api, lanes.clone());
         let publisher = NatsPublisher::open(link, &lanes).await?;
         Ok(Connection { lanes, publisher: Box::new(publisher), own: Box::new(own) })
@@ -109,5 +120,14 @@ impl Broker for NatsBroker {
 
     fn connect(&self) -> BoxFuture<'_, Result<Connection, Failure>> {
         Box::pin(self.open())
+    }
+
+    fn inspect<'a>(&'a self, edge: &'a str) -> BoxFuture<'a, Result<Inspection, Failure>> {
+        Box::pin(async move {
+            match self.look(edge).await {
+                Err(Failure::Misfit(wrong)) => Ok(Inspection { wrong, ..Inspection::default() }),
+                looked => looked,
+            }
+        })
     }
 }

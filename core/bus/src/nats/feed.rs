@@ -106,11 +106,11 @@ impl Feed {
         }
         let error = tokio::select! {
             Some(ended) = reading.join_next() => match ended {
-                Ok(Some(failure)) => error_of(failure),
+                Ok(Some(failure)) => failure.into(),
                 Ok(None) => return,
                 Err(error) => Error::Unavailable(format!("a reader ended: {error}")),
             },
-            why = link.broken() => error_of(why),
+            why = link.broken() => why.into(),
         };
         let _ = chunks.send(Err(error)).await;
     }
@@ -118,7 +118,7 @@ impl Feed {
 
 /// Connects and makes a consumer on each stream that the request touches.
 async fn open(config: &Config, request: &Request) -> Result<(Link, Vec<Lane>), Error> {
-    let link = Link::open(config).await.map_err(error_of)?;
+    let link = Link::open(config).await?;
     let api = Api::new(link.clone());
     let hinted = match &request.start {
         Start::Hint(hint) => hint::read(hint).unwrap_or_default(),
@@ -129,11 +129,11 @@ async fn open(config: &Config, request: &Request) -> Result<(Link, Vec<Lane>), E
     let told_floors = whole && matches!(request.start, Start::Beginning | Start::Cursor | Start::After(_));
     let mut lanes = Vec::new();
     for (lane, (stream, filters)) in streams_of(&request.filter).into_iter().enumerate() {
-        let info = streams::find(&api, stream).await.map_err(error_of)?;
+        let info = streams::find(&api, stream).await?;
         let info = info.ok_or_else(|| Error::Unavailable(format!("there is no stream {stream} yet")))?;
         let hinted = hinted.iter().find(|spot| spot.stream == stream);
-        let (from, spot) = begin(&api, stream, &info, &request.start, hinted).await.map_err(error_of)?;
-        let pull = api.pull(stream, from, &filters).await.map_err(error_of)?;
+        let (from, spot) = begin(&api, stream, &info, &request.start, hinted).await?;
+        let pull = api.pull(stream, from, &filters).await?;
         let floors = told_floors.then(|| Floors {
             end: info.state.last,
             lost: info.state.first > 1,
@@ -230,13 +230,6 @@ async fn holds(api: &Api, known: &Spot, info: &Info) -> Result<bool, Failure> {
 fn id_of(payload: &[u8]) -> Option<EventId> {
     let event = Delivered::from_structured(payload).ok()?;
     Some(EventId { journal: event.source.journal, seq: event.seq })
-}
-
-pub(super) fn error_of(failure: Failure) -> Error {
-    match failure {
-        Failure::Misfit(_) => Error::Broken(failure.to_string()),
-        Failure::Unreachable(_) | Failure::Denied(_) => Error::Unavailable(failure.to_string()),
-    }
 }
 
 /// The first number of each domain in a stream that has lost its beginning.

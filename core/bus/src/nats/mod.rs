@@ -9,6 +9,7 @@ mod hint;
 mod own;
 mod publish;
 mod read;
+mod rights;
 mod streams;
 
 pub use broker::NatsBroker;

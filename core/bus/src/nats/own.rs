@@ -5,10 +5,9 @@
 use super::api::{Api, From};
 use super::streams::{self, Info};
 use crate::event::Source;
-use crate::publisher::{Failure, Found, Identity, LaneFound, LaneId, LaneName, LaneSaved, Own, TAIL};
+use crate::publisher::{Failure, Found, LaneFound, LaneId, LaneName, LaneSaved, Own, TAIL};
 use crate::subscription::BoxFuture;
-use crate::wire::{Decoder, digest, filter};
-use signalbox_base::Text;
+use crate::wire::{Decoder, filter};
 
 /// Reads back over one connection.
 pub(super) struct NatsOwn {
@@ -50,7 +49,7 @@ impl NatsOwn {
         };
         let known_place = known.filter(|_| holds).map(|known| known.place);
         let Some(last) = self.api.last(&lane.name, &mine.filter[0]).await? else {
-            return Ok(LaneFound { known_holds: holds, ..LaneFound::default() });
+            return Ok(LaneFound::new(source, known_place, None, Vec::new()));
         };
         let seen_before = known_event.as_ref().is_some_and(|event| event.id.journal == source.journal);
         let mut span = TAIL as u64;
@@ -66,12 +65,7 @@ impl NatsOwn {
             span = span.saturating_mul(4);
             from = last.place.saturating_sub(span);
         };
-        let of_journal = |found: &&Found| found.id.journal == source.journal;
-        let last_of_journal =
-            found.iter().rfind(of_journal).or(known_event.as_ref().filter(of_journal)).cloned();
-        let last = found.last().or(known_event.as_ref()).cloned();
-        let above = found.into_iter().filter(|event| known_place.is_none_or(|place| event.place > place));
-        Ok(LaneFound { last, last_of_journal, above: above.collect(), known_holds: holds })
+        Ok(LaneFound::new(source, known_place, known_event, found))
     }
 
     /// Whether what was acknowledged last still lies there, and what lies there. What retention has taken since was there.
@@ -124,17 +118,10 @@ impl NatsOwn {
 }
 
 impl Mine<'_> {
-    /// The event, if it is one of this edge. Two clusters in one account may each have an edge of the name.
+    /// The event, if it is one of this edge.
     fn found(&self, decoder: &mut Decoder, payload: &[u8], place: u64) -> Option<Found> {
         let event = decoder.structured(payload).ok()?;
-        let own = (&event.source.cluster, &event.source.edge) == (&self.source.cluster, &self.source.edge);
-        own.then(|| Found {
-            id: Identity { journal: event.source.journal, seq: event.seq },
-            domain_seq: event.domain_seq,
-            domain: Text::new(event.domain()),
-            place,
-            digest: Some(digest(&event)),
-        })
+        event.source.same_edge(self.source).then(|| Found::of(&event, place))
     }
 }
 

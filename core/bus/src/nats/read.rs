@@ -4,20 +4,19 @@ use super::Config;
 use super::feed::{Chunk, Feed, Opened};
 use super::hint::{self, Spot};
 use crate::event::Source;
-use crate::hints::{Epoch, Hint, Hints};
+use crate::hints::Hints;
+use crate::named::Named;
 use crate::subscription::{
     Batch, BoxFuture, Bus, Error, Floor, Order, Progress, Request, Start, Subscription,
 };
 use signalbox_base::EventSeq;
 use signalbox_schemas::values::EventId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Chunks read ahead of the subscriber.
 const CHUNKS_AHEAD: usize = 4;
-/// Batches that can still be acknowledged; who holds more in hand acknowledges later ones.
-const BATCHES_KEPT: usize = 1_024;
 
 /// The streams of a NATS server as a bus. Each subscription has a thread, a runtime and a connection of its own, so that
 /// it disturbs nobody and nothing of it lives on.
@@ -38,17 +37,13 @@ impl NatsBus {
     }
 
     async fn open(&self, mut request: Request) -> Result<Box<dyn Subscription>, Error> {
-        let mut held = None;
+        let mut named = None;
         if let Some(name) = request.name.clone() {
-            let (epoch, hint) = blocking(&self.hints, {
-                let name = name.clone();
-                move |hints| hints.acquire(&name)
-            })
-            .await?;
+            let (taken, hint) = Named::take(name, Arc::clone(&self.hints)).await?;
             if request.start == Start::Cursor {
                 request.start = hint.map_or(Start::Beginning, Start::Hint);
             }
-            held = Some(Name { name, epoch, hints: Arc::clone(&self.hints), in_hand: VecDeque::new() });
+            named = Some(taken);
         }
         let (opened, opening) = oneshot::channel();
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
@@ -61,7 +56,7 @@ impl NatsBus {
         let Opened { spots, pending, floors } = opening.await.map_err(|_| ended())??;
         let floors = floors.then(|| Gathered { waiting: spots.len(), floors: Vec::new() });
         let (rest, failed, ends) = (None, None, HashMap::new());
-        Ok(Box::new(NatsSubscription { queue, rest, failed, spots, pending, floors, ends, held }))
+        Ok(Box::new(NatsSubscription { queue, rest, failed, spots, pending, floors, ends, named }))
     }
 }
 
@@ -89,20 +84,12 @@ struct NatsSubscription {
     floors: Option<Gathered>,
     /// The last event of each source that was met.
     ends: HashMap<Arc<Source>, EventSeq>,
-    held: Option<Name>,
+    named: Option<Named>,
 }
 
 struct Gathered {
     waiting: usize,
     floors: Vec<Floor>,
-}
-
-/// A name, and what its holder has in hand.
-struct Name {
-    name: String,
-    epoch: Epoch,
-    hints: Arc<dyn Hints>,
-    in_hand: VecDeque<(Vec<Progress>, Hint)>,
 }
 
 impl NatsSubscription {
@@ -184,24 +171,10 @@ impl NatsSubscription {
         }
         let hint = hint::write(&self.spots);
         batch.behind = Some(self.pending.iter().sum());
-        if let Some(held) = self.held.as_mut().filter(|_| !batch.progress.is_empty()) {
-            if held.in_hand.len() == BATCHES_KEPT {
-                held.in_hand.pop_front();
-            }
-            held.in_hand.push_back((batch.progress.clone(), hint.clone()));
+        if let Some(named) = &mut self.named {
+            named.hand_over(&mut batch.progress, &hint);
         }
         batch.hint = Some(hint);
-    }
-}
-
-impl Name {
-    /// The hint behind the batch that this progress is of, or behind the last of the batches that it was put together
-    /// from.
-    fn done(&mut self, progress: &[Progress]) -> Option<Hint> {
-        let whole = |(of, _): &(Vec<Progress>, Hint)| of == progress;
-        let part = |(of, _): &(Vec<Progress>, Hint)| of.iter().all(|one| progress.contains(one));
-        let at = self.in_hand.iter().position(whole).or_else(|| self.in_hand.iter().rposition(part))?;
-        self.in_hand.drain(..=at).next_back().map(|(_, hint)| hint)
     }
 }
 
@@ -211,19 +184,10 @@ impl Subscription for NatsSubscription {
     }
 
     fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
-        let found = self.held.as_mut().and_then(|held| Some((held.done(progress)?, held)));
-        let Some((hint, held)) = found else { return Box::pin(std::future::ready(Ok(()))) };
-        let (name, epoch, hints) = (held.name.clone(), held.epoch, Arc::clone(&held.hints));
-        Box::pin(async move { blocking(&hints, move |hints| hints.save(&name, epoch, &hint)).await })
+        let found = self.named.as_mut().map(|named| (named.find(progress), named));
+        Box::pin(async move {
+            let Some((at, named)) = found else { return Ok(()) };
+            named.acknowledge(at).await
+        })
     }
-}
-
-/// Hints are files or rows.
-async fn blocking<T: Send + 'static>(
-    hints: &Arc<dyn Hints>,
-    work: impl FnOnce(&dyn Hints) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let hints = Arc::clone(hints);
-    let done = tokio::task::spawn_blocking(move || work(&*hints)).await;
-    done.map_err(|error| Error::Broken(error.to_string()))?
 }

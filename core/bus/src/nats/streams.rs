@@ -5,7 +5,7 @@
 
 use super::Config;
 use super::api::{Api, Trouble};
-use crate::publisher::Failure;
+use crate::publisher::{Failure, Inspection};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use signalbox_base::{Text, Wall};
@@ -85,16 +85,32 @@ pub(super) async fn ensure(api: &Api, config: &Config, want: &Want) -> Result<Re
     Ok(Ready { created: info.created.into(), notes: found.notes })
 }
 
-/// What [`ensure`] would say, changing nothing.
-pub(super) async fn inspect(api: &Api, config: &Config, want: &Want) -> Result<Vec<String>, Failure> {
+/// What [`ensure`] would do and say, changing nothing; whether there is such a stream.
+pub(super) async fn inspect(
+    api: &Api,
+    config: &Config,
+    want: &Want,
+    inspection: &mut Inspection,
+) -> Result<bool, Failure> {
     let Some(info) = find(api, want.stream).await? else {
-        return Ok(if config.manage { Vec::new() } else { vec![missing(config, want)] });
+        if config.manage {
+            inspection.notes.push(format!("there is no stream {} yet; the relay makes it", want.stream));
+        } else {
+            inspection.wrong.push(missing(config, want));
+        }
+        return Ok(false);
     };
-    let mut found = compare(config, want, &info, wall_now());
-    if !config.manage {
-        found.findings.extend(found.mend.into_iter().map(|(_, _, what)| what));
+    let found = compare(config, want, &info, wall_now());
+    inspection.wrong.extend(found.findings);
+    inspection.notes.extend(found.notes);
+    for (name, value, what) in found.mend {
+        if config.manage {
+            inspection.notes.push(format!("stream {}: the relay sets {name} to {value}", want.stream));
+        } else {
+            inspection.wrong.push(what);
+        }
     }
-    Ok([found.findings, found.notes].concat())
+    Ok(true)
 }
 
 /// The stream, if there is one.

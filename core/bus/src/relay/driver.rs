@@ -1,23 +1,25 @@
 //! What the relay's thread does.
 
-use super::audit::{Audit, Hole};
+mod auditing;
+mod connect;
+
+use super::audit::Audit;
 use super::machine::{Input, Machine, Meta, Note, Output, State};
 use super::origin::Origin;
-use super::readback::{Auditing, READ_BACK, ReadBack, read_back};
-use super::reconcile::{self, Own as Journal, Verdict};
+use super::readback::{Auditing, ReadBack};
 use super::run::{Clock, Notes, RelayOptions, RelayStatus};
+use super::telling::Telling;
 use crate::event::{Delivered, Source};
-use crate::publisher::{
-    Broker, Connection, Encoder, Failure, LaneName, Outgoing, Own, Publisher, Ticket, Told,
-};
+use crate::publisher::{Broker, Encoder, LaneName, Outgoing, Own, Publisher, Ticket, Told};
 use crate::subscription::Error;
 use crate::wire::key_hash;
 use futures_util::FutureExt;
 use signalbox_base::{EventSeq, Mono, Text, Wall};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::Level;
 
 /// What was told by the broker is taken in at most so many at a time.
 const TOLD_AT_ONCE: usize = 512;
@@ -47,6 +49,7 @@ pub(super) fn run(
         ahead: VecDeque::new(),
         looked: None,
         audit: None,
+        telling: Telling::default(),
         clock: Clock::new(),
     };
     loop {
@@ -85,6 +88,7 @@ struct Driver {
     ahead: VecDeque<Delivered>,
     looked: Option<(EventSeq, Option<Wall>)>,
     audit: Option<Audit>,
+    telling: Telling,
     clock: Clock,
 }
 
@@ -185,90 +189,6 @@ impl Driver {
         self.machine.as_ref().map_or(EventSeq(0), Machine::end)
     }
 
-    /// Connects and compares; the machine is told how that went.
-    async fn connect(&mut self) -> Option<Link> {
-        let mut stopping = self.stopping.clone();
-        let connecting = self.connect_and_compare();
-        let stopped = async move {
-            // A sender that is gone stops it too.
-            let _ = stopping.wait_for(Option::is_some).await;
-        };
-        let outcome = tokio::select! {
-            outcome = connecting => Some(outcome),
-            () = stopped => None,
-        };
-        match outcome {
-            None => {
-                self.feed_stop();
-                None
-            }
-            Some(Err(failure)) => {
-                self.feed(Input::Failed(failure));
-                None
-            }
-            Some(Ok((link, verdict))) => {
-                self.feed_verdict(verdict);
-                Some(link)
-            }
-        }
-    }
-
-    async fn connect_and_compare(&mut self) -> Result<(Link, Verdict), Failure> {
-        let origin = |error: Error| Failure::Unreachable(format!("the journal: {error}").into());
-        // Before its first event a journal has nothing to compare.
-        self.origin.beyond(EventSeq(0)).await;
-        let chain = self.origin.chain().await.map_err(origin)?;
-        let end = self.origin.end().map_err(origin)?;
-        let Some(source) = chain.last().map(|link| link.source.clone()) else {
-            return Err(Failure::Unreachable("the journal has no events".into()));
-        };
-        let journal = Journal { chain, end };
-        let broker = Arc::clone(&self.broker);
-        let connected = tokio::time::timeout(self.options.connect_within, broker.connect()).await;
-        let timeout = |_| Failure::Unreachable("no connection in time".into());
-        let Connection { lanes, mut publisher, mut own } = connected.map_err(timeout)??;
-        self.feed(Input::Reached);
-        let saved = self.machine.as_ref().map(Machine::saved).unwrap_or_default();
-        let known = saved.known();
-        let found = tokio::select! {
-            found = own.ends(&source, &known) => found?,
-            told = publisher.told() => {
-                let why = if let Told::Lost(why) = told { why } else { "it told of events never sent".into() };
-                return Err(Failure::Unreachable(why));
-            }
-        };
-        let mut digests = BTreeMap::new();
-        for seq in reconcile::questions(&saved, &lanes, &found, &journal) {
-            let look = self.origin.look(seq).await.map_err(origin)?;
-            digests.extend(look.map(|look| (seq, look.digest)));
-        }
-        let verdict = reconcile::verdict(&saved, &lanes, &found, &journal, &digests);
-        let audit_at = self.clock.now().plus(self.options.audit_interval);
-        let encoder = self.broker.encoder();
-        let link = Link { lanes, publisher, encoder, source, own: Some(own), auditing: None, audit_at };
-        Ok((link, verdict))
-    }
-
-    fn feed_verdict(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Equal(saved) => {
-                self.audit.get_or_insert_with(|| Audit::new(&saved));
-                self.feed(Input::Resumed(saved));
-            }
-            Verdict::Behind(saved, lost) => {
-                for lane in &lost {
-                    tracing::warn!(lane = %lane.lane, from = %lane.from, "the bus has lost events; they are sent again");
-                }
-                self.audit = Some(Audit::new(&saved));
-                self.feed(Input::Resumed(saved));
-            }
-            Verdict::Ahead(parted) | Verdict::Differs(parted) => self.feed(Input::Diverged(parted)),
-        }
-        if let Ok(end) = self.origin.end() {
-            self.feed(Input::End(end));
-        }
-    }
-
     fn feed_stop(&mut self) {
         self.stop_told = true;
         let within = self.stopping.borrow().unwrap_or(Duration::ZERO);
@@ -277,14 +197,19 @@ impl Driver {
     }
 
     fn note(&mut self, note: &Note) {
-        match note {
-            Note::Flowing(_) => tracing::info!(broker = self.broker.name(), "{note}"),
-            Note::Overrun(..) | Note::Missing { .. } | Note::Diverged(_) => {
-                tracing::error!(broker = self.broker.name(), "{note}");
-            }
-            _ => tracing::warn!(broker = self.broker.name(), "{note}"),
-        }
+        let said = self.telling.say(self.clock.now(), note);
+        self.log(&said);
         (self.notes)(note);
+    }
+
+    fn log(&self, (level, text): &(Level, String)) {
+        let broker = self.broker.name();
+        match *level {
+            Level::ERROR => tracing::error!(broker, "{text}"),
+            Level::WARN => tracing::warn!(broker, "{text}"),
+            Level::INFO => tracing::info!(broker, "{text}"),
+            _ => tracing::debug!(broker, "{text}"),
+        }
     }
 
     /// False when another relay has taken over.
@@ -436,56 +361,6 @@ impl Driver {
         }
     }
 
-    fn start_audit(&mut self, link: Option<&mut Link>) {
-        let Some(link) = link.filter(|_| self.flowing()) else { return };
-        if self.options.audit_interval.is_zero() || link.audit_at > self.clock.now() {
-            return;
-        }
-        let (Some(machine), Some(audit)) = (&self.machine, &self.audit) else { return };
-        let Some(own) = link.own.take() else { return };
-        let (upto, jobs) = audit.plan(&machine.saved());
-        let names: Vec<String> = link.lanes.iter().map(|lane| lane.name.as_str().to_owned()).collect();
-        link.auditing = Some(Box::pin(read_back(own, link.source.clone(), names, upto, jobs)));
-    }
-
-    async fn audited(&mut self, read: ReadBack) {
-        let Some(audit) = &mut self.audit else { return };
-        read.found.iter().for_each(|found| audit.seen(found));
-        read.places.iter().for_each(|(lane, place)| audit.read(lane, *place));
-        let holes = audit.finish(read.upto);
-        let mut missing = Vec::new();
-        for hole in &holes {
-            match self.events_of(hole).await {
-                Ok(events) => missing.extend(events),
-                Err(error) => tracing::warn!(%error, "what the bus has lost is not in the journal"),
-            }
-        }
-        if !missing.is_empty() {
-            self.feed(Input::Missing(missing));
-        }
-    }
-
-    /// The events of the numbers that a domain misses.
-    async fn events_of(&mut self, hole: &Hole) -> Result<Vec<EventSeq>, Error> {
-        let (mut events, mut from) = (Vec::new(), hole.after.next());
-        while from < hole.before {
-            let mut read = Vec::new();
-            let gap = self.origin.read(from, READ_BACK, &mut read).await?;
-            let Some(last) = gap.map(|gap| gap.to).or_else(|| read.last().map(|event| event.seq)) else {
-                break;
-            };
-            let inside = |event: &&Delivered| {
-                event.seq < hole.before
-                    && event.source.journal == hole.journal
-                    && *event.domain() == *hole.domain
-                    && (hole.from..=hole.to).contains(&event.domain_seq)
-            };
-            events.extend(read.iter().filter(inside).map(|event| event.seq));
-            from = last.next();
-        }
-        Ok(events)
-    }
-
     /// Learns how old the oldest event is that waits, where the machine has not read it.
     async fn look(&mut self) {
         let Some(machine) = &self.machine else { return };
@@ -500,6 +375,11 @@ impl Driver {
     fn tell_status(&mut self) {
         let Some(machine) = &self.machine else { return };
         let status = machine.status();
+        if status.refused.is_none()
+            && let Some(said) = self.telling.taken(self.clock.now())
+        {
+            self.log(&said);
+        }
         let looked = self.looked.filter(|(seq, _)| *seq == status.cursor.next()).and_then(|(_, at)| at);
         let oldest = if status.cursor < status.end { status.oldest.or(looked) } else { None };
         let verified = self.audit.as_ref().map_or(EventSeq(0), Audit::verified);

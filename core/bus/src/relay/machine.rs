@@ -333,8 +333,9 @@ impl Machine {
     fn refuse(&mut self, now: Mono, seq: EventSeq, why: Refusal, out: &mut Vec<Output>) {
         self.refused = Some(seq);
         self.failures = self.failures.max(1);
-        self.away(now, format!("event {seq}: {why}").into(), out);
+        self.error = Some(format!("event {seq}: {why}").into());
         out.push(Output::Note(Note::Refused(seq, why)));
+        self.fall_back(now, out);
     }
 
     fn missing(&mut self, now: Mono, seqs: &[EventSeq], out: &mut Vec<Output>) {
@@ -353,10 +354,14 @@ impl Machine {
     }
 
     fn away(&mut self, now: Mono, why: Text, out: &mut Vec<Output>) {
-        let pause = self.pause();
-        self.failures += 1;
         self.error = Some(why.clone());
         out.push(Output::Note(Note::Away(why)));
+        self.fall_back(now, out);
+    }
+
+    fn fall_back(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let pause = self.pause();
+        self.failures += 1;
         self.fall(now.plus(pause), out);
     }
 

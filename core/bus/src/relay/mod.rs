@@ -19,6 +19,7 @@ mod readback;
 pub mod reconcile;
 pub mod run;
 pub mod saved;
+mod telling;
 mod terms;
 mod window;
 

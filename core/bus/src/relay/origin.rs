@@ -2,9 +2,10 @@
 
 use super::saved::Saved;
 use crate::event::{Delivered, Source};
-use crate::local::{Words, source_of, told, wall_now};
+use crate::local::{source_of, told, wall_now};
 use crate::subscription::{BoxFuture, Error, Gap};
 use crate::wire::digest;
+use crate::words::Words;
 use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Wall};
 use signalbox_journal as journal;
 use signalbox_journal::storage::{OpenMode, SharedStorage, StoredFile};

@@ -12,7 +12,7 @@ pub use binary::{KafkaEncoder, Wanted};
 pub use key::{key_hash, murmur2, partition, partition_key};
 pub use latest::{BACKEND_STATE_TOPIC, LOCATION_TOPIC, State};
 pub use read::{Decoder, Foreign};
-pub use structured::NatsEncoder;
+pub use structured::{NatsEncoder, structured};
 pub use subject::{
     GROUPS, Group, REPLAY_STREAM, Subject, filter, group_of, heartbeat_subject, replay_subject, subject,
     token, untoken,

@@ -3,6 +3,7 @@
 
 use super::REPLAY_ATTRIBUTE;
 use crate::event::{Delivered, Source};
+use crate::words::{Words, pair, text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use signalbox_base::{EventSeq, Text, Wall};
@@ -46,11 +47,10 @@ impl Delivered {
 #[derive(Debug, Default)]
 pub struct Decoder {
     sources: Vec<(Box<str>, Arc<Source>)>,
-    kinds: Vec<Text>,
-    tenant: Text,
+    words: Words,
 }
 
-/// Sources and types that are kept; a reader of more gives up sharing, not correctness.
+/// Sources that are kept; a reader of more gives up sharing, not correctness.
 const KEPT: usize = 256;
 
 /// Attributes of both modes; what is absent is empty.
@@ -149,15 +149,13 @@ impl Decoder {
             Ok(cause) if cause.journal == source.journal => (cause.seq, Text::default()),
             _ => (EventSeq(0), text(&read.causationid)),
         };
-        let subject = text(&read.subject);
-        let correlation =
-            if *subject == *read.correlationid { subject.clone() } else { text(&read.correlationid) };
+        let (subject, correlation) = pair(&read.subject, &read.correlationid);
         Ok(Delivered {
             source,
             seq: EventSeq(seq),
             domain_seq: number(&read.domainsequence).ok_or_else(|| not_ours("its domainsequence"))?,
-            kind: self.kind(name),
-            tenant: self.tenant(if read.tenantid == "_" { "" } else { &read.tenantid }),
+            kind: self.words.kind(name),
+            tenant: self.words.tenant(if read.tenantid == "_" { "" } else { &read.tenantid }),
             subject,
             time: time(&read.time, "its time")?,
             recorded: time(&read.recordedtime, "its recordedtime")?,
@@ -178,24 +176,6 @@ impl Decoder {
         }
         Some(source)
     }
-
-    fn kind(&mut self, name: &str) -> Text {
-        if let Some(known) = self.kinds.iter().find(|known| ***known == *name) {
-            return known.clone();
-        }
-        let kind = Text::new(name);
-        if self.kinds.len() < KEPT {
-            self.kinds.push(kind.clone());
-        }
-        kind
-    }
-
-    fn tenant(&mut self, tenant: &str) -> Text {
-        if *self.tenant != *tenant {
-            self.tenant = tenant.into();
-        }
-        self.tenant.clone()
-    }
 }
 
 fn field<'r, 'a>(read: &'r mut Attributes<'a>, name: &str) -> Option<&'r mut Cow<'a, str>> {
@@ -215,10 +195,6 @@ fn field<'r, 'a>(read: &'r mut Attributes<'a>, name: &str) -> Option<&'r mut Cow
         REPLAY_ATTRIBUTE => &mut read.replayid,
         _ => return None,
     })
-}
-
-fn text(text: &str) -> Text {
-    if text.is_empty() { Text::default() } else { text.into() }
 }
 
 fn number(digits: &str) -> Option<u64> {

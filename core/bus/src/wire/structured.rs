@@ -97,6 +97,14 @@ impl Encoder for NatsEncoder {
     }
 }
 
+/// The event in CloudEvents' structured mode: what stands in a body on NATS, or in a line of NDJSON.
+#[must_use]
+pub fn structured(event: &Delivered) -> Vec<u8> {
+    let mut json = Vec::with_capacity(event.data.len() + 768);
+    write_structured(&envelope_of(event), &event.data, &mut json);
+    json
+}
+
 /// The event's envelope as the schemas crate writes it.
 pub(super) fn envelope_of(event: &Delivered) -> Envelope<'_> {
     let (cluster, edge, journal) = (&*event.source.cluster, &*event.source.edge, event.source.journal);
@@ -164,6 +172,19 @@ mod tests {
             "data": serde_json::from_slice::<serde_json::Value>(&event.data).unwrap(),
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn an_event_of_the_store_names_the_store_and_the_event_elsewhere_that_led_to_it() {
+        let store = signalbox_base::JournalId(9);
+        let source = crate::Source { cluster: "prod".into(), edge: "store".into(), journal: store };
+        let cause: Text = format!("{}.12", signalbox_base::JournalId(7)).into();
+        let causation = signalbox_base::EventSeq(0);
+        let event = Delivered { source: source.into(), causation, foreign_cause: cause.clone(), ..sample() };
+        let json: serde_json::Value = serde_json::from_slice(&structured(&event)).unwrap();
+        assert_eq!(json["source"], format!("urn:signalbox:prod:store:{store}"));
+        assert_eq!(json["causationid"], *cause);
+        assert_eq!(Delivered::from_structured(&structured(&event)), Ok(event));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use signalbox_base::{EdgeIdentity, EventSeq, Wall};
 use signalbox_bus::publisher::{
-    Broker, Connection, Encoder, Failure, Found, LaneFound, LaneId, LaneName, LaneSaved, Outgoing, Own,
-    Publisher, Ticket, Told,
+    Broker, Connection, Encoder, Failure, Found, Inspection, LaneFound, LaneId, LaneName, LaneSaved,
+    Outgoing, Own, Publisher, Ticket, Told,
 };
 use signalbox_bus::relay::{JournalOrigin, Note, Relay, RelayHandle, RelayOptions, State};
 use signalbox_bus::wire::{GROUPS, NatsEncoder, digest};
@@ -94,6 +94,10 @@ impl Broker for Fake {
         };
         let outcome = if up { Ok(connection) } else { Err(Failure::Unreachable("down".into())) };
         Box::pin(std::future::ready(outcome))
+    }
+
+    fn inspect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Inspection, Failure>> {
+        unreachable!("a relay never asks it")
     }
 }
 

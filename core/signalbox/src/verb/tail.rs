@@ -2,15 +2,11 @@
 
 use super::{Out, load_config, now, runtime};
 use crate::args::{Cli, TailArgs};
-use crate::config::model;
 use crate::errors::Failure;
 use crate::history::{History, Range, kinds};
-use crate::identity;
 use crate::render::Line;
-use signalbox_base::EventSeq;
+use signalbox_bus::wire::structured;
 use signalbox_bus::{Delivered, Filter, Start};
-use signalbox_schemas::envelope::{Envelope, Source, write_structured};
-use signalbox_schemas::values::EventId;
 use std::collections::VecDeque;
 
 /// Prints the wanted history, then follows.
@@ -31,7 +27,7 @@ pub fn run(cli: &Cli, args: &TailArgs) -> Result<(), Failure> {
             tenants: args.window.tenant.iter().cloned().collect(),
         };
         let mut source = History::open(&file, filter, start).await?;
-        let printer = Printer::new(&out, &file);
+        let printer = Printer::new(&out);
         if history {
             past(&mut source, &printer, range, args.window.last).await?;
         }
@@ -73,14 +69,12 @@ async fn past(
 /// Prints events as lines, or as CloudEvents.
 pub struct Printer<'a> {
     out: &'a Out,
-    cluster: &'a str,
-    edge: String,
 }
 
 impl<'a> Printer<'a> {
-    /// For the journal of a configuration.
-    pub fn new(out: &'a Out, file: &'a model::File) -> Self {
-        Self { out, cluster: &file.edge.cluster, edge: identity::known_name(file) }
+    /// To standard output.
+    pub fn new(out: &'a Out) -> Self {
+        Self { out }
     }
 
     /// One event.
@@ -89,31 +83,9 @@ impl<'a> Printer<'a> {
     /// Standard output cannot be written.
     pub fn print(&self, event: &Delivered) -> Result<(), Failure> {
         if self.out.json {
-            self.out.line(&self.cloud_event(event))
+            self.out.line(&String::from_utf8_lossy(&structured(event)))
         } else {
             self.out.line(&Line::of(event, &self.out.clock).print())
         }
-    }
-
-    /// The event in structured CloudEvents JSON.
-    pub fn cloud_event(&self, event: &Delivered) -> String {
-        let journal = event.source.journal;
-        let causation = (event.causation != EventSeq(0)).then_some(EventId { journal, seq: event.causation });
-        let envelope = Envelope {
-            source: Source::Edge { cluster: self.cluster, edge: &self.edge, journal },
-            seq: event.seq,
-            domain_seq: EventSeq(event.domain_seq),
-            type_with_version: &event.kind,
-            tenant: &event.tenant,
-            subject: &event.subject,
-            time: event.time,
-            recorded_time: event.recorded,
-            correlation: &event.correlation,
-            causation,
-            traceparent: "",
-        };
-        let mut bytes = Vec::with_capacity(event.data.len() + 768);
-        write_structured(&envelope, &event.data, &mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 }

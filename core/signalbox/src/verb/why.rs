@@ -35,7 +35,7 @@ pub fn run(cli: &Cli, args: &WhyArgs) -> Result<(), Failure> {
             })
             .await?;
         story.check(&args.what)?;
-        let printer = Printer::new(&out, &file);
+        let printer = Printer::new(&out);
         if out.json {
             return story.events.values().try_for_each(|event| printer.print(event));
         }

@@ -24,6 +24,12 @@ fn misfit(failure: Failure) -> Vec<String> {
     lines
 }
 
+/// What is wrong and what else there is to say, asked with this configuration.
+async fn inspected(config: &Config) -> (Vec<String>, Vec<String>) {
+    let found = in_time("a look", broker(config).inspect("edge-1")).await.unwrap();
+    (found.wrong, found.notes)
+}
+
 fn admin(kafka: &Kafka) -> AdminClient<DefaultClientContext> {
     kafka.client().create().unwrap()
 }
@@ -195,6 +201,15 @@ async fn given_topics_to_be_checked_only_when_something_is_wrong_then_every_find
     assert!(
         lines.iter().any(|line| line.contains(LOCATION_TOPIC) && line.contains("cleanup.policy=compact"))
     );
+    assert_eq!(inspected(&unmanaged).await, (lines, Vec::new()), "asked, it says the same");
+    let (wrong, notes) = inspected(&config).await;
+    assert_eq!(wrong, [""; 0]);
+    assert!(notes.len() == 1 && notes[0].contains("signalbox.call.v1"), "they will be made: {notes:?}");
+    let too_many = Config { replicas: 3, ..config.clone() };
+    let (wrong, _) = inspected(&too_many).await;
+    assert!(wrong.iter().any(|line| line.contains("replicas = 3: there are fewer brokers")), "{wrong:?}");
+    let (_, notes) = inspected(&config).await;
+    assert_eq!(notes.len(), 1, "asking makes nothing");
     Line::open(&broker(&config)).await.unwrap();
     Line::open(&broker(&unmanaged)).await.unwrap();
     let altered = AlterConfig::new(ResourceSpecifier::Topic("signalbox.security.v1"))
@@ -206,6 +221,8 @@ async fn given_topics_to_be_checked_only_when_something_is_wrong_then_every_find
         lines[0].contains("topic signalbox.security.v1: retention.ms is 1000, it must be 7776000000"),
         "{lines:?}"
     );
+    let (_, notes) = inspected(&config).await;
+    assert!(notes.len() == 1 && notes[0].contains("the relay sets it to 7776000000"), "{notes:?}");
     Line::open(&broker(&config)).await.unwrap();
     Line::open(&broker(&unmanaged)).await.unwrap();
     let asked = [ResourceSpecifier::Topic("signalbox.security.v1")];
@@ -275,15 +292,21 @@ async fn given_a_tenant_with_a_right_on_its_prefix_when_it_reads_everything_then
     std::fs::write(&password_file, "acme-secret").unwrap();
     let login = Login { mechanism: Mechanism::ScramSha512, user: "acme".into(), password_file };
     let tenant = Config { login: Some(login), ..config.clone() };
-    let mut subscription = reader(tenant, kafka.dir()).await;
+    let mut subscription = reader(tenant.clone(), kafka.dir()).await;
     let read_by_tenant = read(&mut *subscription, 10).await;
     assert!(read_by_tenant.iter().all(|event| &*event.tenant == "acme"));
     let last = pen.event("call.routed.v1", "acme", "k", 1);
     let foreign = pen.event("call.routed.v1", "acme-2", "k", 1);
     Line::open(&broker).await.unwrap().put(&[foreign, last.clone()]).await;
     assert_eq!(read(&mut *subscription, 1).await, [last]);
-    let mut all = reader(config, kafka.dir()).await;
+    let mut all = reader(config.clone(), kafka.dir()).await;
     assert_eq!(read(&mut *all, 32).await.len(), 32, "the operator reads all of them");
+    // Whoever may only read is told what an edge needs.
+    kafka.allow_read("acme", "signalbox.");
+    let (wrong, _) = inspected(&Config { manage: false, ..tenant }).await;
+    assert!(wrong.iter().any(|line| line.contains("DescribeConfigs")), "{wrong:?}");
+    assert!(wrong.iter().any(|line| line.contains("no right to publish")), "{wrong:?}");
+    assert_eq!(inspected(&config).await.0, [""; 0], "the edge's own login has every right");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,9 @@
 //! NATS as a bus: the whole suite against a real server.
 
-use crate::nats_hand::FileHints;
 use signalbox_brokers::conformance::on_nats::{OnNats, Open};
 use signalbox_brokers::{Nats, promises, promises_of_brokers};
-use signalbox_bus::Bus;
 use signalbox_bus::nats::NatsBus;
+use signalbox_bus::{Bus, FileHints};
 use std::path::Path;
 use std::sync::Arc;
 

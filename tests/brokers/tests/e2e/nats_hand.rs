@@ -7,59 +7,9 @@ use signalbox_bus::nats::{Config, NatsBroker};
 use signalbox_bus::publisher::{
     Broker, Connection, Encoder, Failure, Found, LaneFound, LaneSaved, Publisher, Ticket, Told,
 };
-use signalbox_bus::{Delivered, Epoch, Error, Hint, Hints, Source};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use signalbox_bus::{Delivered, Source};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// Hints in files, one holder a name. One test process at a time uses a directory.
-pub(crate) struct FileHints {
-    dir: PathBuf,
-}
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-impl FileHints {
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.hint"))
-    }
-
-    /// Epoch and hint, on two lines.
-    fn read(&self, name: &str) -> (u64, Option<Hint>) {
-        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
-        let mut lines = text.lines();
-        let epoch = lines.next().map_or(0, |line| line.parse().unwrap());
-        (epoch, lines.next().map(|line| Hint(line.into())))
-    }
-
-    fn write(&self, name: &str, epoch: u64, hint: Option<&Hint>) {
-        let hint = hint.map(|hint| hint.0.to_string()).unwrap_or_default();
-        fs::write(self.path(name), format!("{epoch}\n{hint}")).unwrap();
-    }
-}
-
-impl Hints for FileHints {
-    fn acquire(&self, name: &str) -> Result<(Epoch, Option<Hint>), Error> {
-        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let (epoch, hint) = self.read(name);
-        self.write(name, epoch + 1, hint.as_ref());
-        Ok((Epoch(epoch + 1), hint))
-    }
-
-    fn save(&self, name: &str, epoch: Epoch, hint: &Hint) -> Result<(), Error> {
-        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.read(name).0 != epoch.0 {
-            return Err(Error::Fenced(name.to_owned()));
-        }
-        self.write(name, epoch.0, Some(hint));
-        Ok(())
-    }
-}
 
 /// One connection of a relay, without the relay.
 pub(crate) struct Relay {

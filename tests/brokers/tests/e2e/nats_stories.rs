@@ -6,9 +6,9 @@ use futures_util::StreamExt;
 use serde_json::json;
 use signalbox_base::{EventSeq, JournalId};
 use signalbox_brokers::{Nats, NatsLogin, NatsOptions, NatsUser};
-use signalbox_bus::nats::{Config, Heartbeats, NatsBroker};
+use signalbox_bus::nats::{Config, Heartbeats, NatsBroker, NatsBus};
 use signalbox_bus::publisher::{Broker, Failure, LaneId, LaneSaved, Refusal, Ticket, Told};
-use signalbox_bus::{Delivered, Source};
+use signalbox_bus::{Bus, Delivered, Error, FileHints, Filter, Request, Source, Start};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,19 +79,61 @@ async fn given_no_server_or_an_old_one_when_the_relay_connects_then_it_is_told_w
     let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("nats://{}", old.local_addr().unwrap());
     let server = std::thread::spawn(move || {
-        use std::io::{Read, Write};
-        let (mut client, _) = old.accept().unwrap();
-        let info = json!({"server_id": "x", "version": "2.9.10", "max_payload": 1 << 20, "headers": true});
-        write!(client, "INFO {info}\r\n").unwrap();
-        client.read_exact(&mut [0; 8]).unwrap();
-        client.write_all(b"PONG\r\n").unwrap();
-        let _ = client.read_to_end(&mut Vec::new());
+        for _ in 0..3 {
+            greet(&old);
+        }
     });
-    let findings = misfit(Config { urls: vec![url], ..config }).await;
+    let config = Config { urls: vec![url], ..config };
+    let findings = misfit(config.clone()).await;
     assert_eq!(findings.len(), 1);
     assert!(findings[0].contains("2.9.10") && findings[0].contains("2.10"), "{findings:?}");
+    assert_eq!(NatsBroker::new(config.clone()).inspect("edge-1").await.unwrap().wrong, findings);
+    // A reader waits for the update.
+    let hints = Arc::new(FileHints::new(nats.dir()));
+    let request =
+        Request { name: None, filter: Filter::default(), start: Start::Beginning, linger: Duration::ZERO };
+    let read = NatsBus::new(config, hints).subscribe(request).await.map(drop);
+    let Err(Error::Unavailable(why)) = read else { panic!("{read:?}") };
+    assert!(why.contains("2.9.10"), "{why}");
     // The connection was dropped: the other side sees its end.
     tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+}
+
+/// Greets one client as an old server does, and waits for it to go.
+fn greet(old: &std::net::TcpListener) {
+    use std::io::{Read, Write};
+    let (mut client, _) = old.accept().unwrap();
+    let info = json!({"server_id": "x", "version": "2.9.10", "max_payload": 1 << 20, "headers": true});
+    write!(client, "INFO {info}\r\n").unwrap();
+    client.read_exact(&mut [0; 8]).unwrap();
+    client.write_all(b"PONG\r\n").unwrap();
+    let _ = client.read_to_end(&mut Vec::new());
+}
+
+#[tokio::test]
+async fn given_a_login_without_rights_when_asked_then_each_right_that_is_missing_is_named() {
+    let edge = |publish: &[&str]| NatsUser {
+        name: "relay".to_owned(),
+        password: "pw-relay".to_owned(),
+        publish: Some(publish.iter().map(|subject| (*subject).to_owned()).collect()),
+        subscribe: None,
+    };
+    let users = vec![edge(&["$JS.API.>", "signalbox.v1.*.*.*.edge-1"])];
+    let nats = Nats::start(NatsOptions { login: NatsLogin::User, users, ..NatsOptions::default() });
+    made(&nats).await;
+    let file = nats.dir().join("relay-password");
+    std::fs::write(&file, "pw-relay").unwrap();
+    let login = signalbox_bus::nats::Login::User("relay".to_owned(), file);
+    let broker = NatsBroker::new(Config { login, ..nats.config() });
+    assert_eq!(broker.inspect("edge-1").await.unwrap().wrong, [""; 0]);
+    let wrong = broker.inspect("edge-2").await.unwrap().wrong;
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert!(wrong[0].contains("signalbox.v1.call.checked._.edge-2"), "{wrong:?}");
+    // Nothing was stored by asking.
+    let context = jetstream::new(nats.client().await);
+    for stream in ["SIGNALBOX_CALL", "SIGNALBOX_OPERATIONS"] {
+        assert_eq!(context.get_stream(stream).await.unwrap().cached_info().state.messages, 0);
+    }
 }
 
 #[tokio::test]
@@ -102,7 +144,9 @@ async fn given_streams_of_somebody_else_when_they_are_only_checked_then_every_fa
     let missing = misfit(checked.clone()).await;
     assert_eq!(missing.len(), 4);
     assert!(missing[0].contains("nats stream add SIGNALBOX_CALL"), "{missing:?}");
-    assert!(NatsBroker::new(nats.config()).inspect().await.unwrap().is_empty(), "they will be made");
+    let managed = NatsBroker::new(nats.config()).inspect("edge-1").await.unwrap();
+    assert_eq!((managed.wrong.len(), managed.notes.len()), (0, 4), "they will be made: {managed:?}");
+    assert_eq!(NatsBroker::new(checked.clone()).inspect("edge-1").await.unwrap().wrong, missing);
     let theirs = stream::Config {
         name: "SIGNALBOX_CALL".into(),
         subjects: vec!["signalbox.v1.call.>".into(), "theirs.>".into()],
@@ -139,7 +183,7 @@ async fn given_what_cannot_be_changed_when_streams_are_managed_then_it_is_said_a
     let mut shorter = nats.config();
     shorter.max_age.call = Duration::from_nanos(1);
     shorter.max_bytes = 10;
-    let told = NatsBroker::new(shorter.clone()).inspect().await.unwrap().join("\n");
+    let told = NatsBroker::new(shorter.clone()).inspect("edge-1").await.unwrap().notes.join("\n");
     assert!(told.contains("max_age") && told.contains("max_bytes"), "{told}");
     made_with(shorter).await;
     assert_eq!(context.get_stream("SIGNALBOX_CALL").await.unwrap().cached_info().state.messages, 1);
@@ -183,7 +227,7 @@ async fn given_a_full_stream_when_events_are_published_then_they_are_refused_and
 #[tokio::test]
 async fn given_an_event_that_is_too_large_or_has_no_stream_then_only_it_is_refused() {
     let nats = Nats::start(NatsOptions { max_payload: 4_096, ..NatsOptions::default() });
-    let notes = NatsBroker::new(nats.config()).inspect().await.unwrap();
+    let notes = NatsBroker::new(nats.config()).inspect("edge-1").await.unwrap().notes;
     assert!(notes[0].contains("max_payload"), "{notes:?}");
     let mut relay = Relay::connect(nats.config()).await;
     let mut events = calls(&mut pen(), 3);
