@@ -1,6 +1,7 @@
 //! One INVITE towards the called side: sending it, cancelling it, and undoing an answer that nobody wants any more.
 
-use super::call::{Core, next_hop, owner};
+use super::call::{Core, owner};
+use super::dismissal;
 use super::identity;
 use super::leg::{Leg, LegEvent, Peer};
 use super::message::{self, Relayed};
@@ -8,12 +9,13 @@ use super::raw::{Raw, RawList};
 use crate::backend;
 use crate::classes::Sent;
 use crate::facts::call as facts;
+use crate::net::User;
 use crate::state::calls::{Branch, PendingRequest};
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{EventSeq, Flow, Mono};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_sip::header::HeaderName;
-use signalbox_sip::transaction::{ClientTx, OnResponse};
+use signalbox_sip::transaction::{ClientKey, ClientTx, Gate, MethodTag, NewClient, OnResponse};
 use signalbox_sip::{Message, Method};
 
 /// Where an attempt goes.
@@ -42,17 +44,8 @@ pub(crate) struct Attempt {
     pub(crate) silent_until: Option<Mono>,
     /// Its event, while the call is not recorded yet.
     route: Option<Box<(RouteTarget, RouteWhy)>>,
-    /// Dialogs that were made against our will.
-    dismissed: Vec<Dismissed>,
-}
-
-/// A dialog that nobody wants. Its BYE goes first and its ACK follows the BYE's answer: until then the peer repeats its 2xx,
-/// so that a process which takes over after a crash hears of the dialog too and ends it (RFC 3261 §13.2.2.4 and §15; only
-/// the called side must wait with BYE for an ACK).
-#[derive(Debug)]
-struct Dismissed {
-    leg: Leg,
-    over: bool,
+    /// Dialogs that were made against our will, and ended.
+    dismissed: Vec<Leg>,
 }
 
 /// How far an attempt has come.
@@ -128,16 +121,18 @@ impl Attempt {
         Some(it)
     }
 
-    /// An attempt of a process that is gone. Its transaction waits for what the peer still says, and sends nothing.
-    pub(crate) fn recalled(core: &Core, turn: &mut Turn<'_>, branch: &Branch) -> Self {
-        use signalbox_sip::transaction::{Gate, MethodTag, NewClient};
+    /// An attempt of a process that is gone, that nobody wants any more: it is cancelled, unless it was answered and ended
+    /// (`dismissed`).
+    pub(crate) fn recalled(
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        branch: &Branch,
+        dismissed: Vec<Leg>,
+    ) -> Self {
         let user = core.user(owner::ATTEMPT, branch.attempt);
-        let tx = branch_id(&branch.via).and_then(|id| {
-            let flow = branch.leg.flow;
-            let new = NewClient { branch: id, method: MethodTag::INVITE, flow, bytes: b"", gate: Gate::Held };
-            turn.net.transactions_mut().start(new, user, turn.now.mono).ok()
-        });
-        Self {
+        let tx = reopen(turn, branch, user);
+        let answered = !dismissed.is_empty();
+        let mut it = Self {
             branch: branch.clone(),
             tx,
             progress: Progress::Proceeding,
@@ -145,8 +140,17 @@ impl Attempt {
             unwanted: true,
             silent_until: None,
             route: None,
-            dismissed: Vec::new(),
+            dismissed,
+        };
+        if !answered {
+            it.send_cancel(core, turn, None);
         }
+        if let Some(tx) = tx {
+            // Whatever it still says, it says within 64·T1.
+            let now = turn.now.mono;
+            turn.net.transactions_mut().cancelled(tx, now);
+        }
+        it
     }
 
     /// Records `call.routed`, once.
@@ -196,7 +200,7 @@ impl Attempt {
     }
 
     /// Sends the CANCEL itself.
-    pub(crate) fn send_cancel(&mut self, core: &mut Core, turn: &mut Turn<'_>, reason: Option<&[u8]>) {
+    fn send_cancel(&mut self, core: &mut Core, turn: &mut Turn<'_>, reason: Option<&[u8]>) {
         let Some(id) = branch_id(&self.branch.via) else { return };
         let user = core.user(owner::OWN, 0);
         let flow = self.branch.leg.flow;
@@ -240,44 +244,17 @@ impl Attempt {
         }
     }
 
-    /// Ends the dialog that a 2xx made.
-    pub(crate) fn dismiss(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
+    /// Ends the dialog that a 2xx made; a repetition of the 2xx gets its ACK again.
+    fn dismiss(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
         let tag = response.to_tag().unwrap_or_default();
-        match self.dismissed.iter().find(|dismissed| *dismissed.leg.remote_tag == *tag) {
-            Some(dismissed) if dismissed.over => self.ack_dismissed(turn, &dismissed.leg),
-            Some(_) => {}
-            None => {
-                let mut leg = self.answered_leg(response, &self.branch.leg);
-                leg.sent = leg.sent.max(self.branch.cseq);
-                let user = (owner::DISMISSAL, self.branch.attempt);
-                core.send_own(turn, Method::Bye, &mut leg, 0, None, user);
-                self.dismissed.push(Dismissed { leg, over: false });
-            }
-        }
-    }
-
-    /// The BYE of such a dialog was answered: now the 2xx gets its ACK. Who would not have a BYE before the ACK gets another.
-    pub(crate) fn on_dismissed(&mut self, core: &mut Core, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
-        let tag = response.to_tag().unwrap_or_default();
-        let Some(at) = self.dismissed.iter().position(|dismissed| *dismissed.leg.remote_tag == *tag) else {
-            return;
-        };
-        if std::mem::replace(&mut self.dismissed[at].over, true) {
-            return;
-        }
-        self.ack_dismissed(turn, &self.dismissed[at].leg);
-        if !matches!(response.status(), Some(200..=299 | 408 | 481)) {
-            let user = (owner::OWN, 0);
-            core.send_own(turn, Method::Bye, &mut self.dismissed[at].leg, 0, None, user);
-        }
-    }
-
-    fn ack_dismissed(&self, turn: &mut Turn<'_>, leg: &Leg) {
-        let flow = next_hop(leg);
-        let branch = turn.branch(Method::Ack);
-        let via = identity::via(turn.settings, &flow, branch, None);
         let cseq = self.branch.cseq;
-        turn.send(flow, Method::Ack, Sent::InDialog, None, |out| message::own_ack(out, leg, cseq, &via));
+        if let Some(leg) = self.dismissed.iter().find(|leg| *leg.remote_tag == *tag) {
+            return dismissal::acknowledge(core, turn, leg, cseq);
+        }
+        let mut leg = self.answered_leg(response, &self.branch.leg);
+        let status = response.status().unwrap_or(200);
+        dismissal::dismiss(core, turn, self.branch.attempt, &mut leg, cseq, status);
+        self.dismissed.push(leg);
     }
 
     /// The leg as a response makes it (RFC 3261 §12.1.2). What is the same in a leg that is known is shared with it.
@@ -308,6 +285,19 @@ pub(crate) fn ack_failure(
     if let Some(tx) = tx {
         turn.net.transactions_mut().ack(tx, turn.out.bytes(&range));
     }
+}
+
+/// The transaction of an INVITE of a process that is gone, as if a provisional response had come. It waits for what the peer
+/// still says, and sends nothing.
+pub(crate) fn reopen(turn: &mut Turn<'_>, branch: &Branch, user: User) -> Option<ClientTx> {
+    let id = branch_id(&branch.via)?;
+    let (flow, method, now) = (branch.leg.flow, MethodTag::INVITE, turn.now.mono);
+    let new = NewClient { branch: id, method, flow, bytes: b"", gate: Gate::Held };
+    let table = turn.net.transactions_mut();
+    let tx = table.start(new, user, now).ok()?;
+    // Nothing comes out of a provisional response.
+    table.on_response(ClientKey { branch: id, method }, 100, now, &mut Vec::new());
+    Some(tx)
 }
 
 /// The branch that a Via of ours bears.

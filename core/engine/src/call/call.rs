@@ -1,6 +1,6 @@
 //! One live call: what both legs share, and the state it is in.
 
-use super::attempt::{Attempt, Progress};
+use super::attempt::Progress;
 use super::cdr::{Clock, Moment};
 use super::find::LegRef;
 use super::identity;
@@ -37,8 +37,10 @@ pub(crate) mod owner {
     pub(crate) const OWN: u8 = 3;
     /// An OPTIONS that asks whether an end still has the dialog: 0 the caller, 1 the callee.
     pub(crate) const PROBE: u8 = 4;
-    /// The BYE of a dialog that nobody wants, by the number of its attempt.
-    pub(crate) const DISMISSAL: u8 = 5;
+    /// The CANCEL of a request that was relayed before a restart, by the relay's number.
+    pub(crate) const RECALLED: u8 = 5;
+    /// The BYE of a dialog that nobody wants.
+    pub(crate) const DISMISSAL: u8 = 6;
 }
 
 /// A call.
@@ -158,15 +160,6 @@ impl Call {
 }
 
 impl State {
-    /// The called leg of a dialog.
-    pub(crate) fn callee(&self) -> Option<&Leg> {
-        match self {
-            Self::Answered(state) => Some(state.callee()),
-            Self::Ending(state) => state.dialog.as_ref().map(|dialog| &dialog.callee),
-            _ => None,
-        }
-    }
-
     /// The final response of before a restart that is being said again.
     pub(crate) fn resend(&self) -> Option<&Resend> {
         match self {
@@ -183,18 +176,6 @@ impl State {
             Self::Ending(state) => state.resend = None,
             _ => {}
         }
-    }
-
-    /// An attempt whose transaction may live.
-    pub(crate) fn attempt_mut(&mut self, number: u32) -> Option<&mut Attempt> {
-        let attempts = match self {
-            Self::Inviting(setup) => &mut setup.attempts,
-            Self::Challenged(state) => &mut state.attempts,
-            Self::Answered(state) => state.attempts_mut(),
-            Self::Ending(state) => &mut state.attempts,
-            Self::Gone => return None,
-        };
-        attempts.iter_mut().find(|attempt| attempt.branch.attempt == number)
     }
 
     /// When something is to be done.

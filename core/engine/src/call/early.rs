@@ -6,7 +6,7 @@ use super::identity;
 use super::leg::{End, Leg};
 use super::message;
 use super::raw::Raw;
-use super::relay;
+use super::relay::{self, Dialog};
 use crate::turn::Turn;
 use signalbox_base::Flow;
 use signalbox_sip::Message;
@@ -101,7 +101,8 @@ impl Dialogs {
         let mut caller = core.caller.clone();
         let tag = std::mem::replace(&mut caller.local_tag, early.caller_tag.clone());
         let seen = std::mem::replace(&mut caller.seen, early.seen);
-        relay::start(core, turn, (&mut caller, &mut early.callee), from, (tx, flow), request);
+        let dialog = (Dialog::Early, &mut caller, &mut early.callee);
+        relay::start(core, turn, dialog, from, (tx, flow), request);
         early.seen = std::mem::replace(&mut caller.seen, seen);
         caller.local_tag = tag;
         core.caller = caller;

@@ -10,6 +10,7 @@ mod begin;
 #[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
 mod call;
 pub(crate) mod cdr;
+mod dismissal;
 mod early;
 mod find;
 mod fork;
@@ -20,27 +21,30 @@ mod message;
 pub(crate) mod offer;
 pub mod raw;
 mod recover;
+mod reinvite;
 mod relay;
 mod setup;
 mod state;
+mod stray;
 mod timers;
 
-pub(crate) use message::{CLAIMS, is_request_uri};
+pub(crate) use attempt::Target;
+pub(crate) use message::{CLAIMS, is_request_uri, own_response, pending};
 pub use timers::CallTimer;
 
 use crate::net::User;
 use crate::tenancy::Origin;
 use crate::turn::Turn;
 use begin::Rate;
-use call::{Call, Core, State, may_speak, owner};
+use call::{Call, Core, State, owner};
 pub(crate) use find::LegRef;
 use foldhash::HashMap;
 use leg::End;
 use raw::Raw;
 use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
 use signalbox_schemas::words::RequestRule;
+use signalbox_sip::Message;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
-use signalbox_sip::{Message, Method};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -173,11 +177,12 @@ impl Calls {
                 None => state.settled(core, turn),
             },
             owner::DISMISSAL => {
-                let mut state = state;
-                if response.status() >= Some(200)
-                    && let Some(attempt) = state.attempt_mut(attempt)
-                {
-                    attempt.on_dismissed(core, turn, response);
+                dismissal::on_response(core, turn, response);
+                state
+            }
+            owner::RECALLED => {
+                if response.status() >= Some(300) {
+                    reinvite::on_uncancelled(core, turn, attempt);
                 }
                 state
             }
@@ -189,40 +194,6 @@ impl Calls {
             },
             _ => state,
         });
-    }
-
-    /// A 2xx to an INVITE that no transaction has: of a dialog that goes on, its ACK answers it; any other is ended.
-    pub fn on_stray(&mut self, turn: &mut Turn<'_>, flow: Flow, response: &Message<&[u8]>) {
-        let (from, to) = (response.from_tag().unwrap_or_default(), response.to_tag().unwrap_or_default());
-        let candidates = self.call_ids.get(response.call_id()).cloned().unwrap_or_default();
-        for uid in candidates {
-            let Some(call) = self.calls.get(&uid) else { continue };
-            let callee = call
-                .state
-                .callee()
-                .filter(|leg| *leg.call_id == *response.call_id() && *leg.local_tag == *from);
-            let Some(callee) =
-                callee.cloned().filter(|leg| may_speak(turn, &call.core.tenant, leg, &flow, false))
-            else {
-                continue;
-            };
-            self.step(turn, uid, |state, core, turn| {
-                match &state {
-                    State::Answered(answered) if *callee.remote_tag == *to => answered.repeat_ack(turn),
-                    _ => {
-                        // Without an ACK it is repeated, and each repetition brings a BYE until one has arrived.
-                        let mut leg = callee;
-                        leg.sent = leg.sent.max(response.cseq().number);
-                        leg.remote_tag = Raw::from(to);
-                        leg.routes = message::route_set(response, true);
-                        leg.target = message::contact_uri(response).unwrap_or(leg.target);
-                        core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::OWN, 0));
-                    }
-                }
-                state
-            });
-            return;
-        }
     }
 
     /// A transaction with [`User::CallLeg`] is over.
@@ -258,7 +229,7 @@ impl Calls {
                     other => other,
                 }
             }
-            (owner::OWN | owner::DISMISSAL, _) => {
+            (owner::OWN | owner::RECALLED | owner::DISMISSAL, _) => {
                 core.own = core.own.saturating_sub(1);
                 state.settled(core, turn)
             }
@@ -275,16 +246,20 @@ impl Calls {
         });
     }
 
-    /// A timer of such a transaction asks for something. 100 was sent at once, so only Timer C is left to ask.
+    /// A timer of such a transaction asks for something. A caller's 100 was sent at once.
     pub fn on_tell(&mut self, turn: &mut Turn<'_>, user: User, _tx: Tx, what: Tell) {
-        let (User::CallLeg { call, leg, attempt }, Tell::TimerC) = (user, what) else { return };
-        self.step(turn, call, |state, core, turn| match (leg, state) {
-            (owner::ATTEMPT, State::Inviting(state)) => state.on_timer_c(core, turn, attempt),
-            (owner::RELAY, state) => {
-                relay::on_cancel(core, turn, attempt);
+        let User::CallLeg { call, leg, attempt } = user else { return };
+        self.step(turn, call, |state, core, turn| match (what, leg, state) {
+            (Tell::TimerC, owner::ATTEMPT, State::Inviting(state)) => state.on_timer_c(core, turn, attempt),
+            (Tell::TimerC, owner::RELAY, state) => {
+                relay::on_timer_c(core, turn, attempt);
                 state
             }
-            (_, other) => other,
+            (Tell::TryingDue, owner::RELAY, state) => {
+                relay::on_trying_due(core, turn, attempt);
+                state
+            }
+            (_, _, other) => other,
         });
     }
 
@@ -293,12 +268,17 @@ impl Calls {
         if let Some(call) = self.calls.get_mut(&timer.0) {
             call.core.timer = None;
         }
-        self.step(turn, timer.0, |state, core, turn| match state {
-            State::Inviting(state) => state.on_due(core, turn),
-            State::Challenged(state) => state.on_due(core, turn),
-            State::Answered(state) => state.on_due(core, turn),
-            State::Ending(state) => state.on_due(core, turn),
-            State::Gone => State::Gone,
+        self.step(turn, timer.0, |mut state, core, turn| {
+            while let Some(done) = reinvite::on_due(core, turn) {
+                state = relayed(state, core, turn, done);
+            }
+            match state {
+                State::Inviting(state) => state.on_due(core, turn),
+                State::Challenged(state) => state.on_due(core, turn),
+                State::Answered(state) => state.on_due(core, turn),
+                State::Ending(state) => state.on_due(core, turn),
+                State::Gone => State::Gone,
+            }
         });
     }
 
@@ -390,7 +370,7 @@ impl Calls {
             self.silent.extend(call.core.silent.iter().map(|peer| (*peer, uid)));
         }
         if !matches!(call.state, State::Gone) {
-            let due = call.state.due();
+            let due = timers::earliest(call.state.due(), reinvite::due(&call.core));
             return call.core.arm(turn, due);
         }
         call.core.arm(turn, None);

@@ -3,6 +3,7 @@
 //! Bodies pass as they are; what cannot be read as SDP is simply not told of.
 
 use super::leg::End;
+use serde::{Deserialize, Serialize};
 use signalbox_base::Text;
 use signalbox_schemas::call::{MediaSummary, SdpSummary};
 use signalbox_schemas::words::{MediaDirection, MediaKind, ModificationKind};
@@ -13,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 /// One description in a few words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Description {
     codecs: Vec<Text>,
     holds: bool,

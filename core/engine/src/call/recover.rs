@@ -5,6 +5,7 @@
 use super::attempt::Attempt;
 use super::call::{Call, Core, State, owner};
 use super::cdr::{Clock, Moment, Outcome, Reason};
+use super::dismissal;
 use super::identity;
 use super::leg::Leg;
 use super::message;
@@ -12,9 +13,11 @@ use super::offer::Agreement;
 use super::raw::Raw;
 use super::state::{Answered, Ending};
 use super::timers::Resend;
+use super::{reinvite, relay};
 use crate::contract::Release;
 use crate::facts::call as facts;
 use crate::state::calls::{CallState, REDO_WINDOW, Redo, Stage};
+use crate::state::underway::Open;
 use crate::turn::Turn;
 use signalbox_base::{CallUid, EventSeq, Mono, TenantId, Wall};
 use signalbox_schemas::words::{Completeness, ReleasedBy};
@@ -40,9 +43,7 @@ pub(crate) fn recall(
     let state = match known.stage {
         Stage::Inviting => unanswered(&mut core, turn, known),
         Stage::Answered => answered(&mut core, turn, known, died, probe_at)?,
-        Stage::Ended if turn.now.wall.since(known.touched) < REDO_WINDOW => {
-            ended(&mut core, turn, known, repeats)?
-        }
+        Stage::Ended if died.since(known.touched) < REDO_WINDOW => ended(&mut core, turn, known, repeats)?,
         Stage::Ended => return None,
     };
     Some(Call { core, state })
@@ -127,6 +128,8 @@ fn answered(
             attempts = cancel_all(core, turn, known, Some(winner));
         }
     }
+    let open: Vec<Open> = known.open(turn.now.wall).cloned().collect();
+    reinvite::recall_all(core, turn, &callee, &open);
     let known = Moment::recalled(died);
     Some(State::Answered(Answered::recalled(
         callee,
@@ -157,18 +160,24 @@ fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, repeats: &mut 
             core.caller = own;
             // An answer just before the end left losers that may not have heard their CANCEL.
             let attempts = cancel_all(core, turn, known, known.winner);
+            // Who sent an INVITE inside the dialog may not have heard that it is over.
+            let open: Vec<Open> = known.open(turn.now.wall).cloned().collect();
+            reinvite::recall_all(core, turn, &leg, &open);
+            relay::terminate(core, turn);
             Some(over(attempts, turn, None))
         }
         Redo::Failure { bytes } => {
             // Whoever has not acknowledged it within 64·T1 has given up by its own timers (RFC 3261 §17.1.1.2).
             let age = turn.now.wall.since(known.touched);
-            if age >= timing(turn).give_up() {
+            let mut resend = None;
+            if age < timing(turn).give_up() {
+                resend = say(turn, core, bytes, known.last()).map(|resend| resend.aged(age));
+                match repeats.checked_sub(u32::from(resend.is_some())) {
+                    Some(left) => *repeats = left,
+                    None => resend = None,
+                }
+            } else if known.dismissed().is_empty() {
                 return None;
-            }
-            let mut resend = say(turn, core, bytes, known.last()).map(|resend| resend.aged(age));
-            match repeats.checked_sub(u32::from(resend.is_some())) {
-                Some(left) => *repeats = left,
-                None => resend = None,
             }
             let attempts = cancel_all(core, turn, known, None);
             Some(over(attempts, turn, resend))
@@ -178,12 +187,16 @@ fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, repeats: &mut 
 }
 
 /// CANCEL to every attempt but the winner. Their transactions are opened again, so that a late answer finds its ACK and BYE.
+/// Answers that nobody wanted get theirs again.
 fn cancel_all(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, winner: Option<u32>) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for branch in known.branches.iter().filter(|branch| Some(branch.attempt) != winner) {
-        let mut attempt = Attempt::recalled(core, turn, branch);
-        attempt.send_cancel(core, turn, None);
-        attempts.push(attempt);
+        let of_branch = known.dismissed().iter().filter(|dismissed| dismissed.attempt == branch.attempt);
+        let dismissed = of_branch.map(|dismissed| dismissed.leg.clone()).collect();
+        attempts.push(Attempt::recalled(core, turn, branch, dismissed));
+    }
+    for dismissed in known.dismissed() {
+        dismissal::again(core, turn, dismissed);
     }
     attempts
 }

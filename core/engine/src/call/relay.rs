@@ -8,11 +8,14 @@ use super::leg::{End, Leg, LegEvent, Order, Peer};
 use super::message::{self, Answering, Relayed};
 use super::offer::Description;
 use super::raw::Raw;
+use super::reinvite::{self, Recalled};
 use crate::classes::Sent;
+use crate::contract::Release;
+use crate::net::User;
 use crate::state::calls::{Branch, PendingRequest};
 use crate::turn::{Outgoing, Turn};
-use signalbox_base::{EventSeq, Flow};
-use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx};
+use signalbox_base::{CallUid, EventSeq, Flow, Mono};
+use signalbox_sip::transaction::{Branch as BranchId, ClientTx, End as Over, OnResponse, ServerTx};
 use signalbox_sip::{Message, Method};
 
 /// A relayed request that is under way, or an INVITE of one that was accepted.
@@ -22,22 +25,24 @@ pub(crate) struct Relay {
     pub(crate) from: End,
     pub(crate) method: Method,
     pub(crate) server: ServerTx,
-    client: Option<ClientTx>,
-    pending: PendingRequest,
+    pub(super) client: Option<ClientTx>,
+    pub(super) pending: PendingRequest,
     /// The leg it came over, as it was: the response goes there.
-    back: Leg,
+    pub(super) back: Leg,
     /// The request as it went out, for its ACK and CANCEL.
-    branch: Branch,
+    pub(super) branch: Branch,
     pub(crate) offer: Option<Description>,
     /// The offer of a 2xx to an INVITE that had none: its answer is in the ACK.
-    late_offer: Option<Description>,
+    pub(super) late_offer: Option<Description>,
     /// Whether the request moved its sender's target.
     pub(crate) moved: bool,
-    accepted: bool,
-    cancelled: bool,
+    pub(super) accepted: bool,
+    pub(super) cancelled: bool,
     /// Its sender has its 487, because the dialog ended meanwhile: what its receiver says is for nobody.
-    terminated: bool,
-    ack: Option<Raw>,
+    pub(super) terminated: bool,
+    /// It is of a process that is gone.
+    pub(super) recalled: Option<Recalled>,
+    pub(super) ack: Option<Raw>,
 }
 
 /// A final response, ready to be sent back once what it changed is recorded.
@@ -56,6 +61,13 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// One of our own: its receiver has said nothing that its sender could be told.
+    pub(super) fn own(relay: &Relay, status: u16) -> Self {
+        let bytes = own_bytes(relay, status);
+        let Relay { from, method, server, .. } = *relay;
+        Self { from, method, status, server, bytes, target: None, moved: false, agreed: None }
+    }
+
     /// Sends it; `record` is what it waits for.
     pub(crate) fn send(self, turn: &mut Turn<'_>, record: Option<EventSeq>) {
         let bytes = self.bytes;
@@ -66,11 +78,20 @@ impl Done {
     }
 }
 
+/// How far the dialog between two legs has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialog {
+    /// Before the answer: a restart ends it whole.
+    Early,
+    /// After it: a restart goes on with it, and with an INVITE that is open in it.
+    Confirmed,
+}
+
 /// A request inside the dialog between these legs: refused, or sent on.
 pub(crate) fn start(
     core: &mut Core,
     turn: &mut Turn<'_>,
-    (caller, callee): (&mut Leg, &mut Leg),
+    (dialog, caller, callee): (Dialog, &mut Leg, &mut Leg),
     from: End,
     (tx, flow): (ServerTx, Flow),
     request: &Message<&[u8]>,
@@ -93,37 +114,21 @@ pub(crate) fn start(
         return refuse(turn, tx, method, &flow, request, 500, Some(wait));
     }
     let moved = learn(back, method, &flow, request);
-    let hop = next_hop(onward);
-    let id = turn.branch(method);
-    let via = identity::via(turn.settings, &hop, id, None);
-    let cseq = onward.relayed_cseq(request.cseq().number);
-    let mut branch =
-        Branch { attempt: 0, leg: onward.clone(), via: Raw::from(&*via), uri: onward.target.clone(), cseq };
-    branch.leg.flow = hop;
+    let (branch, id) = branch_on(turn, onward, method, request.cseq().number);
     let mut bytes = turn.net.scratch();
-    let relayed = Relayed { uri: &branch.uri, via: &branch.via, cseq, by: &back.peer, breadth: None };
+    let relayed =
+        Relayed { uri: &branch.uri, via: &branch.via, cseq: branch.cseq, by: &back.peer, breadth: None };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
     }
     core.number += 1;
-    let number = core.number;
-    // Messages of one call leave in the order they were decided in: a 2xx may wait for this record (DESIGN.md §5).
-    let record = core.last.filter(|last| method == Method::Bye || !turn.net.is_durable(*last));
-    let user = core.user(owner::RELAY, number);
-    let new = Outgoing { method, sent: Sent::InDialog, flow: hop, branch: id, user, record };
-    let Ok(client) = turn.request(new, |out| out.extend_from_slice(&bytes)) else {
-        return refuse(turn, tx, method, &flow, request, 503, None);
-    };
-    turn.net.give_back(bytes);
-    if let Some(owner) = turn.net.transactions_mut().user_mut(tx) {
-        *owner = user;
-    }
-    let relay = Relay {
-        number,
+    let user = core.user(owner::RELAY, core.number);
+    let mut relay = Relay {
+        number: core.number,
         from,
         method,
         server: tx,
-        client: Some(client),
+        client: None,
         pending: message::pending(request, &flow),
         back: back.clone(),
         branch,
@@ -133,13 +138,42 @@ pub(crate) fn start(
         accepted: false,
         cancelled: false,
         terminated: false,
+        recalled: None,
         ack: None,
     };
+    if method == Method::Invite && dialog == Dialog::Confirmed {
+        let legs = if from == End::Caller { (&*back, &*onward) } else { (&*onward, &*back) };
+        reinvite::record(core, turn, legs, &relay, flow);
+    }
+    // Messages of one call leave in the order they were decided in: a 2xx may wait for this record (DESIGN.md §5).
+    let record = core.last.filter(|last| method == Method::Bye || !turn.net.is_durable(*last));
+    let hop = relay.branch.leg.flow;
+    let new = Outgoing { method, sent: Sent::InDialog, flow: hop, branch: id, user, record };
+    let Ok(client) = turn.request(new, |out| out.extend_from_slice(&bytes)) else {
+        return refuse(turn, tx, method, &flow, request, 503, None);
+    };
+    relay.client = Some(client);
+    turn.net.give_back(bytes);
+    if let Some(owner) = turn.net.transactions_mut().user_mut(tx) {
+        *owner = user;
+    }
     if method == Method::Invite {
-        trying(turn, &relay);
+        trying(turn, &relay, flow, record);
     }
     core.relays.reserve_exact(1);
     core.relays.push(relay);
+}
+
+/// A request as it goes out on a leg, and the id of its branch.
+fn branch_on(turn: &mut Turn<'_>, onward: &mut Leg, method: Method, incoming: u32) -> (Branch, BranchId) {
+    let hop = next_hop(onward);
+    let id = turn.branch(method);
+    let via = identity::via(turn.settings, &hop, id, None);
+    let cseq = onward.relayed_cseq(incoming);
+    let mut branch =
+        Branch { attempt: 0, leg: onward.clone(), via: Raw::from(&*via), uri: onward.target.clone(), cseq };
+    branch.leg.flow = hop;
+    (branch, id)
 }
 
 /// A response to a relayed request. `Some` when it is final: the caller of this records what changed and sends it.
@@ -203,7 +237,10 @@ fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Me
         method,
         // A BYE ends its sender's early dialog whatever the other side makes of it (RFC 3261 §15.1.1); only a challenge is
         // for it. In a call that was answered it has its answer long before.
-        status: if method == Method::Bye && !matches!(status, 401 | 407) { 200 } else { status },
+        status: match method {
+            Method::Bye if !matches!(status, 401 | 407) => 200,
+            _ => reinvite::status_for(relay, status),
+        },
         server: relay.server,
         bytes,
         target: (success && method.refreshes_target()).then(|| message::contact_uri(response)).flatten(),
@@ -229,21 +266,40 @@ pub(crate) fn on_ended(core: &mut Core, number: u32, why: Over) -> Option<Done> 
     }
     let status = match relay.method {
         Method::Bye => 200,
+        _ if relay.recalled.is_some() => return Some(reinvite::lost(&relay)),
         _ if why == Over::Timeout => 408,
         _ => 503,
     };
-    let bytes = own_bytes(&relay, status);
-    let Relay { from, method, server, .. } = relay;
-    Some(Done { from, method, status, server, bytes, target: None, moved: false, agreed: None })
+    Some(Done::own(&relay, status))
 }
 
-/// Whether this relayed INVITE was accepted and nobody acknowledged it.
+/// Whether this relayed INVITE was accepted and nobody acknowledged it. One of before a restart may have been: its sender has
+/// forgotten it then, and the probes say whether the dialog lives.
 pub(crate) fn is_unacknowledged(core: &Core, number: u32) -> bool {
-    core.relays.iter().any(|relay| relay.number == number && relay.accepted && relay.ack.is_none())
+    let unheard = |relay: &Relay| relay.accepted && relay.ack.is_none() && relay.recalled.is_none();
+    core.relays.iter().any(|relay| relay.number == number && unheard(relay))
+}
+
+/// Nothing was said to the sender of an INVITE for as long as it may be left without a word.
+pub(crate) fn on_trying_due(core: &Core, turn: &mut Turn<'_>, number: u32) {
+    let Some(relay) = core.relays.iter().find(|relay| relay.number == number) else { return };
+    // Before its record is on disk the sender must go on repeating it: nobody else knows of it.
+    if core.last.is_none_or(|last| turn.net.is_durable(last)) {
+        let _ = turn.respond(relay.server, Method::Invite, 100, None, |out| write_trying(out, relay));
+    }
 }
 
 /// The CANCEL of a relayed INVITE goes on to whoever has it.
 pub(crate) fn on_cancel(core: &mut Core, turn: &mut Turn<'_>, number: u32) {
+    let relay = core.relays.iter_mut().find(|relay| relay.number == number);
+    if let Some(recalled) = relay.and_then(|relay| relay.recalled.as_mut()) {
+        recalled.given_up = true;
+    }
+    on_timer_c(core, turn, number);
+}
+
+/// It has been open for too long (RFC 3261 §16.8).
+pub(crate) fn on_timer_c(core: &mut Core, turn: &mut Turn<'_>, number: u32) {
     let Some(relay) = core.relays.iter_mut().find(|relay| relay.number == number) else { return };
     if !relay.accepted {
         relay.cancelled = true;
@@ -389,10 +445,18 @@ fn learn(leg: &mut Leg, method: Method, flow: &Flow, request: &Message<&[u8]>) -
     moved && matches!(method, Method::Invite | Method::Update)
 }
 
-fn trying(turn: &mut Turn<'_>, relay: &Relay) {
-    let _ = turn.respond(relay.server, Method::Invite, 100, None, |out| {
-        message::own_response(out, Method::Invite, &relay.back.call_id, &relay.pending, b"", 100);
-    });
+/// 100, behind the record of the INVITE: its sender repeats it until then, and another process hears of it.
+fn trying(turn: &mut Turn<'_>, relay: &Relay, flow: Flow, record: Option<EventSeq>) {
+    match record {
+        Some(seq) => turn.send_as(flow, Release::After(seq), |out| write_trying(out, relay)),
+        None => {
+            let _ = turn.respond(relay.server, Method::Invite, 100, None, |out| write_trying(out, relay));
+        }
+    }
+}
+
+fn write_trying(out: &mut Vec<u8>, relay: &Relay) {
+    message::own_response(out, Method::Invite, &relay.back.call_id, &relay.pending, b"", 100);
 }
 
 fn own_bytes(relay: &Relay, status: u16) -> Vec<u8> {
@@ -408,14 +472,20 @@ impl Relay {
         self.method == Method::Bye || self.terminated
     }
 
+    /// When it is given up, because nothing was heard of it since a restart.
+    pub(super) fn lost_at(&self) -> Option<Mono> {
+        self.recalled.filter(|_| !self.accepted)?.lost_at
+    }
+
     /// Sends the CANCEL that is wanted as soon as it may be sent (RFC 3261 §9.1).
-    fn cancel_if_wanted(&mut self, uid: signalbox_base::CallUid, own: &mut u32, turn: &mut Turn<'_>) {
+    pub(super) fn cancel_if_wanted(&mut self, uid: CallUid, own: &mut u32, turn: &mut Turn<'_>) {
         let Some(client) = self.client.filter(|tx| self.cancelled && turn.net.transactions().may_cancel(*tx))
         else {
             return;
         };
         let Some(id) = branch_id(&self.branch.via) else { return };
-        let user = crate::net::User::CallLeg { call: uid, leg: owner::OWN, attempt: 0 };
+        let whose = if self.recalled.is_some() { owner::RECALLED } else { owner::OWN };
+        let user = User::CallLeg { call: uid, leg: whose, attempt: self.number };
         let flow = self.branch.leg.flow;
         let new =
             Outgoing { method: Method::Cancel, sent: Sent::InDialog, flow, branch: id, user, record: None };

@@ -7,14 +7,15 @@ use crate::call::leg::{End, Leg, LegChange};
 use crate::call::offer;
 use crate::routing::path_of;
 use crate::state::calls::{Answer, Attempted, Branch, CallPrivate, CallState, PendingRequest};
+use crate::state::underway::Reinvite;
 use crate::state::{BindingKey, Private};
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::Turn;
 use signalbox_base::{CallUid, EventSeq, Flow, TenantId, Text, Wall};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::{
-    CallAnswered, CallAttempted, CallCheckpointed, CallFailed, CallModified, CallProgressed, CallRecovered,
-    CallRouted, Cdr, RouteTarget, RouteWhy,
+    CallAnswered, CallAttempted, CallCheckpointed, CallDismissed, CallFailed, CallModified, CallProgressed,
+    CallRecovered, CallReinvited, CallRouted, Cdr, RouteTarget, RouteWhy,
 };
 use signalbox_schemas::words::{
     Completeness, Direction, FailureStage, IdentityVerdict, ModificationKind, PeerKind, RecoveryCause, Side,
@@ -212,6 +213,49 @@ pub(crate) fn modified(
     let flow = if by == End::Caller { &caller.flow } else { &callee.flow };
     let data = CallModified { edge: turn.edge(), flow: Some(flow.into()), by: by.party(), kind, codecs };
     about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
+}
+
+/// `call.reinvited`: what a restart needs to answer both sides, before either has heard anything.
+pub(crate) fn reinvited(
+    turn: &Turn<'_>,
+    about: &About<'_>,
+    reinvite: Reinvite,
+    caller: &Leg,
+    callee: &Leg,
+) -> Fact {
+    let data = CallReinvited {
+        edge: turn.edge(),
+        flow: Some((&reinvite.flow).into()),
+        by: reinvite.from.party(),
+        cseq: reinvite.invite.cseq,
+    };
+    let known = turn.state.calls().get(about.uid);
+    let private = CallPrivate::Reinvited {
+        caller: change(known.map(CallState::caller), caller),
+        callee: change(known.and_then(CallState::callee), callee),
+        reinvite,
+    };
+    about.fact(data, Some(private), turn.now.wall)
+}
+
+/// `call.dismissed`; none of an attempt that the fold does not know.
+pub(crate) fn dismissed(
+    turn: &Turn<'_>,
+    about: &About<'_>,
+    attempt: u32,
+    status: u16,
+    leg: &Leg,
+) -> Option<Fact> {
+    let branch = turn.state.calls().get(about.uid)?.branch(attempt)?;
+    let data = CallDismissed {
+        edge: turn.edge(),
+        flow: Some((&leg.flow).into()),
+        attempt,
+        status,
+        peer: leg.peer.name().clone(),
+    };
+    let private = CallPrivate::Dismissed { leg: LegChange::between(&branch.leg, leg) };
+    Some(about.fact(data, Some(private), turn.now.wall))
 }
 
 /// `call.checkpointed`.

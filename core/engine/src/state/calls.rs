@@ -5,6 +5,7 @@
 
 use crate::call::leg::{Leg, LegChange, Peer};
 use crate::call::raw::{Raw, RawList};
+use crate::state::underway::{Dismissed, OPEN_MAX, Open, Reinvite, Underway};
 use serde::{Deserialize, Serialize};
 use signalbox_base::{CallUid, EventSeq, ShortToken, TenantId, Wall};
 use signalbox_schemas::call::Cdr;
@@ -68,6 +69,9 @@ pub struct CallState {
     /// The record by which it was answered, later the one by which it ended, and that record's wall time; none once the
     /// redo window behind it has passed.
     pub(crate) marked: Option<(EventSeq, Wall)>,
+    /// What goes on beside its own INVITE. In a snapshot it stands behind the rest, where there is anything.
+    #[serde(skip)]
+    pub(crate) underway: Option<Box<Underway>>,
 }
 
 /// How far a call has come.
@@ -211,6 +215,20 @@ pub enum CallPrivate {
         /// The message.
         bytes: Raw,
     },
+    /// With `call.reinvited`: what became of both legs, and the INVITE.
+    Reinvited {
+        /// The caller's.
+        caller: Option<LegChange>,
+        /// The called one.
+        callee: Option<LegChange>,
+        /// The INVITE.
+        reinvite: Reinvite,
+    },
+    /// With `call.dismissed`: the dialog that gets ACK and BYE, as it differs from the leg of its attempt.
+    Dismissed {
+        /// What the unwanted answer made of the leg.
+        leg: LegChange,
+    },
 }
 
 /// What is new of an attempt beside its leg. See [`Branch`] for the fields.
@@ -332,6 +350,7 @@ impl Calls {
                     let winner = call.winner;
                     call.branches.retain(|branch| Some(branch.attempt) == winner);
                     call.branches.shrink_to_fit();
+                    call.forget_underway(|underway| underway.dismissed.clear());
                 }
             }
         }
@@ -375,6 +394,24 @@ impl CallState {
     /// The leg that was answered.
     pub(crate) fn callee(&self) -> Option<&Leg> {
         Some(&self.branch(self.winner?)?.leg)
+    }
+
+    /// INVITEs inside the dialog that may be open at `now`.
+    pub(crate) fn open(&self, now: Wall) -> impl Iterator<Item = &Open> {
+        let all = self.underway.iter().flat_map(|underway| &underway.reinvites);
+        all.filter(move |open| now.since(open.at) < OPEN_MAX)
+    }
+
+    /// Dialogs that nobody wanted.
+    pub(crate) fn dismissed(&self) -> &[Dismissed] {
+        self.underway.as_ref().map_or(&[], |underway| &underway.dismissed)
+    }
+
+    /// Takes something out of what is under way.
+    pub(crate) fn forget_underway(&mut self, forget: impl FnOnce(&mut Underway)) {
+        let Some(mut underway) = self.underway.take() else { return };
+        forget(&mut underway);
+        self.underway = Some(underway).filter(|underway| !underway.is_empty());
     }
 }
 

@@ -14,6 +14,7 @@ pub mod indexes;
 pub mod keys;
 mod private;
 pub mod snapshot;
+pub mod underway;
 
 pub use backends::{BackendRecord, BackendRecords, Wish, backend_key};
 pub use binding::{Aor, Binding};

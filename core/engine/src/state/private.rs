@@ -5,8 +5,9 @@ use crate::state::keys::BindingKey;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{Flow, Text, Wall};
 
-/// Behind a leading byte that names the layout, postcard. Raised with every change of a type that lies in a private part;
-/// what the layout before wrote must still be read, as journals live for weeks (`golden` holds both).
+/// Behind a leading byte that names the layout, postcard. Raised with every change of a type that lies in a private part, but
+/// for new ones of new events, which a release that does not know the event steps over; what the layout before wrote must
+/// still be read, as journals live for weeks (`golden` holds both).
 pub(super) const LAYOUT: u8 = 3;
 
 mod layout_2;

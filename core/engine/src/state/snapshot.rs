@@ -89,7 +89,7 @@ pub fn write(state: &State, cursor: &mut Cursor, max: usize, out: &mut Vec<Entry
             }
             Step::Calls(after) => match state.calls.behind(after) {
                 Some((uid, call)) => {
-                    out.push(entry(call_key(uid), call.last, call));
+                    out.push(call_entry(uid, call));
                     Step::Calls(Some(uid))
                 }
                 None => Step::Places(0),
@@ -133,7 +133,7 @@ pub fn read(
             let detail = "its key names no call".to_owned();
             let wrong = |_| SnapshotError::Entry { key: entry.key.clone(), detail };
             let uid = uid.parse::<CallUid>().map_err(wrong)?;
-            state.calls.insert(uid, postcard::from_bytes::<CallState>(&entry.bytes).map_err(error)?);
+            state.calls.insert(uid, read_call(&entry.bytes).map_err(error)?);
         } else {
             state.registrations.restore(postcard::from_bytes::<Aor>(&entry.bytes).map_err(error)?);
         }
@@ -175,8 +175,27 @@ fn call_key(uid: CallUid) -> Text {
     Text::from(format!("{CALL}{uid}"))
 }
 
+/// A call, and behind it what is under way in it: a release that does not know of that reads the call alone.
+fn call_entry(uid: CallUid, call: &CallState) -> Entry {
+    let mut entry = entry(call_key(uid), call.last, call);
+    if let Some(underway) = &call.underway {
+        entry.bytes = postcard::to_extend(underway, entry.bytes).expect(MEMORY);
+    }
+    entry
+}
+
+fn read_call(bytes: &[u8]) -> Result<CallState, postcard::Error> {
+    let (mut call, rest) = postcard::take_from_bytes::<CallState>(bytes)?;
+    if !rest.is_empty() {
+        call.underway = Some(postcard::from_bytes(rest)?);
+    }
+    Ok(call)
+}
+
+/// Why writing cannot fail.
+const MEMORY: &str = "memory takes every byte, and nothing here has an unknown length";
+
 fn entry(key: Text, seq: EventSeq, value: &impl Serialize) -> Entry {
-    let bytes =
-        postcard::to_stdvec(value).expect("memory takes every byte, and nothing here has an unknown length");
+    let bytes = postcard::to_stdvec(value).expect(MEMORY);
     Entry { key, seq, bytes }
 }

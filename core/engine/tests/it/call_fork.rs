@@ -1,10 +1,10 @@
 //! A user with two phones: both ring, one answers.
 
 use crate::call_support::{
-    Dialog, PBX, PHONE, SECOND, invite, pbx_calls, respond, said, sdp, the_cdr, with_phone,
+    Dialog, PBX, PHONE, SECOND, dismissed, invite, pbx_calls, respond, said, sdp, the_cdr, with_phone,
 };
 use crate::support::{
-    Phone, World, acme, addr, backend, domain, granted, inside, register, response, settings, tenant,
+    Phone, Sent, World, acme, addr, backend, domain, granted, inside, register, response, settings, tenant,
 };
 use signalbox_engine::settings::ContactMode;
 use signalbox_sip::HeaderName;
@@ -42,10 +42,11 @@ fn given_two_phones_when_both_answer_then_the_first_wins_and_the_other_is_acknow
     assert!(ok.text().contains(";tag=t5064"));
     assert_eq!(said(&mut world, addr(PHONE)), ["CANCEL"], "the loser is cancelled");
     world.deliver(first.flow, answer(0, ";tag=t5062"));
-    let bye = world.one_to(addr(PHONE));
-    assert!(bye.text().starts_with("BYE "));
+    let bye = dismissed(&mut world, PHONE);
+    let told = world.records("call.dismissed")[0].json();
+    assert_eq!((&told["attempt"], &told["peer"]), (&1.into(), &"401@acme.test".into()));
     world.deliver(first.flow, response(&bye, 200, ""));
-    assert_eq!(said(&mut world, addr(PHONE)), ["ACK"]);
+    assert_eq!(said(&mut world, addr(PHONE)), Vec::<String>::new());
     let mut pbx = Dialog::calling(inside(PBX), &ok);
     world.deliver(inside(PBX), pbx.ack(1, ""));
     assert_eq!(said(&mut world, addr(SECOND)), ["ACK"]);
@@ -79,6 +80,43 @@ fn given_a_loser_that_takes_no_bye_before_its_ack_when_it_answers_late_then_it_g
     world.deliver(first.flow, response(&sent[1], 200, ""));
     assert_eq!(world.take_to(addr(PHONE)).len(), 0);
     assert_eq!(world.engine.calls_active(), 1);
+}
+
+#[test]
+fn given_a_loser_that_was_acknowledged_when_the_process_dies_before_its_bye_arrives_then_it_is_ended_again() {
+    for held in [false, true] {
+        let (mut world, first, second) = with_two_phones();
+        let invites = pbx_calls(&mut world, "sip:401@acme.test", "p7", &[PHONE, SECOND]);
+        world.deliver(second.flow, respond(&invites[1], 200, "<sip:401@192.168.0.9>", ""));
+        world.take();
+        world.auto_commit = !held;
+        let late = respond(&invites[0], 200, "<sip:401@192.168.0.9>", "").replace(";tag=pbx", ";tag=loser");
+        world.deliver(first.flow, &late);
+        let before = world.take_to(addr(PHONE));
+        assert_eq!(before.len(), if held { 0 } else { 2 }, "neither ACK nor BYE without its record");
+        let mut world = world.crash_and_restart(Duration::from_secs(2));
+        let in_dialog = |sent: &Sent| !sent.text().starts_with("OPTIONS");
+        let again: Vec<Sent> = world.take_to(addr(PHONE)).into_iter().filter(in_dialog).collect();
+        if held {
+            // Without an ACK it says its 200 again.
+            assert!(again[0].text().starts_with("CANCEL "));
+            world.deliver(first.flow, &late);
+            dismissed(&mut world, PHONE);
+            continue;
+        }
+        assert!(again[0].text().starts_with("ACK sip:401@192.168.0.9 "), "the ACK may have been lost too");
+        assert_eq!(again[0].message().cseq().number, 1);
+        assert!(again[1].text().starts_with("BYE sip:401@192.168.0.9 "));
+        assert_eq!(again[1].message().to_tag(), Some(b"loser".as_slice()));
+        assert!(again[1].message().cseq().number > before[1].message().cseq().number);
+        assert_eq!(again.len(), 2, "it has answered: there is nothing to cancel");
+        world.deliver(first.flow, response(&again[1], 481, ""));
+        let records = world.journal.len();
+        world.deliver(first.flow, &late);
+        assert_eq!(said(&mut world, addr(PHONE)), ["ACK"]);
+        assert_eq!(world.journal.len(), records);
+        world.assert_replay_equals_live();
+    }
 }
 
 #[test]

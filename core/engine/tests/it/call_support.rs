@@ -176,6 +176,18 @@ pub(crate) fn hang_up(world: &mut World, call: &mut Established) {
     world.take();
 }
 
+/// An answer that nobody wanted was undone as RFC 3261 §13.2.2.4 says: ACK, then BYE, behind a record of it. Gives the BYE.
+#[track_caller]
+pub(crate) fn dismissed(world: &mut World, at: &str) -> Sent {
+    let mut sent = world.take_to(addr(at));
+    assert_eq!(sent.len(), 2, "{:#?}", sent.iter().map(Sent::text).collect::<Vec<_>>());
+    assert!(sent[0].text().starts_with("ACK "), "{}", sent[0].text());
+    assert_eq!(world.journal.last().map(|record| record.kind), Some("call.dismissed.v1"));
+    let bye = sent.remove(1);
+    assert!(bye.text().starts_with("BYE "), "{}", bye.text());
+    bye
+}
+
 /// Statuses and methods that were sent to an address.
 pub(crate) fn said(world: &mut World, to: SocketAddr) -> Vec<String> {
     let first = |sent: &Sent| {

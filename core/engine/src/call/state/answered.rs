@@ -8,7 +8,7 @@ use crate::call::cdr::{Moment, Outcome, Reason};
 use crate::call::leg::{End, Leg, Order};
 use crate::call::offer::Description;
 use crate::call::raw::Raw;
-use crate::call::relay::{self, Done};
+use crate::call::relay::{self, Dialog, Done};
 use crate::call::timers::{Resend, earliest, passed};
 use crate::classes::Sent;
 use crate::facts::call as facts;
@@ -37,6 +37,8 @@ pub(crate) struct Answered {
     resend: Option<Resend>,
     checkpoint_at: Mono,
     probe: Option<Probe>,
+    /// Until then a 2xx may come of an INVITE that was accepted before a restart.
+    redo_until: Mono,
 }
 
 /// Whether both ends still have the dialog, asked after a restart.
@@ -70,6 +72,7 @@ impl Answered {
             resend: None,
             checkpoint_at,
             probe: None,
+            redo_until: Mono(0),
         }
     }
 
@@ -84,7 +87,8 @@ impl Answered {
         resend: Option<Resend>,
     ) -> Self {
         let probe = Some(Probe { at: Some(probe_at), alive: [None; 2], known });
-        Self { resend, probe, ..Self::new(callee, winner, cseqs, attempts, turn) }
+        let redo_until = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(64));
+        Self { resend, probe, redo_until, ..Self::new(callee, winner, cseqs, attempts, turn) }
     }
 
     /// The attempt that was answered.
@@ -102,9 +106,14 @@ impl Answered {
         self.resend = None;
     }
 
-    /// Attempts whose transactions live.
-    pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
-        &mut self.attempts
+    /// CSeq of the INVITE that made the call, on the called leg.
+    pub(crate) fn cseq_out(&self) -> u32 {
+        self.cseqs.1
+    }
+
+    /// Whether the sender of an INVITE of before a restart may be waiting for its 2xx, or repeat its ACK.
+    pub(crate) fn may_redo(&self, now: Mono) -> bool {
+        now < self.redo_until
     }
 
     /// The called leg.
@@ -212,9 +221,11 @@ impl Answered {
         if request.method() == Method::Bye {
             return self.on_bye(core, turn, from, (tx, flow), request);
         }
-        let mut caller = core.caller.clone();
-        relay::start(core, turn, (&mut caller, &mut self.callee), from, (tx, flow), request);
-        core.caller = caller;
+        let before = core.last;
+        self.relay(core, turn, from, (tx, flow), request);
+        if core.last != before {
+            core.debug_assert_folded(turn, &self.callee);
+        }
         State::Answered(self)
     }
 
@@ -246,10 +257,22 @@ impl Answered {
             None,
         );
         relay::accept_bye(core, turn, tx, &flow, request);
-        let mut caller = core.caller.clone();
-        relay::start(core, turn, (&mut caller, &mut self.callee), from, (tx, flow), request);
-        core.caller = caller;
+        self.relay(core, turn, from, (tx, flow), request);
         self.into_ending(core, turn)
+    }
+
+    fn relay(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        from: End,
+        over: (ServerTx, signalbox_base::Flow),
+        request: &Message<&[u8]>,
+    ) {
+        let mut caller = core.caller.clone();
+        let dialog = (Dialog::Confirmed, &mut caller, &mut self.callee);
+        relay::start(core, turn, dialog, from, over, request);
+        core.caller = caller;
     }
 
     /// The edge ends the call: BYE to the ends that are to be told. `ended` is its last moment when that is not now.

@@ -2,6 +2,7 @@
 
 use crate::call::leg::LegChange;
 use crate::state::calls::{Attempted, Branch, CallPrivate, CallState, Calls, Redo, Stage};
+use crate::state::underway::{Dismissed, OPEN_MAX, Open};
 use signalbox_base::{CallUid, Text, Wall};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::{CallAnswered, CallAttempted, CallModified, CallProgressed, CallRouted, Cdr};
@@ -26,7 +27,10 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
     };
     let Some(call) = calls.get_mut(at.uid) else { return };
     call.last = at.id.seq;
-    call.touched = at.wall;
+    // What came too late says nothing new of the call.
+    if !matches!(event, Event::CallDismissed(_)) {
+        call.touched = at.wall;
+    }
     if let Some(cdr) = &mut call.cdr {
         cdr.last_sequence = at.id.seq;
     }
@@ -38,8 +42,13 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
             calls.mark(at.uid, Stage::Answered, at.id.seq, at.wall);
         }
         Event::CallModified(data) => modified(call, *data, private),
+        Event::CallReinvited(_) => reinvited(call, at.wall, private),
+        Event::CallDismissed(data) => dismissed(call, data.attempt, private),
         Event::CallCheckpointed(data) => {
             call.checkpoints = data.checkpoint;
+            call.forget_underway(|underway| {
+                underway.reinvites.retain(|open| at.wall.since(open.at) < OPEN_MAX);
+            });
             legs(call, private);
         }
         Event::CallRecovered(_) => {
@@ -69,6 +78,7 @@ fn attempted(calls: &mut Calls, at: At, tenant: Text, data: CallAttempted, priva
         touched: at.wall,
         checkpoints: 0,
         marked: None,
+        underway: None,
     };
     calls.insert(at.uid, call);
 }
@@ -173,7 +183,31 @@ fn modified(call: &mut CallState, data: CallModified, private: Option<CallPrivat
     if let Some(cdr) = call.cdr.as_mut().filter(|_| !data.codecs.is_empty()) {
         cdr.codecs = data.codecs;
     }
+    if let Some(underway) = &mut call.underway {
+        // Whose INVITE it was is plain when there is one; who answers may change something too.
+        let alone = underway.reinvites.len() == 1;
+        let accepted = |open: &&mut Open| alone || open.reinvite.from.party() == data.by;
+        underway.reinvites.iter_mut().filter(accepted).for_each(|open| open.settled = true);
+    }
     legs(call, private);
+}
+
+fn reinvited(call: &mut CallState, wall: Wall, private: Option<CallPrivate>) {
+    let Some(CallPrivate::Reinvited { caller, callee, reinvite }) = private else { return };
+    change(call, caller, callee);
+    let open = &mut call.underway.get_or_insert_default().reinvites;
+    // Its sender has no other that is open (RFC 3261 §14.1).
+    open.retain(|other| other.reinvite.from != reinvite.from);
+    open.reserve_exact(1);
+    open.push(Open { reinvite, at: wall, settled: false });
+}
+
+fn dismissed(call: &mut CallState, attempt: u32, private: Option<CallPrivate>) {
+    let Some(CallPrivate::Dismissed { leg: change }) = private else { return };
+    let Some(branch) = call.branch(attempt) else { return };
+    let (mut leg, cseq) = (branch.leg.clone(), branch.cseq);
+    change.apply(&mut leg);
+    call.underway.get_or_insert_default().dismissed.push(Dismissed { attempt, leg, cseq });
 }
 
 fn legs(call: &mut CallState, private: Option<CallPrivate>) {
