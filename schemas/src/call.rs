@@ -137,6 +137,9 @@ pub struct RouteTarget {
     #[schemars(extend("x-personal-data" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<TransportAddress>,
+    /// The edge that the contact registered with, when it is another one: the request is handed to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Text>,
 }
 
 /// Why a target was chosen.

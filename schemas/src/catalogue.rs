@@ -182,7 +182,7 @@ catalogue! {
     /// Somebody tried to call.
     CallAttempted(call::CallAttempted) = "call"."attempted", 1 . 0, Call, NONE;
     /// A target was chosen for a call.
-    CallRouted(call::CallRouted) = "call"."routed", 1 . 0, Call, NONE;
+    CallRouted(call::CallRouted) = "call"."routed", 1 . 1, Call, NONE;
     /// The called side is ringing or sends early media.
     CallProgressed(call::CallProgressed) = "call"."progressed", 1 . 0, Call, NONE;
     /// A call was answered.

@@ -1,6 +1,5 @@
 //! From bytes to the room that handles them: gate, parser, transactions, tenancy, room (DESIGN.md §5).
 
-use crate::call::Calls;
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, METHODS, Release};
 use crate::engine::Rooms;
@@ -8,9 +7,9 @@ use crate::fields::fields_of;
 use crate::gate::fingerprints;
 use crate::net::User;
 use crate::settings::CallsFrom;
-use crate::tenancy::{Origin, OriginKind, Refusal, resolve};
+use crate::tenancy::{Origin, OriginKind, Refusal, resolve_among};
 use crate::turn::{About, Turn};
-use crate::{backend, standalone};
+use crate::{backend, remote, standalone};
 use signalbox_base::{Flow, Transport};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{
@@ -65,6 +64,7 @@ const LIMIT: usize = 6;
 /// Whether the source has shown that it receives what is sent to it: streams, backends, and who is registered over this flow.
 fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
     flow.transport != Transport::Udp
+        || remote::is_peer(turn.settings, flow)
         || turn.state.registrations().knows_flow(flow)
         || turn
             .settings
@@ -126,7 +126,7 @@ fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message
             }
             if method == Method::Cancel {
                 let invite = turn.net.hasher.cancelled(&fields);
-                cancel(turn, &mut rooms.calls, flow, key, invite, request);
+                cancel(turn, rooms, flow, key, invite, request);
             } else {
                 Fresh { turn, rooms, flow, key, method, request }.dispatch();
             }
@@ -146,6 +146,11 @@ struct Fresh<'t, 'e, 'm> {
 
 impl Fresh<'_, '_, '_> {
     fn dispatch(mut self) {
+        if remote::bears_ticket(self.request)
+            && self.rooms.hops.on_request(self.turn, self.flow, self.key, self.request)
+        {
+            return;
+        }
         let owner = self.rooms.calls.owner(self.turn, &self.flow, self.request);
         let mut origin = None;
         if owner.is_none() && !is_known(self.turn, &self.flow) {
@@ -315,6 +320,13 @@ pub(crate) fn open(
     turn.net.table.open(new, user, turn.now.mono).ok()
 }
 
+/// The same for a request that is passed on: whoever answers it repeats its own 2xx.
+pub(crate) fn open_hop(turn: &mut Turn<'_>, flow: Flow, key: ServerKey, method: Method) -> Option<ServerTx> {
+    let invite = method == Method::Invite;
+    let new = NewServer { key, invite, flow, trying_after: None, repeat_2xx: false };
+    turn.net.table.open(new, User::Nobody, turn.now.mono).ok()
+}
+
 /// A response to a request that gets no transaction: nothing is kept, and a repeated request gets the same again
 /// (RFC 3261 §8.2.7).
 pub(crate) fn reject(turn: &mut Turn<'_>, flow: Flow, request: &Message<&[u8]>, status: u16, reason: &str) {
@@ -362,6 +374,7 @@ pub(crate) fn to_tag(turn: &Turn<'_>, request: &Message<&[u8]>) -> String {
 fn ack(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, key: ServerKey, request: &Message<&[u8]>) {
     match turn.net.table.on_ack(key, turn.now.mono) {
         OnAck::Absorbed { .. } => {}
+        _ if remote::bears_ticket(request) && rooms.hops.on_ack(turn, &flow, request) => {}
         OnAck::Deliver { tx } => rooms.calls.on_ack(turn, flow, Some(tx), request),
         OnAck::Unmatched => rooms.calls.on_ack(turn, flow, None, request),
     }
@@ -370,7 +383,7 @@ fn ack(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, key: ServerKey, reque
 /// CANCEL is answered by each element itself (RFC 3261 §9.2).
 fn cancel(
     turn: &mut Turn<'_>,
-    calls: &mut Calls,
+    rooms: &mut Rooms,
     flow: Flow,
     key: ServerKey,
     invite: ServerKey,
@@ -393,10 +406,11 @@ fn cancel(
         };
         ResponseBuilder::new(out, request, &head).finish();
     });
-    if answered.is_ok()
-        && let Some(user @ User::CallLeg { .. }) = turn.net.table.user(target).copied()
-    {
-        calls.on_cancel(turn, user, target, request);
+    match turn.net.table.user(target).copied() {
+        _ if answered.is_err() => {}
+        Some(user @ User::CallLeg { .. }) => rooms.calls.on_cancel(turn, user, target, request),
+        Some(User::Hop(number)) => rooms.hops.on_cancel(turn, number),
+        _ => {}
     }
 }
 
@@ -439,6 +453,7 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
         User::CallLeg { .. } => rooms.calls.on_response(turn, user, tx, &what, response),
         User::Register(number) => rooms.registrar.on_response(turn, number, tx, response),
         User::Standalone(number) => rooms.standalone.on_response(turn, number, tx, response),
+        User::Hop(number) => rooms.hops.on_response(turn, number, &what, response),
         User::Probe(peer) => backend::on_response(turn, peer, tx, response),
     }
 }
@@ -458,7 +473,8 @@ fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool
 }
 
 fn origin_of(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Result<Origin, Refusal> {
-    resolve(turn.settings, turn.directory, turn.state.registrations(), flow, request)
+    let known = (turn.state.registrations(), Some(&*turn.remote));
+    resolve_among(turn.settings, turn.directory, known, flow, request)
 }
 
 /// Counts a request of nobody's.

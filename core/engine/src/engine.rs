@@ -9,6 +9,7 @@ use crate::gate::blocks::Blocks;
 use crate::gate::noise::Noise;
 use crate::net::{Net, Timer, User};
 use crate::registration::Registrar;
+use crate::remote;
 use crate::settings::Settings;
 use crate::standalone::Standalone;
 use crate::state::State;
@@ -32,6 +33,7 @@ pub struct Engine {
     net: Net,
     backends: Backends,
     noise: Noise,
+    remote: remote::Cache,
     rooms: Rooms,
     counters: Counters,
     due: Vec<Timer>,
@@ -43,6 +45,7 @@ pub(crate) struct Rooms {
     pub(crate) calls: Calls,
     pub(crate) registrar: Registrar,
     pub(crate) standalone: Standalone,
+    pub(crate) hops: remote::Hops,
     pub(crate) blocks: Blocks,
 }
 
@@ -61,6 +64,7 @@ impl Engine {
             settings,
             state,
             noise: Noise::default(),
+            remote: remote::Cache::default(),
             rooms: Rooms::default(),
             counters: Counters::default(),
             due: Vec::new(),
@@ -107,6 +111,7 @@ impl Engine {
                     Input::Unsent { ticket, remote, cause } => {
                         unsent(&mut turn, rooms, ticket, remote, cause)
                     }
+                    Input::Remote(updates) => remote::on_updates(&mut turn, rooms, updates),
                     Input::Pressure(level) => pressure(&mut turn, level),
                     Input::Stalled(stalled) => stall(&mut turn, stalled),
                     Input::Due | Input::Command(_) => {}
@@ -134,6 +139,12 @@ impl Engine {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What other edges say, to read.
+    #[must_use]
+    pub fn remote(&self) -> &remote::Cache {
+        &self.remote
     }
 
     /// The settings in force.
@@ -180,6 +191,7 @@ impl Engine {
             net: &mut self.net,
             backends: &mut self.backends,
             noise: &mut self.noise,
+            remote: &mut self.remote,
             out,
             entropy: &mut *cx.entropy,
             watch: cx.watch,
@@ -227,11 +239,11 @@ pub(crate) fn settle(turn: &mut Turn<'_>, rooms: &mut Rooms) {
             left = left.saturating_sub(1);
             match output {
                 Output::Send { tx, flow, bytes } => turn.repeat(tx, flow, &bytes),
-                Output::Tell { tx, what } => {
-                    if let Some(user @ User::CallLeg { .. }) = turn.net.table.user(tx).copied() {
-                        rooms.calls.on_tell(turn, user, tx, what);
-                    }
-                }
+                Output::Tell { tx, what } => match turn.net.table.user(tx).copied() {
+                    Some(user @ User::CallLeg { .. }) => rooms.calls.on_tell(turn, user, tx, what),
+                    Some(User::Hop(number)) => rooms.hops.on_timer_c(turn, number),
+                    _ => {}
+                },
                 Output::Ended { tx, user, why } => ended(turn, rooms, tx, user, why),
             }
         }
@@ -250,6 +262,9 @@ fn ended(turn: &mut Turn<'_>, rooms: &mut Rooms, tx: Tx, user: User, why: End) {
         (User::Register(number), Tx::Server(_)) => rooms.registrar.on_abandoned(number),
         (User::Standalone(number), Tx::Client(tx)) => rooms.standalone.on_ended(turn, number, tx, why),
         (User::Standalone(number), Tx::Server(_)) => rooms.standalone.on_abandoned(number),
+        (User::Hop(number), tx) => {
+            rooms.hops.on_ended(turn, number, matches!(tx, Tx::Client(_)), why);
+        }
         (User::Probe(peer), Tx::Client(tx)) => backend::on_ended(turn, peer, tx),
         (User::Probe(_), Tx::Server(_)) => {}
     }
@@ -296,9 +311,15 @@ fn unsent(
     }
     if matches!(cause, SendError::Refused | SendError::Unreachable) {
         rooms.registrar.on_unreachable(turn, remote);
-        rooms.standalone.on_unreachable(turn, remote);
-        rooms.calls.on_unreachable(turn, remote);
+        unreachable(turn, rooms, remote);
     }
+}
+
+/// Whoever waits for something from there waits in vain.
+pub(crate) fn unreachable(turn: &mut Turn<'_>, rooms: &mut Rooms, remote: SocketAddr) {
+    rooms.standalone.on_unreachable(turn, remote);
+    rooms.hops.on_unreachable(turn, remote);
+    rooms.calls.on_unreachable(turn, remote);
 }
 
 fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow, cause: FlowEnd) {

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod media;
 pub mod net;
 pub mod registration;
+pub mod remote;
 pub mod routing;
 pub mod settings;
 mod standalone;

@@ -36,6 +36,8 @@ pub enum User {
     Probe(crate::tenancy::PeerRef),
     /// A stand-alone request; the number of its pending entry.
     Standalone(u64),
+    /// A request passed on between a phone of this edge and another edge; the number of its pending entry.
+    Hop(u64),
 }
 
 /// What a timer of ours is for.

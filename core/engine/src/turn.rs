@@ -35,6 +35,8 @@ pub struct Turn<'a> {
     pub backends: &'a mut Backends,
     /// Counted noise.
     pub noise: &'a mut Noise,
+    /// What other edges say.
+    pub remote: &'a mut crate::remote::Cache,
     /// What this turn produces.
     pub out: &'a mut Outbox,
     /// Randomness.

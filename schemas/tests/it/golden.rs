@@ -115,7 +115,14 @@ fn given_a_sample_when_read_and_written_again_then_it_is_the_same_event() {
         };
         let mut written = Vec::new();
         write_structured(&envelope, &data, &mut written);
-        assert_eq!(json(std::str::from_utf8(&written).unwrap()), json(&text), "{path}");
+        // What is written is of this release; a sample of an earlier minor names its own schema.
+        let (mut written, mut sample) = (json(std::str::from_utf8(&written).unwrap()), json(&text));
+        let (now, then) = (written["dataschema"].take(), sample["dataschema"].take());
+        let version = |urn: &Value| {
+            urn.as_str().unwrap().rsplit_once('.').unwrap().0.rsplit_once('.').unwrap().0.to_owned()
+        };
+        assert_eq!(version(&now), version(&then), "{path}");
+        assert_eq!(written, sample, "{path}");
     }
 }
 

@@ -119,6 +119,7 @@ fn settings() -> Result<Settings> {
         probe,
         timers: TimerSettings::default(),
         noise: NoiseBudget::default(),
+        edges: Vec::new(),
         cluster_key: Secret::new(b"the key of the bench".to_vec()),
     })
 }

@@ -84,6 +84,7 @@ pub fn edge_settings(
         probe: ProbeSettings::default(),
         timers: TimerSettings::default(),
         noise: NoiseBudget::default(),
+        edges: Vec::new(),
         cluster_key: Secret::new(b"the simulated cluster's key, 32b".to_vec()),
     }
 }

@@ -223,6 +223,7 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },
         timers: TimerSettings::default(),
         noise: NoiseBudget::default(),
+        edges: Vec::new(),
         cluster_key: Secret::new(vec![7; 32]),
     }
 }

@@ -14,6 +14,7 @@ use super::setup::{Setup, record_attempt};
 use super::state::Challenged;
 use crate::backend::{Candidate, candidates};
 use crate::facts::call as facts;
+use crate::remote;
 use crate::routing::{Nobody, Query, Route, Source, explain, path_of, select};
 use crate::settings::Hide;
 use crate::state::BindingKey;
@@ -192,7 +193,7 @@ fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: O
 /// The choice: contacts or nobody; none when the pool of backends has the word. Beside it, the choice in words, for whoever
 /// watches.
 fn chosen(
-    turn: &Turn<'_>,
+    turn: &mut Turn<'_>,
     origin: &Origin,
     ruri: &[u8],
     path: Option<BindingKey>,
@@ -206,24 +207,37 @@ fn chosen(
         path,
         source: if origin.is_backend() { Source::Backend } else { Source::Endpoint },
     };
-    let route = select(turn.state.registrations(), &query, |binding| turn.net.is_reachable(binding.key));
-    let line = (!turn.watch.is_idle()).then(|| explain(&query, &route));
     let hide = match &origin.kind {
         OriginKind::Backend { peer, .. } => {
             turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.backend.hide == Hide::Full)
         }
         OriginKind::Endpoint { .. } => false,
     };
-    let plan = match route {
-        Route::Nobody(nobody) => Plan { targets: VecDeque::new(), fork: false, hide, nobody: Some(nobody) },
+    let (here, line) = here(turn, &query);
+    let Some((mut targets, nobody)) = here else { return (None, line) };
+    let (basis, found) = remote::elsewhere(turn, &query);
+    targets.extend(found.away.iter().filter_map(|away| remote::target(turn, origin, away, basis)));
+    let nobody = targets.is_empty().then_some(match found.away.is_empty() {
+        true => remote::beyond(nobody, &found),
+        false => Nobody::Unreachable,
+    });
+    let fork = !targets.is_empty();
+    (Some(Plan { targets, fork, hide, nobody }), line)
+}
+
+/// Bindings of this edge; what nobody is where there are none. None when the pool of backends has the word.
+fn here(turn: &Turn<'_>, query: &Query<'_>) -> (Option<(VecDeque<Target>, Nobody)>, Option<String>) {
+    let route = select(turn.state.registrations(), query, |binding| turn.is_here(binding));
+    let line = (!turn.watch.is_idle()).then(|| explain(query, &route));
+    let found = match route {
+        Route::Nobody(nobody) => (VecDeque::new(), nobody),
         Route::Contacts { basis, contacts } => {
-            let targets =
-                contacts.iter().map(|(aor, binding)| to_contact(aor.address(), binding, basis)).collect();
-            Plan { targets, fork: true, hide, nobody: None }
+            let here = contacts.iter().map(|(aor, binding)| to_contact(aor.address(), binding, basis));
+            (here.collect(), Nobody::Unreachable)
         }
         Route::Backends => return (None, line),
     };
-    (Some(plan), line)
+    (Some(found), line)
 }
 
 fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
@@ -239,6 +253,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
             contact: Some(binding.contact.clone()),
             binding: Some(Text::from(binding.key.to_string())),
             address: Some(TransportAddress::remote(&binding.flow.get())),
+            edge: None,
         },
         why: RouteWhy { basis, ..RouteWhy::default() },
     }

@@ -12,6 +12,7 @@ use super::raw::Raw;
 use super::state::{Answered, Challenged, Ending};
 use super::timers::{earliest, passed};
 use crate::facts::call as facts;
+use crate::remote;
 use crate::state::calls::{Answer, PendingRequest};
 use crate::turn::Turn;
 use signalbox_base::Mono;
@@ -166,7 +167,12 @@ impl Setup {
             return State::Inviting(self);
         }
         attempt.judge(core, turn, false);
-        self.best.offer_silence(if why == Over::Timeout { 408 } else { 503 });
+        let away = remote::is_peer(turn.settings, &self.attempts[at].branch.leg.flow);
+        self.best.offer_silence(match why {
+            _ if away => remote::PEER_GONE,
+            Over::Timeout => 408,
+            _ => 503,
+        });
         self.failed(core, turn, true)
     }
 

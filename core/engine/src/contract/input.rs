@@ -66,6 +66,8 @@ pub enum Input<'a> {
         /// Why.
         cause: SendError,
     },
+    /// What other edges said: a bounded batch, never journalled.
+    Remote(&'a [crate::remote::Update]),
     /// Disk or load: how much is still admitted.
     Pressure(Pressure),
     /// The journal has not committed for 200 ms (`true`), or has caught up again (`false`).

@@ -9,7 +9,7 @@ pub use peers::{
     TenantLimits, TenantSettings,
 };
 
-use signalbox_base::{EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text};
+use signalbox_base::{Cidr, EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text};
 
 /// Everything the engine needs to know; replaced as a whole by a reload.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Settings {
     pub noise: NoiseBudget,
     /// Key of contact tokens and of stateless dialog tokens: the same on all edges of a cluster.
     pub cluster_key: Secret,
+    /// Where the listeners of the cluster's other edges are: nobody else is answered as one. Empty where there are none.
+    pub edges: Vec<Cidr>,
 }
 
 impl Settings {

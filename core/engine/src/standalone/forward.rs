@@ -6,6 +6,7 @@ use crate::backend::{self, Candidate};
 use crate::call::CLAIMS;
 use crate::classes::Sent;
 use crate::net::{Timer, User};
+use crate::remote::{self, Located};
 use crate::state::BindingKey;
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{Flow, Text, Transport};
@@ -40,6 +41,15 @@ impl Way {
         })
     }
 
+    pub(super) fn to_located(turn: &Turn<'_>, located: Located) -> Option<Self> {
+        match located {
+            Located::Here(key) => Self::to_binding(turn, key),
+            Located::Away(key, flow, uri, route) => {
+                Some(Self { flow, uri: Some(uri), routes: vec![route], side: Side::Phone(Some(key)) })
+            }
+        }
+    }
+
     pub(super) fn side(&self) -> &Side {
         &self.side
     }
@@ -47,6 +57,8 @@ impl Way {
     /// A phone is where its binding says now; anything else where it was.
     pub(super) fn to_target(turn: &Turn<'_>, target: &Target) -> Self {
         let binding = match &target.side {
+            // What goes through another edge goes on through it: that one knows where the phone is.
+            Side::Phone(_) if remote::is_peer(turn.settings, &target.flow) => None,
             Side::Phone(key) => key.and_then(|key| turn.state.registrations().binding(key)),
             Side::Backend(_) => None,
         };

@@ -15,7 +15,7 @@ pub(crate) struct Nobody {
 }
 
 const NOT_FOUND: Nobody = Nobody { status: 404, reason: "Not Found" };
-const UNAVAILABLE: Nobody = Nobody { status: 480, reason: "Temporarily Unavailable" };
+pub(crate) const UNAVAILABLE: Nobody = Nobody { status: 480, reason: "Temporarily Unavailable" };
 
 /// The one binding for a request that does not fork: a token's own; else of `user@domain` the one with the highest q, the
 /// latest among equals. Always within the origin's tenant.
@@ -26,7 +26,7 @@ pub(crate) fn locate(
 ) -> Result<BindingKey, Nobody> {
     let uri = request.request_uri().and_then(sip_uri).ok_or(NOT_FOUND)?;
     let user = uri.decoded_user();
-    let reachable = |binding: &&Binding| turn.net.is_reachable(binding.key);
+    let reachable = |binding: &&Binding| turn.is_here(binding);
     if let Some(key) = user.as_deref().and_then(BindingKey::from_user) {
         let found = turn.state.registrations().binding(key);
         let (_, binding) = found.filter(|(aor, _)| is_in(aor, origin)).ok_or(NOT_FOUND)?;

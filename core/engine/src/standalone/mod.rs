@@ -5,13 +5,14 @@
 
 mod forward;
 mod locate;
-mod token;
+pub(crate) mod token;
 
-pub(crate) use locate::{Nobody, locate};
+pub(crate) use locate::{Nobody, UNAVAILABLE, locate};
 
 use crate::backend::{self, Asked, Candidates};
 use crate::dispatch::to_tag;
 use crate::net::User;
+use crate::remote;
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::Turn;
@@ -109,9 +110,9 @@ impl Standalone {
                     next,
                 )
             }
-            OriginKind::Backend { name, .. } => match locate(turn, &origin, request) {
-                Ok(key) => {
-                    let Some(way) = Way::to_binding(turn, key) else { return };
+            OriginKind::Backend { name, .. } => match remote::locate(turn, &origin, request) {
+                Ok(located) => {
+                    let Some(way) = Way::to_located(turn, located) else { return };
                     (Side::Backend(name.clone()), way, None, Candidates::new())
                 }
                 Err(Nobody { status, reason }) => {
@@ -269,6 +270,10 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
                 .map(|found| Side::Backend(found.backend.name.clone()))
         }
         Side::Backend(_) => {
+            // A phone of another edge speaks through that edge, which has judged that it is the phone.
+            if remote::is_peer(turn.settings, flow) {
+                return (flow.remote.ip() == target.other).then_some(Side::Phone(None));
+            }
             if !listener.serves.endpoints {
                 return None;
             }

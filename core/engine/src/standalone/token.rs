@@ -13,8 +13,19 @@ use sha2::Sha256;
 use signalbox_base::{Flow, Secret, Text};
 use std::net::IpAddr;
 
-/// What a user part that is a token starts with.
-const PREFIX: &[u8] = b"d_";
+/// What tokens of one kind have in common: none opens as one of another kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// What a user part that is one starts with.
+    pub(crate) prefix: &'static str,
+    /// Names its key.
+    pub(crate) key: &'static [u8],
+    /// Names the key of its nonces.
+    pub(crate) nonce: &'static [u8],
+}
+
+/// Tokens of this module.
+const DIALOG: Kind = Kind { prefix: "d_", key: b"dialog token", nonce: b"dialog nonce" };
 /// Shorter ones are users that happen to start alike.
 const CHARS_MIN: usize = 64;
 const NONCE_BYTES: usize = 12;
@@ -48,30 +59,47 @@ pub(crate) enum Side {
 
 /// Whether a user part looks like a token.
 pub(crate) fn is_token(user: &[u8]) -> bool {
-    user.starts_with(PREFIX) && user.len() >= CHARS_MIN
+    DIALOG.is(user)
 }
 
 /// Seals a target into a user part.
 pub(crate) fn seal(secret: &Secret, target: &Target) -> String {
-    let plain =
-        postcard::to_stdvec(target).expect("memory takes every byte, and nothing here has an unknown length");
-    let keys = Keys::of(secret);
-    let nonce = keys.nonce(&plain);
-    let sealed = keys
-        .cipher
-        .encrypt(Nonce::from_slice(&nonce), plain.as_slice())
-        .expect("a target is far below what AES-GCM takes");
-    let mut out = String::from_utf8_lossy(PREFIX).into_owned();
-    encode(nonce.iter().chain(&sealed).copied(), &mut out);
-    out
+    DIALOG.seal(secret, target)
 }
 
 /// Opens a user part; `None` when it was not sealed by this cluster.
 pub(crate) fn open(secret: &Secret, user: &[u8]) -> Option<Target> {
-    let bytes = decode(user.strip_prefix(PREFIX)?)?;
-    let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
-    let plain = Keys::of(secret).cipher.decrypt(Nonce::from_slice(nonce), sealed).ok()?;
-    postcard::from_bytes(&plain).ok()
+    DIALOG.open(secret, user)
+}
+
+impl Kind {
+    /// Whether a user part looks like one.
+    pub(crate) fn is(self, user: &[u8]) -> bool {
+        user.starts_with(self.prefix.as_bytes()) && user.len() >= CHARS_MIN
+    }
+
+    /// Seals what a token says into a user part.
+    pub(crate) fn seal(self, secret: &Secret, content: &impl Serialize) -> String {
+        let plain = postcard::to_stdvec(content)
+            .expect("memory takes every byte, and nothing here has an unknown length");
+        let keys = Keys::of(secret, self);
+        let nonce = keys.nonce(&plain);
+        let sealed = keys
+            .cipher
+            .encrypt(Nonce::from_slice(&nonce), plain.as_slice())
+            .expect("a target is far below what AES-GCM takes");
+        let mut out = self.prefix.to_owned();
+        encode(nonce.iter().chain(&sealed).copied(), &mut out);
+        out
+    }
+
+    /// Opens a user part; `None` when it was not sealed as such by this cluster.
+    pub(crate) fn open<T: for<'a> Deserialize<'a>>(self, secret: &Secret, user: &[u8]) -> Option<T> {
+        let bytes = decode(user.strip_prefix(self.prefix.as_bytes())?)?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
+        let plain = Keys::of(secret, self).cipher.decrypt(Nonce::from_slice(nonce), sealed).ok()?;
+        postcard::from_bytes(&plain).ok()
+    }
 }
 
 struct Keys {
@@ -80,10 +108,10 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(secret: &Secret) -> Self {
-        let key = derive(secret.expose(), b"dialog token");
+    fn of(secret: &Secret, kind: Kind) -> Self {
+        let key = derive(secret.expose(), kind.key);
         let cipher = Aes256Gcm::new_from_slice(&key).expect("the key has 32 bytes");
-        Self { cipher, nonce: derive(secret.expose(), b"dialog nonce") }
+        Self { cipher, nonce: derive(secret.expose(), kind.nonce) }
     }
 
     fn nonce(&self, plain: &[u8]) -> [u8; NONCE_BYTES] {

@@ -4,4 +4,4 @@ mod directory;
 mod resolve;
 
 pub use directory::{Directory, Peer, PeerRef};
-pub use resolve::{Origin, OriginKind, Refusal, resolve};
+pub use resolve::{Origin, OriginKind, Refusal, resolve, resolve_among};

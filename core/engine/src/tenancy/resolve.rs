@@ -1,9 +1,10 @@
 //! From a request and its flow to an [`Origin`], or the reason why there is none.
 
 use super::directory::{Directory, PeerRef};
+use crate::remote::Cache;
 use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
-use crate::state::{Aor, AorName, BindingKey, Registrations};
+use crate::state::{AorName, BindingKey, Registrations};
 use signalbox_base::{Flow, TenantId, Text, canonical_ip};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Message, Uri};
@@ -59,7 +60,7 @@ pub enum Refusal {
     NoDomain,
 }
 
-/// Finds whose a request is.
+/// Finds whose a request is, on an edge that is alone.
 ///
 /// # Errors
 /// The [`Refusal`] that says why nobody's.
@@ -70,8 +71,22 @@ pub fn resolve<B: AsRef<[u8]>>(
     flow: &Flow,
     request: &Message<B>,
 ) -> Result<Origin, Refusal> {
+    resolve_among(settings, directory, (registrations, None), flow, request)
+}
+
+/// The same where tokens may be of bindings at other edges.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_among<B: AsRef<[u8]>>(
+    settings: &Settings,
+    directory: &Directory,
+    (registrations, remote): (&Registrations, Option<&Cache>),
+    flow: &Flow,
+    request: &Message<B>,
+) -> Result<Origin, Refusal> {
     let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
-    let look = Look { settings, directory, registrations, listener, flow };
+    let look = Look { settings, directory, registrations, remote, listener, flow };
     let ruri = request.request_uri().and_then(sip_uri);
     // Most sources on a listener for all are phones: the token is looked for only in what a backend sends.
     if listener.serves.backends && directory.is_peer(listener.network, flow.remote) {
@@ -91,18 +106,38 @@ struct Look<'a> {
     settings: &'a Settings,
     directory: &'a Directory,
     registrations: &'a Registrations,
+    remote: Option<&'a Cache>,
     listener: &'a ListenerSettings,
     flow: &'a Flow,
 }
 
+/// The AoR of a token, by its name.
+#[derive(Clone, Copy)]
+struct Named<'a>(&'a str);
+
+impl<'a> Named<'a> {
+    fn tenant(self) -> &'a str {
+        self.0.split_once('/').map_or("", |(tenant, _)| tenant)
+    }
+
+    fn domain(self) -> &'a str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
 impl Look<'_> {
+    fn named(&self, key: BindingKey) -> Option<Named<'_>> {
+        let here = self.registrations.aor_of(key).map(|aor| &*aor.name);
+        here.or_else(|| self.remote?.name_of(key).map(|name| &**name)).map(Named)
+    }
+
     /// `None` when the source is no backend at all.
     fn backend(
         &self,
         ruri: Option<&SipUri<'_>>,
         token: Option<BindingKey>,
     ) -> Option<Result<Origin, Refusal>> {
-        let token = token.and_then(|key| self.registrations.aor_of(key));
+        let token = token.and_then(|key| self.named(key));
         let peer = self.peer(ruri, token)?;
         let Ok(peer) = peer else { return Some(Err(Refusal::UnknownPeer)) };
         let found = self.directory.peer(self.settings, peer)?;
@@ -118,13 +153,13 @@ impl Look<'_> {
 
     /// The backend: of the token's tenant (in the Request-URI, or in our Path), else by address and port, else by address.
     /// An address that backends of several tenants share says nothing without one of these.
-    fn peer(&self, ruri: Option<&SipUri<'_>>, token: Option<&Aor>) -> Option<Result<PeerRef, ()>> {
+    fn peer(&self, ruri: Option<&SipUri<'_>>, token: Option<Named<'_>>) -> Option<Result<PeerRef, ()>> {
         let network = self.listener.network;
         let mut refs = self.directory.peers_at(network, self.flow.remote);
         if refs.is_empty() {
             return None;
         }
-        if let Some(tenant) = token.map(Aor::tenant) {
+        if let Some(tenant) = token.map(Named::tenant) {
             let of_tenant = |peer: &&PeerRef| self.tenant_name(**peer) == Some(tenant);
             let all = self.directory.peers_of_address(network, self.flow.remote.ip());
             // A token of a tenant that has nothing at this address is none of its backends' business.
@@ -152,7 +187,7 @@ impl Look<'_> {
         tenant: &TenantSettings,
         of_backend: Option<&Text>,
         ruri: Option<&SipUri<'_>>,
-        token: Option<&Aor>,
+        token: Option<Named<'_>>,
     ) -> Result<Text, Refusal> {
         if let Some(aor) = token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
             return Ok(Text::new(aor.domain()));

@@ -13,6 +13,7 @@ mod call_fork;
 mod call_isolation;
 mod call_peers;
 mod call_support;
+mod edges;
 mod fold;
 mod gate;
 mod growing;

@@ -390,6 +390,7 @@ pub(crate) fn settings(tenants: Vec<TenantSettings>) -> Settings {
         probe: ProbeSettings::default(),
         timers: TimerSettings::default(),
         noise: NoiseBudget::default(),
+        edges: Vec::new(),
         cluster_key: Secret::new(b"the key of the test cluster".to_vec()),
     }
 }

@@ -80,6 +80,7 @@ impl Effective {
                 ..engine::TimerSettings::default()
             },
             noise: engine::NoiseBudget::default(),
+            edges: Vec::new(),
             cluster_key: keys.cluster_key.clone(),
         })
     }
