@@ -51,7 +51,7 @@ impl Line {
         let target = String::from_utf8_lossy(request.request_uri().unwrap_or_default()).into_owned();
         let (call_id, tag) = (Text::lossy(request.call_id()), self.tag());
         let mut leg = Leg::new(State::Ringing, call_id, tag, source, self.ua.random.bits());
-        leg.server_tx = Some(tx);
+        (leg.server_tx, leg.invited) = (Some(tx), request.cseq().number);
         leg.request = Some(request.clone());
         let id = self.add(now, leg, Side::Callee, &target);
         self.ua.assign(tx, Use::Invite(id));
@@ -141,7 +141,8 @@ impl Line {
         let local = ack.to_tag().unwrap_or_default();
         let Some(id) = self.find(ack.call_id(), local, ack.from_tag().unwrap_or_default()) else { return };
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let Some(tx) = leg.server_tx else { return };
+        // It bears the CSeq number of its INVITE (RFC 3261 §13.2.2.4); another's ACK may come late.
+        let Some(tx) = leg.server_tx.filter(|_| leg.invited == ack.cseq().number) else { return };
         self.ua.acked(tx, now);
         let Some(seen) = self.seen.get_mut(&id).filter(|seen| seen.confirmed.is_none()) else { return };
         seen.confirmed = Some(now);
@@ -195,7 +196,7 @@ impl Line {
         }
         let offered = offer::direction_of(request.body());
         let sdp = leg.describe(host, offer::answer_to(offered));
-        leg.server_tx = Some(tx);
+        (leg.server_tx, leg.invited) = (Some(tx), request.cseq().number);
         let answering = Answering { tx, request, status: 200, to_tag: leg.local_tag.as_bytes() };
         let contact = &self.contact;
         let write = |response: signalbox_sip::ResponseBuilder<'_>| {

@@ -41,6 +41,8 @@ pub(crate) struct Leg {
     pub(crate) cseq: u32,
     pub(crate) invite_tx: Option<ClientTx>,
     pub(crate) server_tx: Option<ServerTx>,
+    /// CSeq number of that INVITE.
+    pub(crate) invited: u32,
     /// Callee: the INVITE, to answer it.
     pub(crate) request: Option<super::Owned>,
     /// The ACK to the last 2xx, for its repetitions.
@@ -68,6 +70,7 @@ impl Leg {
             cseq: 1,
             invite_tx: None,
             server_tx: None,
+            invited: 0,
             request: None,
             ack: None,
             cancel_wanted: false,

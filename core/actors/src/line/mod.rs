@@ -121,6 +121,11 @@ impl Line {
         self.legs.len()
     }
 
+    /// Legs whose re-INVITE has no final response.
+    pub(crate) fn modifying(&self) -> usize {
+        self.legs.values().filter(|leg| leg.modifying).count()
+    }
+
     pub(crate) fn handle(&mut self, now: Mono, bytes: &[u8], from: SocketAddr, out: &mut Vec<Datagram>) {
         match self.ua.hear(now, bytes, from, out) {
             Heard::Absorbed => {}

@@ -16,6 +16,7 @@ use crate::ua::{Request, Ua};
 use bridge::Bridges;
 use registrar::Registrar;
 use signalbox_base::{Mono, Now, Text};
+use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Method};
 use std::net::SocketAddr;
@@ -151,6 +152,18 @@ impl Pbx {
     pub fn hang_up(&mut self, now: Now, leg: LegId, out: &mut Vec<Datagram>) {
         self.line.hang_up(now.mono, leg, out);
         self.follow_up(now, out);
+    }
+
+    /// Puts the peer of a call of its own on hold, or takes it off. `false` when that cannot be done now.
+    pub fn hold(&mut self, now: Now, leg: LegId, on: bool, out: &mut Vec<Datagram>) -> bool {
+        let direction = if on { Direction::SendOnly } else { Direction::SendRecv };
+        self.line.modify(now.mono, leg, direction, out)
+    }
+
+    /// Calls whose re-INVITE of its own has no final response.
+    #[must_use]
+    pub fn modifying(&self) -> usize {
+        self.line.modifying()
     }
 
     /// Sends any request within a call of its own.

@@ -128,6 +128,12 @@ impl Phone {
         self.line.modify(now, leg, Direction::SendRecv, out);
     }
 
+    /// Calls whose re-INVITE of its own has no final response.
+    #[must_use]
+    pub fn modifying(&self) -> usize {
+        self.line.modifying()
+    }
+
     /// Sends any request within a call.
     pub fn send_in_call(
         &mut self,

@@ -288,7 +288,8 @@ impl Core {
             flow,
             branch,
             user: self.user(user.0, user.1),
-            record: if method == Method::Bye { self.last } else { None },
+            // It does not overtake a request with a lower CSeq that waits for its record.
+            record: self.last.filter(|last| method == Method::Bye || !turn.net.is_durable(*last)),
         };
         let leg = &*leg;
         let sent =

@@ -115,6 +115,26 @@ fn recall(core: &mut Core, turn: &mut Turn<'_>, callee: &Leg, reinvite: &Reinvit
     Some(number)
 }
 
+/// One end sends another INVITE: the one it had open before the restart had its answer, or it would have waited (RFC 3261
+/// §14.1).
+pub(crate) fn supersede(core: &mut Core, turn: &mut Turn<'_>, from: End) {
+    let old = |relay: &Relay| relay.from == from && relay.recalled.is_some() && !relay.accepted;
+    while let Some(at) = core.relays.iter().position(old) {
+        let relay = core.relays.swap_remove(at);
+        withdraw(turn, &relay);
+        let mut outputs = std::mem::take(&mut turn.net.outputs);
+        turn.net.transactions_mut().abandon(relay.server, &mut outputs);
+        turn.net.outputs = outputs;
+    }
+}
+
+fn withdraw(turn: &mut Turn<'_>, relay: &Relay) {
+    let Some(client) = relay.client else { return };
+    let mut outputs = std::mem::take(&mut turn.net.outputs);
+    turn.net.transactions_mut().withdraw(client, &mut outputs);
+    turn.net.outputs = outputs;
+}
+
 /// The CANCEL of such an INVITE was refused. Its receiver may have answered just before.
 pub(crate) fn on_uncancelled(core: &mut Core, turn: &Turn<'_>, number: u32) {
     let timers = &turn.settings.timers;
@@ -136,11 +156,7 @@ pub(crate) fn on_due(core: &mut Core, turn: &mut Turn<'_>) -> Option<Done> {
         core.relays.iter().position(|relay| relay.lost_at().is_some_and(|lost| lost <= turn.now.mono))
     {
         let relay = core.relays.swap_remove(at);
-        if let Some(client) = relay.client {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
-            turn.net.transactions_mut().withdraw(client, &mut outputs);
-            turn.net.outputs = outputs;
-        }
+        withdraw(turn, &relay);
         if !relay.terminated {
             return Some(lost(&relay));
         }

@@ -101,17 +101,8 @@ pub(crate) fn start(
         End::Callee => (callee, caller),
     };
     let method = request.method();
-    let pending_invites = core
-        .relays
-        .iter()
-        .filter(|relay| relay.method == Method::Invite && !relay.accepted)
-        .map(|relay| relay.from);
-    if back.note_cseq(request.cseq().number) == Order::Late {
-        return refuse(turn, tx, method, &flow, request, 500, None);
-    }
-    if judge(method, from, pending_invites) == Verdict::Overlap {
-        let wait = u32::try_from(turn.entropy.next_u64() % 10).unwrap_or(0);
-        return refuse(turn, tx, method, &flow, request, 500, Some(wait));
+    if let Err((status, wait)) = admit(core, turn, back, from, request) {
+        return refuse(turn, tx, method, &flow, request, status, wait);
     }
     let moved = learn(back, method, &flow, request);
     let (branch, id) = branch_on(turn, onward, method, request.cseq().number);
@@ -162,6 +153,30 @@ pub(crate) fn start(
     }
     core.relays.reserve_exact(1);
     core.relays.push(relay);
+}
+
+/// Whether a request may go on: not overtaken by a later one, and no second INVITE beside an open one. Else the status, and
+/// after how many seconds it may be tried again.
+fn admit(
+    core: &mut Core,
+    turn: &mut Turn<'_>,
+    back: &mut Leg,
+    from: End,
+    request: &Message<&[u8]>,
+) -> Result<(), (u16, Option<u32>)> {
+    let method = request.method();
+    if back.note_cseq(request.cseq().number) == Order::Late {
+        return Err((500, None));
+    }
+    if method == Method::Invite {
+        reinvite::supersede(core, turn, from);
+    }
+    let open = |relay: &&Relay| relay.method == Method::Invite && !relay.accepted;
+    if judge(method, from, core.relays.iter().filter(open).map(|relay| relay.from)) == Verdict::Overlap {
+        let wait = u32::try_from(turn.entropy.next_u64() % 10).unwrap_or(0);
+        return Err((500, Some(wait)));
+    }
+    Ok(())
 }
 
 /// A request as it goes out on a leg, and the id of its branch.

@@ -12,6 +12,7 @@ mod call_failover;
 mod call_fork;
 mod call_isolation;
 mod call_peers;
+mod call_reinvite;
 mod call_support;
 mod edges;
 mod fold;

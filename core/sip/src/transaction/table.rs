@@ -265,6 +265,17 @@ impl<U> Table<U> {
         }
     }
 
+    /// Ends a server transaction without an answer: its sender is known to wait for none. What it held is forgotten.
+    pub fn abandon(&mut self, tx: ServerTx, out: &mut Vec<Output<U>>) {
+        let Some(entry) = self.servers.get_mut(tx.0) else { return };
+        entry.held = None;
+        entry.machine = match entry.machine {
+            ServerMachine::Invite(_) => ServerMachine::Invite(ServerInvite::Terminated(End::Withdrawn)),
+            ServerMachine::Other(_) => ServerMachine::Other(Server::Terminated(End::Withdrawn)),
+        };
+        self.settle(tx.into(), out);
+    }
+
     /// What the transaction sent could not be delivered (RFC 3261 §17.1.4, §17.2.4; RFC 6026 §7.1: an INVITE server
     /// transaction stays, and a timer ends it).
     pub fn transport_error(&mut self, tx: impl Into<Tx>, out: &mut Vec<Output<U>>) {

@@ -83,6 +83,7 @@ impl World {
         let mut ended: BTreeMap<&str, u32> = BTreeMap::new();
         let mut all: BTreeMap<&str, u32> = BTreeMap::new();
         let mut said: Vec<[&str; 2]> = Vec::new();
+        let (uids, mut dismissed) = (dismissed(journals), BTreeSet::new());
         for recorded in journals.values().flatten() {
             let (cdr, answered) = match &recorded.event {
                 Event::CallEnded(cdr) => (&**cdr, true),
@@ -91,6 +92,9 @@ impl World {
             };
             let ids = [&*cdr.ingress_call_id, cdr.egress_call_id.as_deref().unwrap_or(&cdr.ingress_call_id)];
             let both: BTreeSet<&str> = ids.into_iter().collect();
+            if uids.contains(&*recorded.correlation) {
+                dismissed.extend(both.iter().copied());
+            }
             for id in &both {
                 *all.entry(id).or_default() += 1;
                 if answered {
@@ -108,10 +112,11 @@ impl World {
             if call.answered.is_some() {
                 was_answered.insert(id);
             }
-            // A callee's answer may die on its way; the caller's view, or the callee's ACK, makes a call answered.
+            // A callee's answer may die on its way; the caller's view, or the callee's ACK, makes a call answered. An answer
+            // that came too late has its ACK too (RFC 3261 §13.2.2.4), and a record that says so.
             let answered = match call.side {
                 Side::Caller => call.answered.is_some(),
-                Side::Callee => call.confirmed.is_some(),
+                Side::Callee => call.confirmed.is_some() && !dismissed.contains(id),
             };
             if answered && count(&ended) != 1 {
                 verdict.fault(at, CDR, format!("{} ended records: {}", count(&ended), brief(call)));
@@ -184,6 +189,12 @@ impl World {
             }
         }
     }
+}
+
+/// Calls of which an answer came too late.
+fn dismissed(journals: &BTreeMap<EdgeId, Vec<Recorded>>) -> BTreeSet<&str> {
+    let late = |recorded: &&Recorded| matches!(recorded.event, Event::CallDismissed(_));
+    journals.values().flatten().filter(late).map(|recorded| &*recorded.correlation).collect()
 }
 
 fn brief(call: &CallSeen) -> String {

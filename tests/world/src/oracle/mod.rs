@@ -52,8 +52,8 @@ pub struct Oracle {
     faults: Vec<Fault>,
     /// What edges have sent: destination and hash of the bytes.
     sent: BTreeSet<(SocketAddr, u64)>,
-    /// Call-ID and CSeq of INVITEs that began a call, as edges got them.
-    invites: BTreeSet<(Vec<u8>, u32)>,
+    /// Call-ID, From tag and CSeq of INVITEs that began a call, as edges got them.
+    invites: BTreeSet<(Vec<u8>, Vec<u8>, u32)>,
     /// Marked messages delivered: proof that the rule about tenants was applied to something.
     pub marked: u64,
     /// Credentials delivered: the same.
@@ -115,7 +115,7 @@ impl Oracle {
             self.senders.hear(&message);
         }
         if message.is_request() && message.method() == Method::Invite && message.to_tag().is_none() {
-            self.invites.insert((message.call_id().to_vec(), message.cseq().number));
+            self.invites.insert(named(&message));
         }
     }
 
@@ -142,9 +142,7 @@ impl Oracle {
         match (message.method(), message.status()) {
             (Method::Invite, None) => message.to_tag().is_none(),
             (Method::Bye, None) => true,
-            (Method::Invite, Some(200..=299)) => {
-                self.invites.contains(&(message.call_id().to_vec(), message.cseq().number))
-            }
+            (Method::Invite, Some(200..=299)) => self.invites.contains(&named(message)),
             _ => false,
         }
     }
@@ -152,6 +150,12 @@ impl Oracle {
 
 /// Stands in User-Agent and Server of actors before their tenant's name.
 pub const MARK: &str = " of tenant ";
+
+/// What tells an INVITE from others, also from the other side's in the same dialog.
+fn named(message: &Message<&[u8]>) -> (Vec<u8>, Vec<u8>, u32) {
+    let from = message.from_tag().unwrap_or_default();
+    (message.call_id().to_vec(), from.to_vec(), message.cseq().number)
+}
 
 fn first_line(bytes: &[u8]) -> String {
     let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();

@@ -14,6 +14,7 @@ mod promise_3;
 mod promise_6;
 mod promise_8;
 mod registrations;
+mod reinvites;
 mod tenants;
 mod tidy;
 mod town;
