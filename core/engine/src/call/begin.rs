@@ -82,6 +82,9 @@ pub(crate) fn on_invite(
     if let Some(uid) = calls.challenged(origin, request) {
         return retry(calls, turn, uid, origin, tx, request);
     }
+    if calls.is_merged(turn.settings, origin, request) {
+        return refuse(turn, 482, None);
+    }
     if !is_emergency(request) {
         if let Some(seconds) = turn.closed_for_new() {
             turn.net.shed += 1;
@@ -95,7 +98,7 @@ pub(crate) fn on_invite(
     let plan = plan(turn, origin, request, None);
     let session = offer::session(request);
     let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
-    let setup = new_setup(turn, &mut core, origin, request, (plan.targets, plan.fork), session.as_ref());
+    let setup = new_setup(&core, request, (plan.targets, plan.fork), session.as_ref());
     if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
         record_attempt(&mut core, turn, &setup.invite);
     }
@@ -139,10 +142,11 @@ fn retry(
         core.caller.flow = origin.flow;
         core.caller.local_tag = Raw::default();
         core.caller_tx = Some(tx);
+        core.cookie = identity::loop_cookie(turn.settings, origin, request);
         own(turn, core, tx);
         let session = offer::session(request);
         let targets = (plan.targets, plan.fork);
-        let mut setup = new_setup(turn, core, origin, request, targets, session.as_ref());
+        let mut setup = new_setup(core, request, targets, session.as_ref());
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
         run(setup, core, turn, plan.nobody, request)
@@ -245,7 +249,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
     Target {
         peer: Peer::Endpoint { name: name.clone() },
         flow: binding.flow.get(),
-        uri: Raw::from(&*binding.contact),
+        uri: Raw::from(&*binding.request_uri()),
         routes: binding.path.iter().map(|path| path.as_bytes()).collect(),
         event: RouteTarget {
             kind: TargetKind::Contact,
@@ -352,6 +356,7 @@ fn new_core(
         hide,
         caller,
         caller_tx: Some(tx),
+        cookie: identity::loop_cookie(turn.settings, origin, request),
         clock: Clock::start(turn.now),
         last: None,
         unrecorded: Some(Box::new(facts::attempt_of(turn, origin, request, name, session))),
@@ -368,9 +373,7 @@ fn new_core(
 }
 
 fn new_setup(
-    turn: &Turn<'_>,
-    core: &mut Core,
-    origin: &Origin,
+    core: &Core,
     request: &Message<&[u8]>,
     (targets, fork): (VecDeque<Target>, bool),
     session: Option<&Session<'_>>,
@@ -378,7 +381,6 @@ fn new_setup(
     Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
         request: Raw::default(),
-        cookie: identity::loop_cookie(turn.settings, origin, request),
         offer: session.map(Description::new),
         attempts: Vec::new(),
         dialogs: Default::default(),

@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) caller: Leg,
     /// The caller's INVITE, while its transaction lives.
     pub(crate) caller_tx: Option<ServerTx>,
+    /// What its INVITE is known by when it comes again, from ourselves or by another way.
+    pub(crate) cookie: u64,
     pub(crate) clock: Clock,
     /// The call's last record; `None` while nothing is recorded of it.
     pub(crate) last: Option<EventSeq>,

@@ -2,7 +2,9 @@
 
 use super::Calls;
 use super::call::{Call, State, may_speak};
+use super::identity::loop_cookie;
 use super::leg::{End, Leg, token_of_user};
+use crate::settings::Settings;
 use crate::tenancy::Origin;
 use crate::turn::Turn;
 use signalbox_base::{CallUid, Flow};
@@ -89,6 +91,20 @@ impl Calls {
                     && cseq > caller.seen
             })
             .map(|(uid, _)| uid)
+    }
+
+    /// Whether this INVITE has come already by another way, and its answer is under way (RFC 3261 §8.2.2.2). From another
+    /// side, or with another Request-URI, it is a spiral or a branch of a fork, and may ring elsewhere.
+    pub(super) fn is_merged(&self, settings: &Settings, origin: &Origin, request: &Message<&[u8]>) -> bool {
+        let open = |call: &Call| {
+            call.core.caller_tx.is_some() && matches!(call.state, State::Inviting(_) | State::Answered(_))
+        };
+        let mut known = self.with_call_id(request.call_id()).filter(|(_, call)| open(call)).peekable();
+        // The cookie costs a hash; most Call-IDs are new.
+        known.peek().is_some() && {
+            let own = loop_cookie(settings, origin, request);
+            known.any(|(_, call)| call.core.cookie == own)
+        }
     }
 
     /// The call of before a restart whose INVITE this is once more: its transaction died with the process, its answer is

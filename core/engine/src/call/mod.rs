@@ -97,7 +97,7 @@ impl Calls {
         }
         self.step(turn, at.uid, |state, core, turn| match state {
             State::Answered(state) => state.on_request(core, turn, at.end, (tx, flow), request),
-            State::Ending(state) => state.on_request(core, turn, (tx, flow), request),
+            State::Ending(state) => state.on_request(core, turn, at.end, (tx, flow), request),
             State::Inviting(mut setup) => {
                 setup.dialogs.on_request(core, turn, at.end, (tx, flow), request);
                 State::Inviting(setup)

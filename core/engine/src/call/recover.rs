@@ -59,6 +59,7 @@ fn core_of(uid: CallUid, tenant: TenantId, known: &CallState) -> Core {
         hide: known.branches.iter().any(|branch| branch.leg.call_id != known.caller.call_id),
         caller: known.caller.clone(),
         caller_tx: None,
+        cookie: 0,
         clock: Clock {
             invited: Moment::recalled(cdr.invited_at.0),
             progressed: recalled(cdr.first_progress_at),
@@ -164,7 +165,8 @@ fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, repeats: &mut 
             let open: Vec<Open> = known.open(turn.now.wall).cloned().collect();
             reinvite::recall_all(core, turn, &leg, &open);
             relay::terminate(core, turn);
-            Some(over(attempts, turn, None))
+            // Whose BYE it was is known, its CSeq is not.
+            Some(State::Ending(Ending::of_dialog(attempts, turn, [None; 2])))
         }
         Redo::Failure { bytes } => {
             // Whoever has not acknowledged it within 64·T1 has given up by its own timers (RFC 3261 §17.1.1.2).

@@ -28,7 +28,6 @@ pub(crate) struct Setup {
     pub(crate) invite: PendingRequest,
     /// The INVITE itself, while there are targets that it has not been sent to.
     pub(crate) request: Raw,
-    pub(crate) cookie: u64,
     pub(crate) offer: Option<Description>,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) dialogs: Dialogs,
@@ -80,7 +79,7 @@ impl Setup {
     ) -> bool {
         let Some(target) = self.rest.pop_front() else { return false };
         let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
-        let invite = Invite { request, pending: &self.invite, cookie: self.cookie, breadth };
+        let invite = Invite { request, pending: &self.invite, cookie: core.cookie, breadth };
         let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
             self.best.offer_silence(500);
             return false;

@@ -1,7 +1,8 @@
 //! Inside a call: every method both ways, hold and resume, glare, and what must not pass.
 
 use crate::call_support::{
-    Dialog, PBX, PHONE, established, phone_calls, respond, said, sdp, with_body, with_phone, with_phone_under,
+    Dialog, PBX, PHONE, established, phone_calls, respond, said, sdp, the_cdr, with_body, with_phone,
+    with_phone_under,
 };
 use crate::support::{acme, addr, inside, response};
 use signalbox_engine::settings::Hide;
@@ -290,5 +291,56 @@ fn given_an_invite_inside_a_call_when_the_call_ends_meanwhile_then_it_gets_487_r
             assert_eq!((world.engine.calls_active(), world.records("call.ended").len()), (0, 1));
             world.assert_replay_equals_live();
         }
+    }
+}
+
+#[test]
+fn given_a_call_that_ended_when_another_bye_comes_then_it_is_481_and_the_same_one_gets_its_200_again() {
+    for by_phone in [true, false] {
+        let (mut world, phone) = with_phone();
+        let mut call = established(&mut world, &phone, "late-bye");
+        let (flow, own, other) = if by_phone { (phone.flow, PHONE, PBX) } else { (inside(PBX), PBX, PHONE) };
+        let other_flow = if by_phone { inside(PBX) } else { phone.flow };
+        let dialog = if by_phone { &mut call.phone } else { &mut call.pbx };
+        let (first, second) = (dialog.request("BYE", ""), dialog.request("BYE", ""));
+        let crossing = if by_phone { &mut call.pbx } else { &mut call.phone };
+        let (crossing, late) = (crossing.request("BYE", ""), crossing.request("BYE", ""));
+        world.deliver(flow, &first);
+        assert_eq!(said(&mut world, addr(own)), ["200"]);
+        let bye = world.one_to(addr(other));
+        world.deliver(other_flow, &crossing);
+        assert_eq!(said(&mut world, addr(other)), ["200"], "it crossed ours");
+        world.deliver(other_flow, response(&bye, 200, ""));
+        for (flow, who, bye, status) in
+            [(flow, own, &first, "200"), (flow, own, &second, "481"), (other_flow, other, &late, "481")]
+        {
+            world.deliver(flow, bye);
+            assert_eq!(said(&mut world, addr(who)), [status]);
+        }
+        the_cdr(&world);
+    }
+}
+
+#[test]
+fn given_a_call_that_failed_when_a_bye_comes_then_it_is_481() {
+    let (mut world, phone) = with_phone();
+    let at_pbx = phone_calls(&mut world, &phone, "no-bye");
+    world.deliver(inside(PBX), response(&at_pbx, 486, ""));
+    let busy = world.one_to(addr(PHONE));
+    let mut caller = Dialog { target: "sip:402@acme.test".into(), ..dialog_of(phone.flow, &busy) };
+    world.deliver(phone.flow, caller.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PHONE)), ["481"]);
+}
+
+/// What a caller makes of a final response without Contact.
+fn dialog_of(flow: signalbox_base::Flow, answer: &crate::support::Sent) -> Dialog {
+    Dialog {
+        flow,
+        local: answer.header(HeaderName::From).expect("From"),
+        remote: answer.header(HeaderName::To).expect("To"),
+        call_id: answer.header(HeaderName::CallId).expect("Call-ID"),
+        target: String::new(),
+        cseq: 1,
+        counter: 0,
     }
 }

@@ -1,7 +1,9 @@
 //! One tenant's peers never reach another's legs, whatever they know of them; and a loop is no spiral.
 
 use crate::call_support::{Dialog, PBX, PHONE, established, invite, said, with_phone, with_phone_under};
-use crate::support::{Phone, Sent, addr, backend, domain, inside, outside, register, settings, tenant};
+use crate::support::{
+    Phone, Sent, addr, backend, domain, inside, outside, register, response, settings, tenant,
+};
 use signalbox_engine::Settings;
 use signalbox_sip::HeaderName;
 use std::time::Duration;
@@ -151,6 +153,46 @@ fn given_a_backend_that_is_a_proxy_when_it_sends_a_phones_call_back_then_it_is_a
     let at_phone = world.one_to(addr(PHONE));
     assert_eq!(at_phone.uri(), "sip:401@198.51.100.7:5062");
     assert_eq!(at_phone.message().all(HeaderName::Via).count(), 1);
+}
+
+#[test]
+fn given_an_invite_that_comes_by_two_ways_then_the_second_is_482_rfc3261_8_2_2_2() {
+    let (mut world, phone) = with_phone();
+    let first = invite(&phone.flow, "sip:401@acme.test", "sip:402@acme.test", "merge", "");
+    world.deliver(phone.flow, &first);
+    let at_pbx = world.one_to(addr(PBX));
+    let by_another_way = first.replace("branch=z9hG4bKmerge", "branch=z9hG4bKother");
+    for answer in [180, 200] {
+        world.take();
+        world.deliver(phone.flow, by_another_way.replace("other", &format!("other{answer}")));
+        assert_eq!(said(&mut world, addr(PHONE)), ["482"]);
+        assert_eq!(said(&mut world, addr(PBX)), Vec::<String>::new(), "it does not ring twice");
+        world.deliver(inside(PBX), response(&at_pbx, answer, "Contact: <sip:402@10.0.1.1>\r\n"));
+    }
+    assert_eq!(world.records("call.attempted").len(), 1);
+    // Once it is over the same may be tried again, as after a 503 (RFC 3263 §4.3).
+    let (mut world, phone) = with_phone();
+    world.deliver(phone.flow, &first);
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(inside(PBX), response(&at_pbx, 486, ""));
+    world.take();
+    world.deliver(phone.flow, &by_another_way);
+    assert_eq!(said(&mut world, addr(PBX)), ["INVITE"]);
+}
+
+#[test]
+fn given_a_backend_that_forks_to_two_phones_then_both_branches_ring() {
+    let (mut world, _) = with_phone();
+    let mut second = Phone::new("402", "acme.test", "192.0.2.74:5060");
+    register(&mut world, &mut second, PBX, 3600);
+    for (called, at, id) in
+        [("sip:401@acme.test", PHONE, "one"), ("sip:402@acme.test", "192.0.2.74:5060", "two")]
+    {
+        let call = invite(&inside(PBX), "sip:409@acme.test", called, "forked", "");
+        world.deliver(inside(PBX), call.replace("branch=z9hG4bKforked", &format!("branch=z9hG4bK{id}")));
+        assert_eq!(said(&mut world, addr(PBX)), ["100"]);
+        assert_eq!(said(&mut world, addr(at)), ["INVITE"]);
+    }
 }
 
 #[test]

@@ -258,7 +258,8 @@ impl Answered {
         );
         relay::accept_bye(core, turn, tx, &flow, request);
         self.relay(core, turn, from, (tx, flow), request);
-        self.into_ending(core, turn)
+        let bye = |end| (from == end).then_some(request.cseq().number);
+        self.into_ending(core, turn, [bye(End::Caller), bye(End::Callee)])
     }
 
     fn relay(
@@ -294,7 +295,7 @@ impl Answered {
             core.send_own(turn, Method::Bye, &mut caller, self.callee.seen, None, (owner::OWN, 0));
             core.caller = caller;
         }
-        self.into_ending(core, turn)
+        self.into_ending(core, turn, [None; 2])
     }
 
     fn record_end(
@@ -312,9 +313,9 @@ impl Answered {
         core.record(turn, fact);
     }
 
-    fn into_ending(self, core: &mut Core, turn: &mut Turn<'_>) -> State {
+    fn into_ending(self, core: &mut Core, turn: &mut Turn<'_>, byes: [Option<u32>; 2]) -> State {
         relay::terminate(core, turn);
-        let mut ending = Ending::of(self.attempts, turn);
+        let mut ending = Ending::of_dialog(self.attempts, turn, byes);
         ending.dialog =
             Some(Ended { callee: self.callee, winner: self.winner, cseqs: self.cseqs, ack: self.ack });
         ending.settle(core, turn)

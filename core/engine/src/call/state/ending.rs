@@ -19,11 +19,16 @@ pub(crate) struct Ending {
     pub(crate) attempts: Vec<Attempt>,
     /// The dialog that ended, if there was one.
     pub(crate) dialog: Option<Ended>,
+    /// CSeq number of the BYE that ended each end's dialog, caller first: it may come again, another comes too late.
+    pub(crate) byes: [Option<u32>; 2],
     /// A final response of before a restart, said again until it is acknowledged.
     pub(crate) resend: Option<Resend>,
     /// The end of all waiting.
     until: Mono,
 }
+
+/// There is no dialog that a BYE could end: CSeq numbers of BYEs are above that of the INVITE (RFC 3261 §12.2.1.1).
+const NO_BYE: Option<u32> = Some(0);
 
 /// A dialog that ended.
 #[derive(Debug)]
@@ -40,7 +45,12 @@ impl Ending {
     pub(crate) fn of(attempts: Vec<Attempt>, turn: &Turn<'_>) -> Self {
         // Twice 64·T1: a CANCEL sent at the last moment has its own time for the answer.
         let until = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(128));
-        Self { attempts, dialog: None, resend: None, until }
+        Self { attempts, dialog: None, byes: [NO_BYE; 2], resend: None, until }
+    }
+
+    /// After a call that was answered: one end has hung up, or the edge has.
+    pub(crate) fn of_dialog(attempts: Vec<Attempt>, turn: &Turn<'_>, byes: [Option<u32>; 2]) -> Self {
+        Self { byes, ..Self::of(attempts, turn) }
     }
 
     /// A late response to an attempt.
@@ -73,23 +83,32 @@ impl Ending {
         self.settle(core, turn)
     }
 
-    /// A request inside the dialog that ended: BYE is met with 200, others come too late.
+    /// A request inside the dialog that ended: the BYE that ended it is met with 200 again, and one that crosses ours with 200
+    /// too (RFC 3261 §15.1.2); anything else comes too late.
     pub(crate) fn on_request(
-        self,
+        mut self,
         core: &mut Core,
         turn: &mut Turn<'_>,
+        end: End,
         (tx, flow): (ServerTx, Flow),
         request: &Message<&[u8]>,
     ) -> State {
         match request.method() {
-            Method::Bye => relay::accept_bye(core, turn, tx, &flow, request),
+            Method::Bye
+                if *self.bye_of(end).get_or_insert(request.cseq().number) == request.cseq().number =>
+            {
+                relay::accept_bye(core, turn, tx, &flow, request);
+            }
             method => relay::refuse(turn, tx, method, &flow, request, 481, None),
         }
         self.settle(core, turn)
     }
 
     /// A final response to a relayed request.
-    pub(crate) fn on_relayed(self, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
+    pub(crate) fn on_relayed(mut self, core: &mut Core, turn: &mut Turn<'_>, done: relay::Done) -> State {
+        if done.method == Method::Bye {
+            self.bye_of(done.from.other()).get_or_insert_default();
+        }
         done.send(turn, core.last);
         self.settle(core, turn)
     }
@@ -122,6 +141,10 @@ impl Ending {
             }
         }
         self.settle(core, turn)
+    }
+
+    fn bye_of(&mut self, end: End) -> &mut Option<u32> {
+        &mut self.byes[usize::from(end == End::Callee)]
     }
 
     /// When something is to be done.
