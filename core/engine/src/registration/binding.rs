@@ -3,6 +3,7 @@
 use super::token::{TokenKey, key_of};
 use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
+use crate::tenancy::Directory;
 use signalbox_base::{Flow, Text, canonical_ip};
 use signalbox_sip::header::{NameAddr, delta_seconds};
 use signalbox_sip::message::Sink;
@@ -129,6 +130,22 @@ pub(super) fn is_same(shown: &NameAddr<'_>, key: BindingKey, own: Option<&NameAd
         return token == key;
     }
     own.and_then(|own| own.parsed_uri().ok()).is_some_and(|own| equivalent(&own, &Uri::Sip(uri)))
+}
+
+/// Whether a REGISTER would bind its AoR to the edge itself: what is sent to such a contact comes back.
+pub(super) fn names_the_edge<B: AsRef<[u8]>>(
+    directory: &Directory,
+    network: u16,
+    request: &Message<B>,
+    wanted: &Wanted,
+) -> bool {
+    let Wanted::Each(each) = wanted else { return false };
+    let added = each.iter().zip(request.values(HeaderName::Contact)).filter(|(asked, _)| asked.expires > 0);
+    let mut uris = added.filter_map(|(_, value)| NameAddr::parse(value).ok());
+    uris.any(|contact| match contact.parsed_uri() {
+        Ok(Uri::Sip(uri)) => directory.is_listener(network, &uri),
+        _ => false,
+    })
 }
 
 /// The token that a URI's user is, if it is one.

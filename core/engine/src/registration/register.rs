@@ -1,6 +1,6 @@
 //! REGISTER from its arrival to its answer.
 
-use super::binding::{BadContacts, Wanted};
+use super::binding::{BadContacts, Wanted, names_the_edge};
 use super::removed::Removals;
 use crate::backend::{self, Asked, Candidate};
 use crate::contract::{CommandReply, Pressure};
@@ -211,6 +211,9 @@ impl Registrar {
                     BadContacts::Unreadable(why) => Stop::Reject(400, why),
                     BadContacts::TooMany => TOO_MANY,
                 })?;
+        if names_the_edge(turn.directory, origin.network, request, &wanted) {
+            return Err(Stop::Reject(403, "Contact Is This Edge"));
+        }
         if wanted.is_too_many(aor) {
             return Err(TOO_MANY);
         }
@@ -386,7 +389,7 @@ fn aor_of(
     let to = request.to().map_err(|_| (400, "Bad To"))?;
     let Ok(Uri::Sip(uri)) = to.parsed_uri() else { return Err((400, "To Is No SIP URI")) };
     let user = uri.decoded_user().ok_or((404, "Not Found"))?;
-    let user = std::str::from_utf8(&user).ok().filter(|u| !u.is_empty() && !u.chars().any(char::is_control));
+    let user = std::str::from_utf8(&user).ok().filter(|u| !u.is_empty());
     let user = user.ok_or((400, "Bad User In To"))?;
     if user.len() > USER_BYTES_MAX {
         return Err((400, "User In To Too Long"));

@@ -1,9 +1,11 @@
 //! Domains and addresses of tenants, indexed. Made anew at each reload.
 
+use crate::media::fixup::is_private;
 use crate::registration::TokenKey;
-use crate::settings::{BackendSettings, Settings, TenantSettings};
+use crate::settings::{BackendSettings, ListenerSettings, Settings, TenantSettings};
 use foldhash::HashMap;
 use signalbox_base::{Cidr, TenantId, Text, canonical, canonical_ip};
+use signalbox_sip::uri::{SipUri, host_address};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
@@ -42,10 +44,21 @@ pub struct Directory {
     /// Names the listeners advertise.
     own: Vec<Text>,
     own_addresses: Vec<IpAddr>,
+    /// Where listeners are reached: what each advertises and is bound to.
+    own_places: Vec<Place>,
     tokens: TokenKey,
 }
 
 type Refs = SmallVec<[PeerRef; 1]>;
+
+/// Host and port of a listener.
+#[derive(Clone, Debug)]
+struct Place {
+    network: u16,
+    host: Text,
+    ip: Option<IpAddr>,
+    port: u16,
+}
 
 #[derive(Clone, Debug)]
 struct Domain {
@@ -68,6 +81,7 @@ impl Directory {
             }
         }
         for listener in &settings.listeners {
+            it.own_places.extend(places(listener));
             let own = host_of(&listener.advertise);
             if !it.own.iter().any(|known| known.eq_ignore_ascii_case(own)) {
                 it.own.push(Text::new(own));
@@ -151,13 +165,23 @@ impl Directory {
     /// Whether a host is the edge's own: an advertised name or a bound address.
     #[must_use]
     pub fn is_own_host(&self, host: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(host) else { return false };
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        match bare.parse::<IpAddr>() {
-            Ok(ip) => self.own_addresses.contains(&canonical_ip(ip)),
+        match host_address(host) {
+            Some(ip) => self.own_addresses.contains(&canonical_ip(ip)),
             // A handful of listeners: to compare is cheaper than to fold and hash.
-            Err(_) => self.own.iter().any(|own| own.eq_ignore_ascii_case(text)),
+            None => self.own.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(host)),
         }
+    }
+
+    /// Whether a contact that comes from a network is a listener of the edge. A phone's own network may have the private
+    /// addresses of another of ours, so of these only what is advertised where it comes from counts.
+    #[must_use]
+    pub fn is_listener(&self, network: u16, contact: &SipUri<'_>) -> bool {
+        let (ip, port) = (contact.address().map(canonical_ip), contact.port.unwrap_or(SIP_PORT));
+        self.own_places.iter().any(|place| {
+            let host = place.host.as_bytes().eq_ignore_ascii_case(contact.host);
+            let same = place.port == port && if ip.is_some() { place.ip == ip } else { host };
+            same && (place.network == network || !ip.is_some_and(is_private))
+        })
     }
 
     /// Whether a host is the edge's own and no domain of this tenant: it then stands for the domain that the request is in.
@@ -234,6 +258,23 @@ impl Directory {
             self.by_prefix.extend(backend.source.iter().map(|cidr| (backend.network, *cidr, peer)));
         }
     }
+}
+
+/// Where nothing else is said; of TLS too, where 5061 is what a listener has and says.
+const SIP_PORT: u16 = 5060;
+
+/// What a listener advertises and is bound to. A private address that it is bound to and does not tell is nobody's to know.
+fn places(listener: &ListenerSettings) -> impl Iterator<Item = Place> {
+    let network = listener.network;
+    let host = host_of(&listener.advertise);
+    let port = listener.advertise.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.unwrap_or(listener.transport.default_port());
+    let ip = host_address(host.as_bytes()).map(canonical_ip);
+    let told = Place { network, host: Text::new(host), ip, port };
+    let bound = canonical(listener.address);
+    let known = !is_private(bound.ip()) && !bound.ip().is_unspecified();
+    let bound = Place { network, host: Text::default(), ip: Some(bound.ip()), port: bound.port() };
+    std::iter::once(told).chain(known.then_some(bound))
 }
 
 fn numbered<T>(items: &[T]) -> impl Iterator<Item = (u16, &T)> {

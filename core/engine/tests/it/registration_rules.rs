@@ -278,3 +278,41 @@ fn given_a_phone_that_moved_when_another_with_its_private_address_comes_from_whe
     assert_eq!(register(&mut world, &mut moved, PBX, 600), token);
     world.assert_replay_equals_live();
 }
+
+#[test]
+fn given_a_contact_that_is_the_edge_itself_then_it_is_403_and_told_and_never_stored() {
+    let mut hidden = acme();
+    hidden.listeners[0].advertise = "sbc.acme.test:5070".into();
+    for (settings, contact) in [
+        (acme(), "sip:401@203.0.113.1:5060"),
+        (acme(), "sip:203.0.113.1"),
+        (acme(), "sip:anybody@[::ffff:203.0.113.1]"),
+        (hidden.clone(), "sip:401@SBC.acme.test:5070;ob"),
+        (hidden.clone(), "sip:401@203.0.113.1"),
+    ] {
+        let mut world = World::new(settings);
+        let mut phone = Phone::new("401", "acme.test", PHONE);
+        phone.contact = format!("<{contact}>");
+        let text = phone.register(600);
+        world.deliver(phone.flow, text);
+        let answer = world.one_to(phone.flow.remote);
+        assert_eq!(answer.status(), Some(403), "{contact}");
+        assert!(answer.text().starts_with("SIP/2.0 403 Contact Is This Edge\r\n"));
+        assert_eq!(world.take_to(addr(PBX)).len(), 0);
+        assert_eq!(world.engine.state().registrations().len(), 0);
+        let told = world.records("registration.rejected").pop().expect("an event").json();
+        assert_eq!((&told["status"], &told["by"]), (&403.into(), &"edge".into()));
+        assert_eq!(told["reason"], "Contact Is This Edge");
+    }
+    // Others on the edge's machine, and in networks that have the same private addresses as our inside.
+    for (settings, contact) in [
+        (acme(), "sip:401@203.0.113.1:5062"),
+        (acme(), "sip:401@10.0.0.5:5060"),
+        (hidden, "sip:401@sbc.acme.test:5062"),
+    ] {
+        let mut world = World::new(settings);
+        let mut phone = Phone::new("401", "acme.test", PHONE);
+        phone.contact = format!("<{contact}>");
+        register(&mut world, &mut phone, PBX, 600);
+    }
+}
