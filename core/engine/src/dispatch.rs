@@ -16,7 +16,7 @@ use signalbox_sip::transaction::{
     ClientKey, NewServer, OnAck, OnRequest, OnResponse, RequestFields, ServerKey, ServerTx, TRYING_WITHIN,
 };
 use signalbox_sip::{
-    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead,
+    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead, Uri,
     is_keepalive,
 };
 
@@ -89,9 +89,8 @@ pub(crate) fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &
         None => turn.reject(source, rule, Some(fault.offset)),
     }
     turn.note(About { source: Some(flow.remote), ..About::default() }, || format!("malformed: {fault}"));
-    // What is there twice cannot be echoed once: there is no right reply.
-    if !matches!(fault.reason, MalformedReason::Repeated(_))
-        && let Some(status) = fault.reply_status()
+    // Of what is there twice the first is echoed (RFC 4475 §3.3.8): whoever sent it finds its transaction by the Via.
+    if let Some(status) = fault.reply_status()
         && let Some(request) = request
     {
         reject(turn, *flow, &request, status, fault.reply_reason());
@@ -197,6 +196,9 @@ impl Fresh<'_, '_, '_> {
         if self.request.value(HeaderName::ProxyRequire).is_some() {
             return self.bad_extension(HeaderName::ProxyRequire);
         }
+        if self.names_an_unknown_scheme() {
+            return self.reject(416, "Unsupported URI Scheme");
+        }
         if self.method == Method::Register {
             if origin.is_backend() {
                 self.turn.reject_request(self.flow.remote.ip(), RequestRule::Method, None, self.request);
@@ -231,6 +233,15 @@ impl Fresh<'_, '_, '_> {
                 })
             }
             OriginKind::Endpoint { binding: Some(_) } | OriginKind::Backend { .. } => true,
+        }
+    }
+
+    /// A Request-URI that is neither sip, sips nor tel, nor a service's name (RFC 5031): To says nothing about where it goes
+    /// (RFC 4475 §3.3.2).
+    fn names_an_unknown_scheme(&self) -> bool {
+        match self.request.request_uri().map(Uri::parse) {
+            Some(Ok(Uri::Other { scheme, .. })) => !scheme.eq_ignore_ascii_case(b"urn"),
+            _ => false,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::state::calls::{Branch, PendingRequest};
 use signalbox_base::Flow;
 use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
 use signalbox_sip::message::{ForwardError, Sink, StampedVia};
+use signalbox_sip::uri::without_headers;
 use signalbox_sip::{Forward, Message, Method, Put, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
 use smallvec::SmallVec;
 
@@ -251,7 +252,7 @@ pub(crate) fn pending<B: AsRef<[u8]>>(request: &Message<B>, flow: &Flow) -> Pend
 /// The URI of the first Contact, where requests can be sent to it.
 pub(crate) fn contact_of<B: AsRef<[u8]>>(message: &Message<B>) -> Option<&[u8]> {
     let value = message.values(HeaderName::Contact).next()?;
-    NameAddr::parse(value).ok().map(|address| address.uri).filter(|uri| is_request_uri(uri))
+    NameAddr::parse(value).ok().map(|address| without_headers(address.uri)).filter(|uri| is_request_uri(uri))
 }
 
 /// The same, to keep.

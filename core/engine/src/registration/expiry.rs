@@ -130,7 +130,7 @@ impl Registrar {
             return;
         }
         let (flow, contact, address, nat) =
-            (binding.flow.get(), binding.contact.clone(), aor.address().to_owned(), binding.behind_nat);
+            (binding.flow.get(), binding.request_uri(), aor.address().to_owned(), binding.behind_nat);
         if turn.settings.listener(flow.listener).is_none() {
             return;
         }

@@ -35,7 +35,7 @@ impl Way {
         let (_, binding) = turn.state.registrations().binding(key)?;
         Some(Self {
             flow: binding.flow.get(),
-            uri: Some(binding.contact.clone()),
+            uri: Some(binding.request_uri()),
             routes: binding.path.iter().cloned().collect(),
             side: Side::Phone(Some(key)),
         })

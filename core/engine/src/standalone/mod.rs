@@ -22,7 +22,7 @@ use signalbox_base::{Flow, Text};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, ServerTx, TimerId};
-use signalbox_sip::uri::SipUri;
+use signalbox_sip::uri::{SipUri, without_headers};
 use signalbox_sip::{HeaderName, Message, ResponseBuilder, ResponseHead, Uri};
 use std::net::SocketAddr;
 use token::{Side, Target};
@@ -306,7 +306,11 @@ fn refuse(
 
 fn contact_uri(request: &Message<&[u8]>) -> Text {
     let value = request.values(HeaderName::Contact).next().unwrap_or_default();
-    NameAddr::parse(value).ok().filter(is_reachable).map(|c| Text::lossy(c.uri)).unwrap_or_default()
+    NameAddr::parse(value)
+        .ok()
+        .filter(is_reachable)
+        .map(|c| Text::lossy(without_headers(c.uri)))
+        .unwrap_or_default()
 }
 
 /// Whether a Contact can be the Request-URI of what its owner is sent.

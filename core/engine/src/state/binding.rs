@@ -3,6 +3,7 @@
 use crate::state::keys::BindingKey;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{CompactFlow, EventSeq, Text, Wall};
+use signalbox_sip::uri::without_headers;
 use smallvec::SmallVec;
 
 /// One contact of an AoR, reached over one flow.
@@ -40,6 +41,17 @@ pub struct Binding {
     pub added_at: Wall,
     /// The last record about it.
     pub seq: EventSeq,
+}
+
+impl Binding {
+    /// The Contact as a Request-URI: without headers, which would be for whoever follows it as a link (RFC 3261 §19.1.1).
+    #[must_use]
+    pub fn request_uri(&self) -> Text {
+        match without_headers(self.contact.as_bytes()).len() {
+            all if all == self.contact.len() => self.contact.clone(),
+            bare => Text::new(&self.contact[..bare]),
+        }
+    }
 }
 
 /// An address of record with its bindings; exists while it has any.

@@ -97,13 +97,21 @@ impl FromStr for BindingKey {
 pub struct AorName(SmallVec<[u8; 96]>);
 
 impl AorName {
-    /// Of a tenant, a user as compared (unescaped) and a canonical domain.
+    /// Of a tenant, a user as compared (unescaped) and a canonical domain. What no line of text or URI in brackets can hold
+    /// stays escaped (`null-%00-null`, RFC 4475 §3.1.1.4), and so does the percent sign: no two users become one.
     #[must_use]
     pub fn new(tenant: &str, user: &str, domain: &str) -> Self {
         let mut name = SmallVec::new();
-        for part in [tenant, "/", user, "@", domain] {
-            name.extend_from_slice(part.as_bytes());
+        name.extend_from_slice(tenant.as_bytes());
+        name.push(b'/');
+        let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'%' | b'<' | b'>' | b'"');
+        if user.as_bytes().iter().all(plain) {
+            name.extend_from_slice(user.as_bytes());
+        } else {
+            user.chars().for_each(|c| push_readable(&mut name, c));
         }
+        name.push(b'@');
+        name.extend_from_slice(domain.as_bytes());
         Self(name)
     }
 
@@ -111,6 +119,17 @@ impl AorName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("it was made of text")
+    }
+}
+
+fn push_readable(name: &mut SmallVec<[u8; 96]>, c: char) {
+    let (mut utf8, hex) = ([0; 4], b"0123456789ABCDEF");
+    let escaped = c.is_control() || matches!(c, ' ' | '%' | '<' | '>' | '"');
+    for byte in c.encode_utf8(&mut utf8).bytes() {
+        match escaped {
+            true => name.extend([b'%', hex[usize::from(byte >> 4)], hex[usize::from(byte & 15)]]),
+            false => name.push(byte),
+        }
     }
 }
 
@@ -127,6 +146,13 @@ mod tests {
             prop_assert_eq!(text.len(), BindingKey::LEN);
             prop_assert_eq!(BindingKey::from_user(text.as_bytes()), Some(key));
             prop_assert_eq!(BindingKey::from_user(text.to_uppercase().as_bytes()), Some(key));
+        }
+
+        #[test]
+        fn no_two_users_share_a_name_and_every_name_is_one_line(a in "[%0-2<a\\x00-\\x20é]{0,5}", b in "[%0-2<a\\x00-\\x20é]{0,5}") {
+            let (one, other) = (AorName::new("t", &a, "d"), AorName::new("t", &b, "d"));
+            prop_assert_eq!(one.as_str() == other.as_str(), a == b);
+            prop_assert!(!one.as_str().contains(char::is_control) && !one.as_str().contains(' '));
         }
 
         #[test]

@@ -6,7 +6,7 @@ use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
 use crate::state::{AorName, BindingKey, Registrations};
 use signalbox_base::{Flow, TenantId, Text, canonical_ip};
-use signalbox_sip::uri::SipUri;
+use signalbox_sip::uri::{SipUri, host_address};
 use signalbox_sip::{Message, Uri};
 
 /// Who sent a request.
@@ -245,9 +245,7 @@ impl Look<'_> {
 
     /// Whether a host is the address that the request came to: a listener on all addresses has no other to know it by.
     fn is_here(&self, host: &[u8]) -> bool {
-        let host = std::str::from_utf8(host).unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-        address.is_ok_and(|ip| canonical_ip(ip) == canonical_ip(self.flow.local.ip()))
+        host_address(host).is_some_and(|ip| canonical_ip(ip) == canonical_ip(self.flow.local.ip()))
     }
 
     /// Whether a URI's host is where one of the tenant's backends is.

@@ -30,8 +30,8 @@ pub use reason::Reason;
 pub use retry_after::RetryAfter;
 pub use session_expires::{Refresher, SessionExpires};
 pub use subscription_state::SubscriptionState;
-pub use via::Via;
-pub(crate) use via::{address, host_port};
+pub(crate) use via::host_port;
+pub use via::{Via, address};
 
 use crate::text::{decimal_saturating, trim};
 

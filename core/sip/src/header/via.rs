@@ -100,8 +100,9 @@ impl<'a> Via<'a> {
     }
 }
 
-/// An address with or without IPv6 brackets.
-pub(crate) fn address(host: &[u8]) -> Option<IpAddr> {
+/// A host as an address, with or without IPv6 brackets; three colons before an IPv4 tail are read as two (RFC 5118 §4.10).
+#[must_use]
+pub fn address(host: &[u8]) -> Option<IpAddr> {
     let inner = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]")).unwrap_or(host);
     IpAddr::parse_ascii_lenient(inner)
 }

@@ -282,7 +282,7 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     fn first_unreadable(&self) -> Option<(Reason, usize)> {
         if let Some(uri) = self.request_uri()
-            && crate::uri::Uri::parse(uri).is_err()
+            && !is_request_uri(uri)
         {
             return Some((Reason::BadRequestUri, self.offset_of(uri)));
         }
@@ -330,6 +330,12 @@ impl<B: AsRef<[u8]>> Message<B> {
     fn offset_of(&self, part: &[u8]) -> usize {
         part.as_ptr() as usize - self.all_bytes().as_ptr() as usize
     }
+}
+
+/// Whether it can be read and holds no headers: those are for links, and must not reach the next hop in a Request-URI
+/// (RFC 3261 §19.1.1, `escruri` of RFC 4475 §3.1.2.11).
+fn is_request_uri(uri: &[u8]) -> bool {
+    crate::uri::Uri::parse(uri).is_ok_and(|uri| uri.as_sip().is_none_or(|sip| sip.headers.is_empty()))
 }
 
 fn header_of<'m>(bytes: &'m [u8], place: usize, entry: &Entry) -> Header<'m> {

@@ -263,7 +263,13 @@ impl<'o> ResponseBuilder<'o> {
         if (101..300).contains(&head.status) {
             writer.copy(request, HeaderName::RecordRoute);
         }
-        writer.copy(request, HeaderName::From);
+        // One of each, also of a broken request that has two: whoever sent it must be able to read the answer.
+        let first = |writer: &mut HeadWriter<'_>, name: HeaderName| {
+            if let Some(value) = request.value(name) {
+                writer.header(name.as_str(), value);
+            }
+        };
+        first(&mut writer, HeaderName::From);
         let to = request.value(HeaderName::To).unwrap_or_default();
         match head.to_tag {
             Some(tag) if head.status != 100 && request.to_tag().is_none() => {
@@ -271,8 +277,8 @@ impl<'o> ResponseBuilder<'o> {
             }
             _ => writer.header("To", to),
         }
-        writer.copy(request, HeaderName::CallId);
-        writer.copy(request, HeaderName::CSeq);
+        first(&mut writer, HeaderName::CallId);
+        first(&mut writer, HeaderName::CSeq);
         Self { head: writer }
     }
 }

@@ -5,6 +5,7 @@ mod escape;
 mod sip;
 mod tel;
 
+pub use crate::header::address as host_address;
 pub use compare::equivalent;
 pub use escape::{decode, write_escaped_user};
 pub use sip::{SipUri, UriHost};
@@ -86,6 +87,20 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// A URI without the headers behind its question mark: those must not stand in a Request-URI (RFC 3261 §19.1.1), and are
+/// cut where a Contact becomes one.
+#[must_use]
+pub fn without_headers(uri: &[u8]) -> &[u8] {
+    // Hardly any has some.
+    if memchr::memchr(b'?', uri).is_none() {
+        return uri;
+    }
+    match Uri::parse(uri) {
+        Ok(Uri::Sip(sip)) if !sip.headers.is_empty() => &uri[..uri.len() - sip.headers.len() - 1],
+        _ => uri,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +116,18 @@ mod tests {
         assert!(Uri::parse(b"soap.beep://192.0.2.103:3002").is_ok());
         for bad in ["", "sip", ":a", "1a:b", "sip:", "a b:c"] {
             assert!(Uri::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_cut_and_a_question_mark_in_the_user_is_none() {
+        for (uri, wanted) in [
+            ("sip:a@h;p=1?Route=%3Csip:x%3E", "sip:a@h;p=1"),
+            ("sip:a?b@h", "sip:a?b@h"),
+            ("sip:a@h", "sip:a@h"),
+            ("tel:+1?x", "tel:+1?x"),
+        ] {
+            assert_eq!(without_headers(uri.as_bytes()), wanted.as_bytes());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::escape::{decode, decoded, write_escaped_user};
 use super::{Uri, UriError};
-use crate::header::Params;
+use crate::header::{Param, Params};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -108,16 +108,25 @@ impl<'a> SipUri<'a> {
         self.host.eq_ignore_ascii_case(host) || same_address()
     }
 
+    /// A parameter, whose name may be escaped: `%6C%72` is `lr` (RFC 3261 §25.1 `pname`, RFC 4475 §3.1.1.3).
+    #[must_use]
+    pub fn param(&self, name: &[u8]) -> Option<Param<'a>> {
+        self.params.get(name).or_else(|| {
+            memchr::memchr(b'%', self.raw)?;
+            self.params.into_iter().find(|param| decode(param.name).eq_ignore_ascii_case(name))
+        })
+    }
+
     /// The `transport` parameter, as it came.
     #[must_use]
     pub fn transport(&self) -> Option<&'a [u8]> {
-        self.params.value(b"transport")
+        self.param(b"transport")?.value
     }
 
     /// Whether it is a loose router's (RFC 3261 §19.1.1 `lr`).
     #[must_use]
     pub fn is_loose(&self) -> bool {
-        self.params.has(b"lr")
+        self.param(b"lr").is_some()
     }
 
     /// Writes the canonical address of record: `user@host`, user decoded and escaped anew, host in lower case, without

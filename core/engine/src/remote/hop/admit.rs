@@ -105,7 +105,7 @@ fn handed(
         flow: between.phone,
         between,
         to: End::Phone,
-        uri: binding.contact.clone(),
+        uri: binding.request_uri(),
         routes: binding.path.iter().cloned().collect(),
     })
 }
