@@ -30,6 +30,9 @@ pub struct EdgeConfig {
     /// `[admin] events_token_file`: who has this token may read events over HTTP. None: whoever is on this machine, and
     /// nobody when the port is reached from others.
     pub events_token_file: Option<PathBuf>,
+    /// Names of this machine under which HTTP answers, besides its addresses and `localhost`: its host name and
+    /// `[admin] hosts`.
+    pub admin_hosts: Vec<String>,
     /// The configuration in force, for `config.applied`.
     pub in_force: InForce,
     /// Asked before the first record of a run over an old journal.
@@ -50,6 +53,7 @@ impl EdgeConfig {
             streams: StreamLimits::default(),
             admin_listen: None,
             events_token_file: None,
+            admin_hosts: Vec::new(),
             in_force,
             before_first: None,
         }

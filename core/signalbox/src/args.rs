@@ -144,6 +144,21 @@ pub struct InitArgs {
     /// Name of the tenant.
     #[arg(long, default_value = "main")]
     pub tenant: String,
+    /// Where events go besides the journal; asked for when missing, on a terminal.
+    #[arg(long, value_name = "KIND", value_parser = ["journal", "nats", "kafka"])]
+    pub bus: Option<String>,
+    /// Address of the bus: `nats://host:port`, `tls://host:port`, or Kafka's `host:port`; asked for when missing.
+    #[arg(long, value_name = "URL")]
+    pub bus_url: Option<String>,
+    /// NATS: the `.creds` file to log in with; asked for when missing, on a terminal.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bus_user", "bus_password_file"])]
+    pub bus_credentials: Option<PathBuf>,
+    /// User on the bus; on Kafka asked for when missing, on a terminal.
+    #[arg(long, value_name = "USER", requires = "bus_password_file")]
+    pub bus_user: Option<String>,
+    /// File that holds that user's password.
+    #[arg(long, value_name = "FILE", requires = "bus_user")]
+    pub bus_password_file: Option<PathBuf>,
     /// Data directory.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/signalbox")]
     pub data_dir: PathBuf,
@@ -161,7 +176,7 @@ pub struct CheckArgs {
     /// Print each effective value and where it came from.
     #[arg(long)]
     pub explain: bool,
-    /// Also resolve names, probe backends and open the store.
+    /// Also resolve names, probe backends, open the store and ask the bus.
     #[arg(long)]
     pub live: bool,
 }

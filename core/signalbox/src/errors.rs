@@ -89,6 +89,9 @@ catalogue! {
     NOTHING_FOUND = 503, "Nothing of that name is known",
         "Neither the running edge nor the store or journal knows it.",
         "Check the spelling; `signalbox locations`, `calls`, `cdr` and `backends` list what there is.";
+    INTERRUPTED = 504, "A command was interrupted",
+        "What it had done so far stays done.",
+        "Give the command again, or go on as the message says.";
     BACKUP_BAD = 601, "The backup does not verify",
         "A file in the archive is missing or differs from its checksum. Nothing was restored.",
         "Use another backup.";
@@ -125,6 +128,14 @@ impl Failure {
     /// With the catalogue's advice.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), fix: String::new(), exit: if code == USAGE { 2 } else { 1 } }
+    }
+
+    /// What the system said, of which file or address.
+    pub fn of(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| {
+            let failure = Self::from(error);
+            Self { message: format!("{what}: {}", failure.message), ..failure }
+        }
     }
 
     /// For programs: code, message and advice as one JSON object.

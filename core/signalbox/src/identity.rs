@@ -53,9 +53,21 @@ fn edge_name(file: &model::File, dir: &Path) -> std::io::Result<String> {
     Ok(name)
 }
 
+/// Names under which the admin port answers, besides addresses and `localhost`.
+pub fn admin_hosts(file: &model::File) -> Vec<String> {
+    let machine = full_host_name();
+    let label = machine.split('.').next().unwrap_or_default().to_owned();
+    let own = [machine, label].into_iter().filter(|name| !name.is_empty());
+    own.chain(file.admin.hosts.iter().cloned()).collect()
+}
+
+fn full_host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default()
+}
+
 /// The host name's first label with letters, digits and `-` only.
 fn host_name() -> String {
-    let full = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
+    let full = full_host_name();
     let label: String = full.split('.').next().unwrap_or_default().chars().take(63).collect();
     let clean: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     if clean.is_empty() { "edge".to_owned() } else { clean }

@@ -1,22 +1,19 @@
 //! The bus: events a second through the relay beside a bare publisher of the same client library on the same bytes; how
 //! long an event takes from the wire to a subscriber; what callers feel while the broker is away.
 
+mod live;
+
 use crate::Plan;
-use crate::load::{Load, Work};
 use crate::report::Report;
-use crate::subject::{Kind, Subject};
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
-use futures_util::StreamExt;
-use hdrhistogram::Histogram;
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use live::live;
+use rdkafka::config::{ClientConfig, FromClientConfig};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use rdkafka::{Offset, TopicPartitionList};
 use signalbox_base::{EdgeIdentity, EventSeq, Text, Wall};
-use signalbox_brokers::kafka::{Lease, lease};
-use signalbox_brokers::{Nats, NatsOptions};
+use signalbox_brokers::kafka::lease;
+use signalbox_brokers::{Kafka, Nats, NatsOptions};
 use signalbox_bus::Delivered;
 use signalbox_bus::kafka::KafkaBroker;
 use signalbox_bus::nats::NatsBroker;
@@ -25,9 +22,8 @@ use signalbox_bus::relay::{JournalOrigin, Limits, Origin, Relay, RelayOptions};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{Config, Journal, Layout, NewRecord, Writer};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const EVENTS: u64 = 100_000;
@@ -37,10 +33,6 @@ const CALLS: u64 = 512;
 const ROUNDS: usize = 3;
 /// What the relay has under way at most, as configured by default.
 const WINDOW: usize = 2048;
-const CALLS_PER_SECOND: u64 = 100;
-/// A relay has caught up when a second's events all arrive sooner than this, microseconds; it is waited for so long.
-const SETTLED_US: u64 = 1_000_000;
-const SETTLING_SECONDS: u32 = 20;
 
 /// Measures both brokers.
 pub(crate) fn run(report: &mut Report, plan: &Plan) -> Result<()> {
@@ -106,12 +98,7 @@ impl Bytes {
         let identity = EdgeIdentity { cluster: Text::new("bench"), edge: Text::new("edge-1") };
         let config = Config::new(dir.path().join("journal"));
         let (mut writer, _) = Journal::open(Arc::new(FileStorage), config, &identity, Wall(1), [7; 32])?;
-        let samples: Vec<Delivered> = signalbox_schemas::Kind::ALL
-            .iter()
-            .filter(|kind| kind.domain() == "call")
-            .filter_map(|kind| Delivered::from_structured(kind.example().as_bytes()).ok())
-            .collect();
-        ensure!(!samples.is_empty(), "the catalogue has examples of calls");
+        let samples = samples()?;
         for n in 0..EVENTS {
             let (round, slot) = (n / CALLS, n % CALLS);
             let sample = &samples[usize::try_from(round)? % samples.len()];
@@ -196,11 +183,8 @@ impl Bytes {
             let begun = now();
             let mut acks = VecDeque::with_capacity(WINDOW);
             for event in events {
-                let mut headers = async_nats::HeaderMap::new();
-                for (name, value) in &event.headers {
-                    headers.insert(*name, &**value);
-                }
-                let sent = context.publish_with_headers(event.address.to_string(), headers, event.body);
+                let sent =
+                    context.publish_with_headers(event.address.to_string(), nats_headers(&event), event.body);
                 acks.push_back(sent.await?.into_future());
                 if acks.len() == WINDOW {
                     acks.pop_front().context("it is full")?.await?;
@@ -222,31 +206,60 @@ impl Bytes {
             let events = self.encoded(&broker, &lanes).await?;
             anyhow::Ok((lanes, events))
         })?;
-        let mut settings = kafka.client();
-        settings.set("enable.idempotence", "true").set("acks", "all").set("compression.type", "zstd");
-        settings.set("linger.ms", "2").set("message.max.bytes", "2097152");
-        let producer: ThreadedProducer<DefaultProducerContext> = ThreadedProducer::from_config(&settings)?;
+        let producer = bare_producer(&kafka)?;
         let begun = now();
         for event in &events {
-            let (topic, partition) =
-                lanes[usize::from(event.lane.0)].name.rsplit_once('/').context("topic/partition")?;
-            let mut headers = OwnedHeaders::new_with_capacity(event.headers.len());
-            for (key, value) in &event.headers {
-                headers = headers.insert(Header { key, value: Some(&**value) });
-            }
-            let mut record = BaseRecord::to(topic)
-                .partition(partition.parse()?)
-                .key(event.key.as_bytes())
-                .payload(&event.body[..])
-                .headers(headers);
-            while let Err((_, back)) = producer.send(record) {
-                record = back;
-                std::thread::yield_now();
-            }
+            produce(&producer, event, &lanes)?;
         }
         producer.flush(Duration::from_secs(60))?;
         Ok(EVENTS as f64 / begun.elapsed().as_secs_f64())
     }
+}
+
+/// Events of calls, as the catalogue shows them.
+fn samples() -> Result<Vec<Delivered>> {
+    let of_calls = signalbox_schemas::Kind::ALL.iter().filter(|kind| kind.domain() == "call");
+    let read = of_calls.filter_map(|kind| Delivered::from_structured(kind.example().as_bytes()).ok());
+    let samples: Vec<Delivered> = read.collect();
+    ensure!(!samples.is_empty(), "the catalogue has examples of calls");
+    Ok(samples)
+}
+
+fn nats_headers(event: &Outgoing) -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in &event.headers {
+        headers.insert(*name, &**value);
+    }
+    headers
+}
+
+type Producing = ThreadedProducer<DefaultProducerContext>;
+
+/// A plain producer with the relay's settings.
+fn bare_producer(kafka: &Kafka) -> Result<Producing> {
+    let mut settings: ClientConfig = kafka.client();
+    settings.set("enable.idempotence", "true").set("acks", "all").set("compression.type", "zstd");
+    settings.set("linger.ms", "2").set("message.max.bytes", "2097152");
+    Ok(ThreadedProducer::from_config(&settings)?)
+}
+
+fn produce(producer: &Producing, event: &Outgoing, lanes: &[LaneName]) -> Result<()> {
+    let (topic, partition) =
+        lanes[usize::from(event.lane.0)].name.rsplit_once('/').context("topic/partition")?;
+    let mut headers = OwnedHeaders::new_with_capacity(event.headers.len());
+    for (key, value) in &event.headers {
+        headers = headers.insert(Header { key, value: Some(&**value) });
+    }
+    let mut record = BaseRecord::to(topic)
+        .partition(partition.parse()?)
+        .key(event.key.as_bytes())
+        .payload(&event.body[..])
+        .headers(headers);
+    while let Err((_, back)) = producer.send(record) {
+        record = back;
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -256,160 +269,4 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// A broker that an edge is on, with a subscriber by the plain client.
-trait Live {
-    /// `[bus]` for the edge.
-    fn table(&self) -> String;
-    /// Listens to calls from now on, until told to stop; microseconds from an event's time to its arrival.
-    fn listen(&self, heard: Heard) -> Result<()>;
-    fn kill9(&mut self);
-    fn start_again(&mut self);
-}
-
-/// What a subscriber hears.
-#[derive(Clone)]
-struct Heard {
-    ready: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    micros: Arc<Mutex<Histogram<u64>>>,
-}
-
-impl Heard {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-    fn event(&self, event: &Delivered) {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
-        let late = u64::try_from(now - event.time.0).unwrap_or(0);
-        let _ = self.micros.lock().unwrap_or_else(PoisonError::into_inner).record(late);
-    }
-
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Acquire)
-    }
-}
-
-impl Live for Nats {
-    fn table(&self) -> String {
-        format!("[bus]\nkind = \"nats\"\nurl = \"{}\"\n[bus.nats]\nmax_bytes = \"1GiB\"\n", self.url())
-    }
-
-    fn listen(&self, heard: Heard) -> Result<()> {
-        runtime()?.block_on(async {
-            let context = jetstream::new(self.client().await);
-            let stream = context.get_stream("SIGNALBOX_CALL").await?;
-            let config = jetstream::consumer::pull::OrderedConfig {
-                deliver_policy: jetstream::consumer::DeliverPolicy::New,
-                ..Default::default()
-            };
-            let mut messages = stream.create_consumer(config).await?.messages().await?;
-            heard.ready.store(true, Ordering::Release);
-            while heard.goes_on() {
-                let next = tokio::time::timeout(Duration::from_millis(200), messages.next()).await;
-                if let Ok(Some(message)) = next {
-                    heard.event(&Delivered::from_structured(&message?.payload)?);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn kill9(&mut self) {
-        Self::kill9(self);
-    }
-
-    fn start_again(&mut self) {
-        Self::start_again(self);
-    }
-}
-
-impl Live for Lease {
-    fn table(&self) -> String {
-        format!("[bus]\nkind = \"kafka\"\nurl = \"{}\"\n", self.url())
-    }
-
-    fn listen(&self, heard: Heard) -> Result<()> {
-        let consumer: BaseConsumer =
-            self.client().set("group.id", "bench").set("enable.auto.commit", "false").create()?;
-        let metadata = consumer.fetch_metadata(Some("signalbox.call.v1"), Duration::from_secs(10))?;
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            list.add_partition_offset("signalbox.call.v1", partition.id(), Offset::End)?;
-        }
-        consumer.assign(&list)?;
-        heard.ready.store(true, Ordering::Release);
-        while heard.goes_on() {
-            let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
-            let message = message?;
-            let headers = message.headers().context("events have headers")?;
-            let pairs = headers.iter().filter_map(|header| Some((header.key, header.value?)));
-            heard.event(&Delivered::from_binary(pairs, message.payload().unwrap_or_default())?);
-        }
-        Ok(())
-    }
-
-    fn kill9(&mut self) {
-        signalbox_brokers::Kafka::kill9(self);
-    }
-
-    fn start_again(&mut self) {
-        signalbox_brokers::Kafka::start_again(self);
-    }
-}
-
-/// Calls until the relay has sent what waited while it connected: that is no latency of a running system.
-fn settle(load: &mut Load, heard: &Heard) -> Result<()> {
-    let reset = || heard.micros.lock().unwrap_or_else(PoisonError::into_inner).reset();
-    for _ in 0..SETTLING_SECONDS {
-        reset();
-        load.run(Work::Call, CALLS_PER_SECOND, 1)?;
-        let micros = heard.micros.lock().unwrap_or_else(PoisonError::into_inner);
-        if !micros.is_empty() && micros.max() < SETTLED_US {
-            break;
-        }
-    }
-    reset();
-    Ok(())
-}
-
-/// Calls through the built binary with its relay: how late a subscriber hears, and a hop's p99 with the broker there, away
-/// and there again.
-fn live(report: &mut Report, part: &str, seconds: u64, mut broker: impl Live + Sync) -> Result<()> {
-    let mut load = Load::new()?;
-    let subject = Subject::with(Kind::Signalbox, load.backend(), &broker.table())?;
-    load.aim(subject.address);
-    load.register_callers()?;
-    // The first seconds of a run are the caches', not the bus's.
-    load.run(Work::Call, CALLS_PER_SECOND, 3)?;
-    let micros = Arc::new(Mutex::new(Histogram::new(3)?));
-    let heard = Heard { ready: Arc::default(), stop: Arc::default(), micros: Arc::clone(&micros) };
-    let before = std::thread::scope(|scope| {
-        let listening = scope.spawn(|| broker.listen(heard.clone()));
-        while !heard.ready.load(Ordering::Acquire) && !listening.is_finished() {
-            std::thread::yield_now();
-        }
-        let outcome =
-            settle(&mut load, &heard).and_then(|()| load.run(Work::Call, CALLS_PER_SECOND, seconds));
-        heard.stop.store(true, Ordering::Release);
-        listening.join().map_err(|_| anyhow::anyhow!("the subscriber panicked"))??;
-        outcome
-    })?;
-    let micros = micros.lock().unwrap_or_else(PoisonError::into_inner);
-    ensure!(!micros.is_empty(), "the subscriber heard nothing");
-    for (name, quantile) in [("to_subscriber_p50_us", 0.5), ("to_subscriber_p99_us", 0.99)] {
-        report.add(part, "signalbox", CALLS_PER_SECOND, name, micros.value_at_quantile(quantile) as f64);
-    }
-    broker.kill9();
-    let away = load.run(Work::Call, CALLS_PER_SECOND, seconds)?;
-    broker.start_again();
-    let back = load.run(Work::Call, CALLS_PER_SECOND, seconds)?;
-    let p99 = |outcome: &crate::load::Outcome| outcome.hop_us.value_at_quantile(0.99) as f64;
-    for (name, outcome) in [("hop_p99_us", &before), ("hop_p99_away_us", &away), ("hop_p99_back_us", &back)] {
-        report.add(part, "signalbox", CALLS_PER_SECOND, name, p99(outcome));
-    }
-    report.add(part, "signalbox", CALLS_PER_SECOND, "p99_away_of_before", p99(&away) / p99(&before));
-    let lost = before.lost() + away.lost() + back.lost();
-    report.add(part, "signalbox", CALLS_PER_SECOND, "lost", lost as f64);
-    Ok(())
 }

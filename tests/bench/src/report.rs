@@ -34,7 +34,7 @@ enum Goal {
 }
 
 /// Goals of figures by themselves: part, figure, goal.
-const GOALS: [(&str, &str, Goal); 12] = [
+const GOALS: [(&str, &str, Goal); 16] = [
     ("parse", "ns", Goal::Most(600.0)),
     ("parse", "allocations", Goal::Most(0.0)),
     ("forward", "ns", Goal::Most(2000.0)),
@@ -47,6 +47,10 @@ const GOALS: [(&str, &str, Goal); 12] = [
     ("bus/kafka", "of_bare", Goal::Least(0.9)),
     ("bus/nats", "p99_away_of_before", Goal::Most(1.2)),
     ("bus/kafka", "p99_away_of_before", Goal::Most(1.2)),
+    ("bus/nats", "p99_back_of_before", Goal::Most(1.2)),
+    ("bus/kafka", "p99_back_of_before", Goal::Most(1.2)),
+    ("bus/nats", "drain_of_arrival", Goal::Least(10.0)),
+    ("bus/kafka", "drain_of_arrival", Goal::Least(10.0)),
 ];
 /// Goals beside Kamailio: the most of its CPU, the least of its loss-free rate.
 const CPU_OF_PEER: f64 = 1.0;

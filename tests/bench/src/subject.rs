@@ -1,7 +1,7 @@
 //! The programs under load: Signalbox as built for release, Kamailio from Debian.
 
 use anyhow::{Context, Result, bail};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ pub(crate) struct Subject {
     pub kind: Kind,
     /// Where it takes SIP.
     pub address: SocketAddr,
+    /// Where Signalbox answers HTTP.
+    #[cfg_attr(not(feature = "bus"), expect(dead_code, reason = "only the bus's figures are read there"))]
+    pub admin: SocketAddr,
     child: Child,
     _dir: TempDir,
 }
@@ -43,11 +46,12 @@ impl Subject {
         // On the disk of the working directory: a memory file system would make the journal look fast.
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(std::env::current_dir()?)?;
         let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let child = match kind {
-            Kind::Signalbox => signalbox(dir.path(), address, backend, more),
+            Kind::Signalbox => signalbox(dir.path(), address, admin, backend, more),
             Kind::Kamailio => kamailio(dir.path(), address, backend),
         }?;
-        let subject = Self { kind, address, child, _dir: dir };
+        let subject = Self { kind, address, admin, child, _dir: dir };
         subject.wait_ready()?;
         Ok(subject)
     }
@@ -91,13 +95,19 @@ impl Drop for Subject {
     }
 }
 
-fn signalbox(dir: &Path, address: SocketAddr, backend: SocketAddr, more: &str) -> Result<Child> {
+fn signalbox(
+    dir: &Path,
+    address: SocketAddr,
+    admin: SocketAddr,
+    backend: SocketAddr,
+    more: &str,
+) -> Result<Child> {
     let binary: PathBuf = std::env::current_exe()?.with_file_name("signalbox");
     let config = dir.join("signalbox.toml");
     let text = format!(
         "[edge]\ncluster = \"bench\"\nname = \"edge-1\"\ndata_dir = \"{}\"\n[[listener]]\naddress = \"udp:{address}\"\n\
          [[tenant]]\nname = \"bench\"\ndomains = [\"bench.test\"]\nbackends = [{{ name = \"pbx\", address = \"udp:{backend}\" }}]\n\
-         [admin]\nlisten = \"\"\n[log]\nlevel = \"error\"\n{more}",
+         [admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"error\"\n{more}",
         dir.join("data").display()
     );
     std::fs::write(&config, text)?;

@@ -1,8 +1,8 @@
 //! A real Apache Kafka: one KRaft node, from the jars that `make setup-peers` fetched.
 
-use crate::place::{Copied, Place, Port, cache};
+use crate::place::{Place, Port, cache};
+use crate::server::{Hull, Server};
 use crate::tls::Tls;
-use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,7 +13,7 @@ use signalbox_e2e::{Process, wait};
 use std::fmt::Write;
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -36,12 +36,11 @@ pub struct KafkaOptions {
 /// A running broker, or a dead one that can be started again. Everything goes when it is dropped.
 #[derive(Debug)]
 pub struct Kafka {
-    process: Option<Process>,
+    hull: Hull,
     ports: Ports,
     options: KafkaOptions,
     tls: Option<Tls>,
     config: PathBuf,
-    place: Place,
 }
 
 #[derive(Debug)]
@@ -100,7 +99,7 @@ impl Kafka {
         }
         let formatted = said(&mut format);
         assert_eq!(formatted.code, 0, "Kafka's directory cannot be formatted: {formatted:?}");
-        let mut kafka = Self { process: None, ports, options, tls, config, place };
+        let mut kafka = Self { hull: Hull::new(place), ports, options, tls, config };
         kafka.start_again();
         kafka
     }
@@ -136,7 +135,7 @@ impl Kafka {
         let login = |user: &(String, String), mechanism| Login {
             mechanism,
             user: user.0.clone(),
-            password_file: self.place.file(&format!("password-{}", user.0), &user.1),
+            password_file: self.hull.place.file(&format!("password-{}", user.0), &user.1),
         };
         let scram = self.options.scram.first().map(|user| login(user, Mechanism::ScramSha512));
         let login = scram.or_else(|| self.options.plain.first().map(|user| login(user, Mechanism::Plain)));
@@ -188,38 +187,6 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
         assert_eq!(done.code, 0, "{done:?}");
     }
 
-    /// kill -9; returns when it is gone. The ports stay its own.
-    pub fn kill9(&mut self) {
-        self.process = None;
-    }
-
-    /// Ends it as a service manager does.
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.signal(Signal::SIGTERM);
-            process.wait("Kafka to stop");
-        }
-    }
-
-    /// Starts it on the same ports and directory; it is ready, and every partition has its leader.
-    pub fn start_again(&mut self) {
-        let mut command = java(384, "kafka.Kafka");
-        let mut process = Process::start(self.place.dir(), "kafka", command.arg(&self.config));
-        let port = self.ports.plain.number();
-        let looks_well = |process: &mut Process| {
-            assert!(process.ended().is_none(), "Kafka ended:\n{}{}", process.stdout(), process.stderr());
-        };
-        wait::until_within(PATIENCE, "Kafka to listen", || {
-            looks_well(&mut process);
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        wait::until_within(PATIENCE, "Kafka to serve its partitions", || {
-            looks_well(&mut process);
-            self.serves().then_some(())
-        });
-        self.process = Some(process);
-    }
-
     /// Waits until every partition there is can be read: a topic is made before its partitions have their leader.
     pub fn settle(&self) {
         wait::until_within(PATIENCE, "Kafka to serve new partitions", || self.serves().then_some(()));
@@ -237,7 +204,7 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
 
     /// Runs, and without any topic.
     fn clean(&mut self) {
-        if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
+        if self.hull.process.as_mut().is_none_or(|process| process.ended().is_some()) {
             self.start_again();
         }
         self.thaw();
@@ -258,42 +225,48 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
             wait::until_true("the topics of the story before to be gone", || topics().is_empty());
         }
     }
+}
 
-    /// Where it lives, for what belongs to it.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.place.dir()
+impl Server for Kafka {
+    fn hull(&self) -> &Hull {
+        &self.hull
     }
 
-    /// Freezes it (SIGSTOP), connections and all.
-    pub fn freeze(&self) {
-        self.process.as_ref().expect("it runs").signal(Signal::SIGSTOP);
+    fn hull_mut(&mut self) -> &mut Hull {
+        &mut self.hull
     }
 
-    /// Lets it go on (SIGCONT).
-    pub fn thaw(&self) {
-        self.process.as_ref().expect("it runs").signal(Signal::SIGCONT);
+    /// Every partition has its leader again.
+    fn start_again(&mut self) {
+        let mut command = java(384, "kafka.Kafka");
+        let mut process = Process::start(self.dir(), "kafka", command.arg(&self.config));
+        let port = self.ports.plain.number();
+        let looks_well = |process: &mut Process| {
+            assert!(process.ended().is_none(), "Kafka ended:\n{}{}", process.stdout(), process.stderr());
+        };
+        wait::until_within(PATIENCE, "Kafka to listen", || {
+            looks_well(&mut process);
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        wait::until_within(PATIENCE, "Kafka to serve its partitions", || {
+            looks_well(&mut process);
+            self.serves().then_some(())
+        });
+        self.hull.process = Some(process);
+    }
+}
+
+impl Server for Lease {
+    fn hull(&self) -> &Hull {
+        self.0.hull()
     }
 
-    /// Stops it, copies what it stored, and starts it.
-    pub fn copy(&mut self) -> Copied {
-        self.stop();
-        let copied = self.place.copy();
-        self.start_again();
-        copied
+    fn hull_mut(&mut self) -> &mut Hull {
+        self.0.hull_mut()
     }
 
-    /// kill -9, then what it stored is replaced by the copy, and it starts: as after a restored backup.
-    pub fn roll_back(&mut self, to: &Copied) {
-        self.kill9();
-        self.place.put_back(to);
-        self.start_again();
-    }
-
-    /// What it logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.process.as_ref().map(|process| process.stdout() + &process.stderr()).unwrap_or_default()
+    fn start_again(&mut self) {
+        self.0.start_again();
     }
 }
 

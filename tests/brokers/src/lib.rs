@@ -14,10 +14,12 @@ pub mod kafka;
 mod login;
 pub mod nats;
 mod place;
+mod server;
 mod tls;
 
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, KafkaOptions};
 pub use nats::{Nats, NatsLogin, NatsOptions, NatsUser};
 pub use place::{Copied, cache};
+pub use server::{Hull, Server};
 pub use tls::Tls;

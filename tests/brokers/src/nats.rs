@@ -1,15 +1,15 @@
 //! A real nats-server with JetStream.
 
 use crate::login::Credentials;
-use crate::place::{Copied, Place, Port, cache};
+use crate::place::{Place, Port, cache};
+use crate::server::{Hull, Server};
 use crate::tls::Tls;
-use nix::sys::signal::Signal;
 use signalbox_bus::nats::{Config, Login, MaxAge};
 use signalbox_e2e::{Process, wait};
 use std::fmt::Write;
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -78,13 +78,12 @@ pub struct NatsUser {
 /// A running server, or a dead one that can be started again. Everything goes when it is dropped.
 #[derive(Debug)]
 pub struct Nats {
-    process: Option<Process>,
+    hull: Hull,
     port: Port,
     config: PathBuf,
     login: Login,
     tls: Option<Tls>,
     client_certificates: bool,
-    place: Place,
 }
 
 const PASSWORD: &str = "pw-edge";
@@ -116,7 +115,7 @@ impl Nats {
         }
         let config = place.file("nats.conf", &text);
         let client_certificates = options.client_certificates;
-        let mut nats = Self { process: None, port, config, login, tls, client_certificates, place };
+        let mut nats = Self { hull: Hull::new(place), port, config, login, tls, client_certificates };
         nats.start_again();
         nats
     }
@@ -175,24 +174,20 @@ impl Nats {
         }
         options.connect(self.url()).await.expect("the server has just said that it is ready")
     }
+}
 
-    /// kill -9; returns when it is gone. The port stays its own.
-    pub fn kill9(&mut self) {
-        self.process = None;
+impl Server for Nats {
+    fn hull(&self) -> &Hull {
+        &self.hull
     }
 
-    /// Ends it as a service manager does.
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.signal(Signal::SIGTERM);
-            process.wait("nats-server to stop");
-        }
+    fn hull_mut(&mut self) -> &mut Hull {
+        &mut self.hull
     }
 
-    /// Starts it on the same port and directory; it is ready.
-    pub fn start_again(&mut self) {
+    fn start_again(&mut self) {
         let mut command = Command::new(cache().join("python/bin/nats-server"));
-        let mut process = Process::start(self.place.dir(), "nats", command.arg("-c").arg(&self.config));
+        let mut process = Process::start(self.dir(), "nats", command.arg("-c").arg(&self.config));
         let port = self.port.number();
         wait::until("nats-server to be ready", || {
             assert!(process.ended().is_none(), "nats-server ended:\n{}", process.stderr());
@@ -200,44 +195,7 @@ impl Nats {
             TcpStream::connect(("127.0.0.1", port)).and_then(|mut s| s.read_exact(&mut greeting)).ok()?;
             (&greeting == b"INFO").then_some(())
         });
-        self.process = Some(process);
-    }
-
-    /// Where it lives, for what belongs to it.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.place.dir()
-    }
-
-    /// Freezes it (SIGSTOP), connections and all.
-    pub fn freeze(&self) {
-        self.process.as_ref().expect("it runs").signal(Signal::SIGSTOP);
-    }
-
-    /// Lets it go on (SIGCONT).
-    pub fn thaw(&self) {
-        self.process.as_ref().expect("it runs").signal(Signal::SIGCONT);
-    }
-
-    /// Stops it, copies what it stored, and starts it.
-    pub fn copy(&mut self) -> Copied {
-        self.stop();
-        let copied = self.place.copy();
-        self.start_again();
-        copied
-    }
-
-    /// kill -9, then what it stored is replaced by the copy, and it starts: as after a restored backup.
-    pub fn roll_back(&mut self, to: &Copied) {
-        self.kill9();
-        self.place.put_back(to);
-        self.start_again();
-    }
-
-    /// What it logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.process.as_ref().map(Process::stderr).unwrap_or_default()
+        self.hull.process = Some(process);
     }
 }
 

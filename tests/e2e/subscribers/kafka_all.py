@@ -1,5 +1,6 @@
 """Follows every topic of events from its beginning with confluent-kafka, through the broker's deaths:
-kafka_all.py SERVERS [USER PASSWORD CA_FILE]"""
+kafka_all.py SERVERS [USER PASSWORD CA_FILE]
+One topic only: kafka_all.py SERVERS TOPIC"""
 import re
 import sys
 import time
@@ -10,6 +11,9 @@ import events
 
 # Topics of latest state and of heartbeats have names of other shapes, or hold no events.
 OF_EVENTS = re.compile(r"signalbox\.(tenant\.[^.]+\.)?(?!heartbeat|location)[a-z]+\.v1")
+
+if len(sys.argv) == 3:
+    OF_EVENTS = re.compile(re.escape(sys.argv.pop()))
 
 
 def settings(servers, user=None, password=None, ca=None):

@@ -1,4 +1,5 @@
-"""Follows every stream from its beginning with nats-py, through the server's deaths: nats_all.py URL"""
+"""Follows every stream from its beginning with nats-py, through the server's deaths: nats_all.py URL
+One subject of one stream only: nats_all.py URL STREAM SUBJECT"""
 import asyncio
 import sys
 
@@ -11,10 +12,10 @@ import events
 STREAMS = ["SIGNALBOX_CALL", "SIGNALBOX_REGISTRATION", "SIGNALBOX_SECURITY", "SIGNALBOX_OPERATIONS"]
 
 
-async def follow(jetstream, stream, places):
+async def follow(jetstream, stream, places, subject):
     """Reads on behind the last message seen of a stream."""
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=places[stream] + 1)
-    messages = await jetstream.subscribe("signalbox.v1.>", stream=stream, ordered_consumer=True, config=config)
+    messages = await jetstream.subscribe(subject, stream=stream, ordered_consumer=True, config=config)
     async for message in messages.messages:
         place = message.metadata.sequence.stream
         if place > places[stream]:
@@ -22,8 +23,8 @@ async def follow(jetstream, stream, places):
             places[stream] = place
 
 
-async def main(url):
-    places = dict.fromkeys(STREAMS, 0)
+async def main(url, stream=None, subject="signalbox.v1.>"):
+    places = dict.fromkeys([stream] if stream else STREAMS, 0)
     while True:
         broken = asyncio.Event()
 
@@ -34,7 +35,7 @@ async def main(url):
         try:
             connection = await nats.connect(url, allow_reconnect=False, disconnected_cb=over, connect_timeout=1)
             jetstream = connection.jetstream()
-            tasks = [asyncio.create_task(follow(jetstream, stream, places)) for stream in STREAMS]
+            tasks = [asyncio.create_task(follow(jetstream, name, places, subject)) for name in places]
             tasks.append(asyncio.create_task(broken.wait()))
             done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:

@@ -1,22 +1,24 @@
 //! The thread of one subscription: it fetches, filters by headers, and hands over in chunks.
 
-use super::begin::{Begin, assign, begin, lanes, print};
-use super::connect::{Ears, REQUEST, SLICE, Stop, failed, reader};
+use super::Config;
+use super::begin::{assign, begin, lanes, print};
+use super::connect::{Ears, REQUEST, SLICE, Stop, failed, reader, settings};
+use super::floors::Floors;
 use super::hint::{self, Spot};
 use super::own::{harmless, headers};
 use super::topics;
 use crate::event::{Delivered, Source};
 use crate::hints::Hint;
+use crate::local::wall_now;
 use crate::publisher::Failure;
 use crate::subscription::{Error, Floor, Request, Start};
 use crate::wire::{Decoder, Foreign};
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use signalbox_base::{EventSeq, Text};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -66,12 +68,12 @@ pub(super) struct Feed {
 impl Feed {
     /// Connects, finds the partitions and where they are begun, and begins to fetch.
     pub(super) fn open(
-        settings: &ClientConfig,
+        config: &Config,
         request: &Request,
         saved: Option<&Hint>,
         stop: &Stop,
     ) -> Result<Self, Failure> {
-        let mut settings = settings.clone();
+        let mut settings = settings(config)?;
         settings.set("statistics.interval.ms", "1000");
         let (consumer, metadata) = reader(&settings, stop)?;
         let unknown = || Failure::Unreachable("the cluster does not tell its id".into());
@@ -84,7 +86,12 @@ impl Feed {
         };
         let places = hint.and_then(hint::read);
         let (begins, oldest) = begin(&consumer, &names, &request.start, places.as_ref(), &cluster, stop)?;
-        let mut reading = Reading::new(request.clone(), oldest.then(|| Floors::new(&begins)));
+        let kept_since = |domain: &str| {
+            let age = i64::try_from(topics::max_age(&config.max_age, domain).as_millis()).ok()?;
+            (age > 0).then(|| wall_now().0 / 1_000 - age)
+        };
+        let floors = oldest.then(|| Floors::new(&names, &begins, kept_since));
+        let mut reading = Reading::new(request.clone(), floors);
         for (name, begin) in names.into_iter().zip(begins) {
             reading.add(name, begin.spot, begin.end);
         }
@@ -321,7 +328,7 @@ impl Reading {
 
     fn saw(&mut self, lane: usize, source: Arc<Source>, seq: EventSeq, domain: &str, domain_seq: u64) {
         if let Some(floors) = &mut self.floors {
-            floors.saw(lane, &source, domain, domain_seq);
+            floors.saw(lane, &source, domain, domain_seq, self.lanes[lane].spot.time);
         }
         match self.sources.get_mut(source.to_string().as_str()) {
             Some(reached) => {
@@ -376,45 +383,11 @@ impl Reading {
             reached.moved = false;
             chunk.reached.push((Arc::clone(&reached.source), reached.seq));
         }
-        if self.floors.as_ref().is_some_and(|floors| floors.reached(&self.lanes)) {
+        let next = || self.lanes.iter().map(|lane| lane.spot.next);
+        if self.floors.as_ref().is_some_and(|floors| floors.reached(next())) {
             chunk.floors = self.floors.take().map(Floors::tell).unwrap_or_default();
         }
         chunk.behind = self.behind();
-    }
-}
-
-/// Finds out what retention took, while all is read from the beginning to the end of then.
-///
-/// Partitions expire raggedly: a domain is whole from where the last of them begins.
-struct Floors {
-    /// Whether something was deleted from each partition, and its end of then.
-    lanes: Vec<(bool, i64)>,
-    seen: HashSet<(usize, Arc<Source>, Text)>,
-    firsts: HashMap<(Arc<Source>, Text), u64>,
-}
-
-impl Floors {
-    fn new(begins: &[Begin]) -> Self {
-        let lanes = begins.iter().map(|begin| (begin.low > 0, begin.end)).collect();
-        Self { lanes, seen: HashSet::new(), firsts: HashMap::new() }
-    }
-
-    fn saw(&mut self, lane: usize, source: &Arc<Source>, domain: &str, number: u64) {
-        if self.lanes.get(lane).is_some_and(|(expired, _)| *expired)
-            && self.seen.insert((lane, Arc::clone(source), domain.into()))
-        {
-            let first = self.firsts.entry((Arc::clone(source), domain.into())).or_default();
-            *first = number.max(*first);
-        }
-    }
-
-    fn reached(&self, lanes: &[Lane]) -> bool {
-        self.lanes.iter().zip(lanes).all(|((_, end), lane)| lane.spot.next >= *end)
-    }
-
-    fn tell(self) -> Vec<Floor> {
-        let floor = |((source, domain), first)| Floor { source, domain, first };
-        self.firsts.into_iter().map(floor).collect()
     }
 }
 

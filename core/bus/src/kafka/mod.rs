@@ -4,6 +4,7 @@ mod begin;
 mod broker;
 mod connect;
 mod feed;
+mod floors;
 mod heartbeat;
 mod hint;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`Bus`] on Kafka: every subscription is a client of its own that never outlives a break.
 
 use super::Config;
-use super::connect::{apart, settings};
+use super::connect::apart;
 use super::feed::{Chunk, Feed};
 use super::hint::{self, Spot};
 use crate::event::Source;
@@ -38,7 +38,7 @@ impl KafkaBus {
             None => (None, None),
         };
         let config = self.config.clone();
-        let opened = apart(move |stop| Feed::open(&settings(&config)?, &request, saved.as_ref(), stop)).await;
+        let opened = apart(move |stop| Feed::open(&config, &request, saved.as_ref(), stop)).await;
         let feed = opened?;
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
         let cluster = feed.cluster().to_owned();

@@ -140,7 +140,8 @@ fn wish(config: &Config, name: String, partitions: i32, kept: Duration) -> Wish 
     Wish { name, partitions, settings }
 }
 
-fn max_age(max_age: &MaxAge, domain: &str) -> Duration {
+/// How long events of a domain are kept; zero: for ever.
+pub(super) fn max_age(max_age: &MaxAge, domain: &str) -> Duration {
     match group_of(domain).name {
         "call" => max_age.call,
         "registration" => max_age.registration,

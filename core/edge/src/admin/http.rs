@@ -1,6 +1,7 @@
 //! HTTP: health, readiness, metrics, schemas, events. It changes nothing.
 
 use super::events::{Feed, Wanted, serve as serve_events};
+use super::hosts::{self, Hosts};
 use super::patient::Door;
 use crate::handle::EdgeHandle;
 use crate::status::{ComponentState, Phase};
@@ -8,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -41,7 +43,7 @@ pub(super) struct Guard {
 }
 
 /// Serves until the edge has ended.
-pub(super) async fn serve(listener: TcpListener, edge: EdgeHandle, guard: Guard) {
+pub(super) async fn serve(listener: TcpListener, edge: EdgeHandle, guard: Guard, hosts: Arc<Hosts>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => Door::new(listener),
         Err(error) => {
@@ -59,7 +61,8 @@ pub(super) async fn serve(listener: TcpListener, edge: EdgeHandle, guard: Guard)
         .route("/schemas/{*path}", get(schema))
         .route("/catalogue", get(catalogue))
         .route("/events", get(events))
-        .with_state(Served { edge: edge.clone(), schemas, clients, guard });
+        .with_state(Served { edge: edge.clone(), schemas, clients, guard })
+        .layer(from_fn_with_state(hosts, hosts::guard));
     let ended = async move {
         edge.wait_end().await;
     };

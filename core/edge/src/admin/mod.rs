@@ -7,10 +7,12 @@
 //!
 //! `/health` is 200 while the edge works and 503 when it has failed; `/ready` is 503 while it starts, catches up or drains;
 //! `/metrics` speaks the OpenMetrics text format; `/schemas/…` serves the published event schemas and `/catalogue` a page
-//! about them; `/events` streams events, to this machine or to whoever has the token.
+//! about them; `/events` streams events, to this machine or to whoever has the token. All but the first two answer only to
+//! who asks by an address, by `localhost` or by a name of this machine: 421 otherwise.
 
 mod client;
 mod events;
+mod hosts;
 mod http;
 mod patient;
 pub mod protocol;
@@ -35,6 +37,7 @@ pub const SOCKET: &str = "admin.sock";
 pub(crate) struct Listeners {
     http: Option<(TcpListener, SocketAddr)>,
     events_token_file: Option<PathBuf>,
+    hosts: Vec<String>,
     socket: UnixListener,
     path: PathBuf,
 }
@@ -55,7 +58,8 @@ impl Listeners {
         let path = config.data_dir.join(SOCKET);
         let socket =
             socket::bind(&path).map_err(|cause| StartError::AdminSocket { path: path.clone(), cause })?;
-        Ok(Self { http, events_token_file: config.events_token_file.clone(), socket, path })
+        let (events_token_file, hosts) = (config.events_token_file.clone(), config.admin_hosts.clone());
+        Ok(Self { http, events_token_file, hosts, socket, path })
     }
 
     pub(crate) fn http_address(&self) -> Option<SocketAddr> {
@@ -67,7 +71,8 @@ impl Listeners {
         if let Some((listener, address)) = self.http {
             let guard =
                 http::Guard { token_file: self.events_token_file, loopback: address.ip().is_loopback() };
-            runtime.spawn(http::serve(listener, edge.clone(), guard));
+            let hosts = hosts::Hosts::new(&self.hosts);
+            runtime.spawn(http::serve(listener, edge.clone(), guard, hosts));
         }
         runtime.spawn(socket::serve(self.socket, self.path, edge.clone()));
     }

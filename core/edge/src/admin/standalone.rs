@@ -1,11 +1,13 @@
 //! HTTP of a process without an edge: health, readiness and metrics of the roles that it has.
 
+use super::hosts::{self, Hosts};
 use super::patient::Door;
 use crate::metrics::ReaderMetrics;
 use crate::status::{ComponentState, ComponentsHook};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
@@ -34,7 +36,7 @@ struct Served {
 
 impl HealthServer {
     /// Opens `address` and serves `/health`, `/ready` and `/metrics` of what `components` reports. It is ready when every
-    /// component that [blocks](crate::Component::blocks_ready) is up.
+    /// component that [blocks](crate::Component::blocks_ready) is up. `hosts` are names of this machine.
     ///
     /// # Errors
     /// The address cannot be opened.
@@ -42,6 +44,7 @@ impl HealthServer {
         address: SocketAddr,
         components: ComponentsHook,
         version: &str,
+        hosts: &[String],
         runtime: &Handle,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address)?;
@@ -52,7 +55,7 @@ impl HealthServer {
         let metrics = ReaderMetrics::new(Arc::clone(&components), version, started);
         let (version, stopping) = (version.to_owned(), AtomicBool::new(false));
         let served = Arc::new(Served { components, metrics, version, clock, started, stopping });
-        let task = runtime.spawn(serve(listener, Arc::clone(&served))).abort_handle();
+        let task = runtime.spawn(serve(listener, Arc::clone(&served), Hosts::new(hosts))).abort_handle();
         Ok(Self { address, served, task })
     }
 
@@ -74,7 +77,7 @@ impl Drop for HealthServer {
     }
 }
 
-async fn serve(listener: TcpListener, served: Arc<Served>) {
+async fn serve(listener: TcpListener, served: Arc<Served>, hosts: Arc<Hosts>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => Door::new(listener),
         Err(error) => {
@@ -86,7 +89,8 @@ async fn serve(listener: TcpListener, served: Arc<Served>) {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(served);
+        .with_state(served)
+        .layer(from_fn_with_state(hosts, hosts::guard));
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "HTTP is no longer served");
     }

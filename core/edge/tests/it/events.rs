@@ -26,7 +26,7 @@ impl Client {
         let address: SocketAddr = edge.admin_address().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET /events{query} HTTP/1.0\r\nHost: edge\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET /events{query} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n").unwrap();
         let mut lines = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -202,5 +202,38 @@ fn given_a_port_that_others_reach_then_without_a_token_nobody_reads_events() {
     let refused = Client::open(&edge, "", "");
     assert_eq!(refused.status, 403);
     assert!(refused.body().contains("events_token_file"));
+    world.stop(&edge);
+}
+
+/// The status of `path`, asked under a name.
+fn asked(edge: &EdgeHandle, path: &str, name: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(edge.admin_address().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+#[test]
+fn given_a_name_that_a_page_has_pointed_at_us_then_only_health_is_told_under_it() {
+    let world = World::new();
+    let config = EdgeConfig { admin_hosts: vec!["edge-1.example.net".to_owned()], ..world.config() };
+    let edge = world.start_with(config, Hooks::default()).unwrap();
+    for path in ["/events", "/metrics", "/schemas", "/catalogue"] {
+        let (status, told) = asked(&edge, path, "rebound.example:8060");
+        assert_eq!(status, 421, "{path}: {told}");
+        assert!(told.contains("[admin] hosts"), "{told}");
+    }
+    for path in ["/health", "/ready"] {
+        assert_eq!(
+            asked(&edge, path, "rebound.example").0,
+            200,
+            "{path}: load balancers call us as they like"
+        );
+    }
+    for name in ["127.0.0.1", "localhost:8060", "[::1]:8060", "EDGE-1.example.net:8060"] {
+        assert_eq!(asked(&edge, "/metrics", name).0, 200, "{name}");
+    }
     world.stop(&edge);
 }

@@ -352,6 +352,14 @@ impl Check<'_> {
 
     fn rest(&mut self, file: &File) {
         self.probe("probe", &file.probe);
+        for (at, host) in file.admin.hosts.iter().enumerate().filter(|(_, host)| !is_host_name(host)) {
+            let message = format!("\"{host}\" is not a host name");
+            self.wrong(
+                &format!("admin.hosts[{at}]"),
+                message,
+                "write the name alone, for example \"edge-1.example.net\"",
+            );
+        }
         if !file.admin.listen.is_empty() {
             match file.admin.listen.parse::<SocketAddr>() {
                 Err(_) => self.wrong(

@@ -350,11 +350,15 @@ pub struct Admin {
     /// File with the token that `/events` asks for. Default: only this machine may read events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_token_file: Option<PathBuf>,
+    /// Names under which the port answers, besides addresses, `localhost` and the machine's own: other names get 421,
+    /// for a page in somebody's browser may have pointed them here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8060".into(), events_token_file: None }
+        Self { listen: "127.0.0.1:8060".into(), events_token_file: None, hosts: Vec::new() }
     }
 }
 

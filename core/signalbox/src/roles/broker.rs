@@ -37,17 +37,7 @@ impl Wiring {
     /// To publish to, as `edge` or `store`; none with the journal alone.
     pub(super) fn broker(&self, edge: &str) -> Option<Arc<dyn Broker>> {
         let client = self.client(if edge == "store" { "outbox" } else { "relay" });
-        match self.bus.kind {
-            BusKind::Journal => None,
-            BusKind::Nats => Some(Arc::new(signalbox_bus::nats::NatsBroker::new(self.bus.nats(client)))),
-            #[cfg(feature = "kafka")]
-            BusKind::Kafka => {
-                Some(Arc::new(signalbox_bus::kafka::KafkaBroker::new(self.bus.kafka(client), edge)))
-            }
-            // Refused by the check of the configuration.
-            #[cfg(not(feature = "kafka"))]
-            BusKind::Kafka => None,
-        }
+        self.bus.broker(client, edge)
     }
 
     /// To read from.

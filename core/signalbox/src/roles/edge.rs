@@ -67,6 +67,7 @@ fn edge_config(
     journal.archive = file.journal.archive.clone();
     config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
     config.events_token_file = file.admin.events_token_file.clone();
+    config.admin_hosts = identity::admin_hosts(file);
     config.admin_listen = loaded.file.admin.listen.parse().ok();
     config
 }

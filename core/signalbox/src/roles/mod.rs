@@ -144,7 +144,8 @@ pub fn start(
         (None, Ok(address)) => {
             let reported = report.clone();
             let components = Arc::new(move || reported.components());
-            let server = HealthServer::start(address, components, env!("CARGO_PKG_VERSION"), runtime);
+            let (version, hosts) = (env!("CARGO_PKG_VERSION"), identity::admin_hosts(file));
+            let server = HealthServer::start(address, components, version, &hosts, runtime);
             Some(server.map_err(|e| {
                 let code = Failure::from(std::io::Error::from(e.kind())).code;
                 Failure::new(code, format!("admin.listen {address}: {e}"))

@@ -5,7 +5,7 @@ use crate::args::{Cli, InitArgs};
 use crate::config;
 use crate::errors::{FILE_EXISTS, Failure, USAGE};
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Asks for what is missing, writes the file, checks it, prints what to do next.
 pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
@@ -25,12 +25,14 @@ pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
         "--public",
         "public address of this machine (for example 203.0.113.5)",
     )?;
+    let bus = Bus::ask(args)?;
     let text = render(&Answers {
         tenant: &args.tenant,
         domain: &domain,
         pbx: &pbx,
         public: &public,
         data_dir: &args.data_dir,
+        bus: &bus,
     });
     write_checked(&args.out, &text)?;
     out.line(&format!("{} written and checked.\n", args.out.display()))?;
@@ -45,16 +47,25 @@ fn answer(given: Option<&str>, flag: &str, question: &str) -> Result<String, Fai
         return Err(Failure::new(USAGE, format!("{flag} is missing and there is no terminal to ask"))
             .fix(format!("add {flag} …: {question}")));
     }
+    ask(question)?.ok_or_else(|| {
+        Failure::new(USAGE, format!("no answer to: {question}")).fix(format!("answer it, or add {flag}"))
+    })
+}
+
+/// What may be left out: where there is no terminal, or no answer, it is.
+fn optional(given: Option<&str>, question: &str) -> Result<Option<String>, Failure> {
+    match given {
+        Some(text) => Ok(Some(text.to_owned())),
+        None if std::io::stdin().is_terminal() => ask(question),
+        None => Ok(None),
+    }
+}
+
+fn ask(question: &str) -> Result<Option<String>, Failure> {
     print_prompt(question)?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
-    let line = line.trim();
-    if line.is_empty() {
-        return Err(
-            Failure::new(USAGE, format!("no answer to: {question}")).fix(format!("answer it, or add {flag}"))
-        );
-    }
-    Ok(line.to_owned())
+    Ok(Some(line.trim()).filter(|line| !line.is_empty()).map(str::to_owned))
 }
 
 fn print_prompt(question: &str) -> Result<(), Failure> {
@@ -76,12 +87,104 @@ fn write_checked(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(std::fs::rename(&draft, path)?)
 }
 
+/// Where events go besides the journal.
+enum Bus {
+    Journal,
+    Broker { kind: String, url: String, login: Login },
+}
+
+enum Login {
+    None,
+    Credentials(String),
+    User(String, String),
+}
+
+impl Bus {
+    fn ask(args: &InitArgs) -> Result<Self, Failure> {
+        let kind = optional(
+            args.bus.as_deref(),
+            "bus that events go to besides the journal: nats, kafka, or nothing for none",
+        )?;
+        let url = args.bus_url.as_deref();
+        let kind = match kind.as_deref() {
+            None | Some("journal") if url.is_some() => {
+                let message = "--bus-url is given, and no bus that it is the address of";
+                return Err(Failure::new(USAGE, message).fix("add --bus nats or --bus kafka"));
+            }
+            None | Some("journal") => return Ok(Self::Journal),
+            Some(kind @ ("nats" | "kafka")) => kind,
+            Some(other) => {
+                return Err(
+                    Failure::new(USAGE, format!("{other} is no bus")).fix("write nats, kafka or journal")
+                );
+            }
+        };
+        let question = match kind {
+            "nats" => "address of the NATS server (for example tls://nats.example.net:4222)",
+            _ => "addresses of Kafka brokers, by comma (for example broker-1:9092,broker-2:9092)",
+        };
+        let url = answer(url, "--bus-url", question)?;
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let user = args.bus_user.clone().zip(text(&args.bus_password_file));
+        let login = match (kind, user) {
+            (_, Some((user, file))) => Login::User(user, file),
+            ("nats", None) => {
+                let question = "credentials file of the user on the bus, or nothing for none";
+                let file = optional(text(&args.bus_credentials).as_deref(), question)?;
+                file.map_or(Login::None, Login::Credentials)
+            }
+            (_, None) if args.bus_credentials.is_some() => {
+                let message = "--bus-credentials is for NATS";
+                return Err(Failure::new(USAGE, message).fix("write --bus-user and --bus-password-file"));
+            }
+            (_, None) => match optional(None, "user on the bus, or nothing for none")? {
+                Some(user) => {
+                    Login::User(user, answer(None, "--bus-password-file", "file that holds its password")?)
+                }
+                None => Login::None,
+            },
+        };
+        Ok(Self::Broker { kind: kind.to_owned(), url, login })
+    }
+
+    fn render(&self) -> String {
+        let Self::Broker { kind, url, login } = self else {
+            return r#"[bus]
+kind = "journal"                 # or "nats" or "kafka", with url: `signalbox schema config` describes the keys"#
+                .to_owned();
+        };
+        let login = match login {
+            Login::None => String::new(),
+            Login::Credentials(file) => format!("credentials_file = {}\n", quoted(file)),
+            Login::User(user, file) => format!("user = {}\npassword_file = {}\n", quoted(user), quoted(file)),
+        };
+        // With a password in hand, TLS is what people mean; a broker without it is told by `check --live`.
+        let tls = match (&**kind, login.is_empty()) {
+            ("kafka", true) => {
+                "# tls = \"on\"                   # to the brokers; ca_file names who signs their certificates\n"
+            }
+            ("kafka", false) => {
+                "tls  = \"on\"                     # ca_file names who signs the brokers' certificates\n"
+            }
+            _ => "",
+        };
+        let text = format!(
+            "[bus]\nkind = {}                    # calls never wait for it; `signalbox check --live` asks it\nurl  = {}\n{tls}\n\
+             [bus.{kind}]\n{login}replicas = 1                     # copies of each event; 3 in a cluster",
+            quoted(kind),
+            quoted(url)
+        );
+        text
+    }
+}
+
 struct Answers<'a> {
     tenant: &'a str,
     domain: &'a str,
     pbx: &'a str,
     public: &'a str,
     data_dir: &'a Path,
+    bus: &'a Bus,
 }
 
 fn quoted(text: &str) -> String {
@@ -93,6 +196,7 @@ fn render(a: &Answers<'_>) -> String {
     let pbx = quoted(&if a.pbx.starts_with("udp:") { a.pbx.to_owned() } else { format!("udp:{}", a.pbx) });
     let public = quoted(a.public);
     let data_dir = quoted(&a.data_dir.display().to_string());
+    let bus = a.bus.render();
     format!(
         r#"# Signalbox. `signalbox check` judges this file, `signalbox check --explain` prints every value and its origin,
 # `signalbox schema config` describes every key. A change takes effect with `signalbox reload`.
@@ -117,6 +221,8 @@ backends   = [
 [journal]
 retain   = "30d"                 # history to replay
 max_size = "60%"                 # of the file system
+
+{bus}
 
 [store]
 url = "sqlite:signalbox.db"      # in data_dir; or "postgres://signalbox@db/signalbox?sslmode=verify-full"

@@ -2,7 +2,11 @@
 
 use super::Out;
 use crate::config::Loaded;
+use crate::config::model::File;
 use crate::errors::Failure;
+use crate::identity;
+use serde_json::json;
+use signalbox_bus::publisher::Failure as NotConnected;
 use signalbox_engine::Settings;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -10,34 +14,93 @@ use std::time::Duration;
 /// How long a backend may take to answer an OPTIONS.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Resolves names and probes every backend; the first failure decides the exit code, all are printed.
+/// How long the bus may take to answer everything that it is asked.
+const BUS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Probes every backend, asks the store and the bus; one failure decides the exit code, all are printed.
 pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Failure> {
-    let mut failed = 0usize;
+    let mut told = Told { out, failed: 0 };
     for tenant in &settings.tenants {
         for backend in &tenant.backends {
             let name = format!("{}/{}", tenant.name, backend.name);
             match probe(&backend.address.host, backend.address.port) {
-                Ok(answer) => out.line(&format!("{name}  {answer}"))?,
-                Err(why) => {
-                    failed += 1;
-                    out.line(&format!("{name}  no answer: {why}"))?;
-                }
+                Ok(answer) => told.good(&name, &answer)?,
+                Err(why) => told.failed(&name, &format!("no answer: {why}"))?,
             }
         }
     }
-    if let Err(why) = super::runtime()?
-        .block_on(async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) })
-    {
-        failed += 1;
-        out.line(&format!("store  {why}"))?;
-    } else {
-        out.line("store  good")?;
-    }
-    if failed == 0 {
+    super::runtime()?.block_on(async {
+        let pinged = async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) }.await;
+        match pinged {
+            Ok(()) => told.good("store", "good")?,
+            Err(why) => told.failed("store", &why.to_string())?,
+        }
+        bus(&mut told, &loaded.file).await
+    })?;
+    if told.failed == 0 {
         return Ok(());
     }
-    Err(Failure::new(crate::errors::CONFIG, format!("{failed} live check(s) failed"))
+    Err(Failure::new(crate::errors::CONFIG, format!("{} live check(s) failed", told.failed))
         .fix("see the lines above"))
+}
+
+/// Whether the relay could publish, each thing that keeps it from that with what to do.
+async fn bus(told: &mut Told<'_>, file: &File) -> Result<(), Failure> {
+    let bus = &file.bus;
+    let edge = identity::known_name(file);
+    let client = format!("signalbox {}/{edge} check", file.edge.cluster);
+    let Some(broker) = bus.broker(client, &edge) else {
+        return told.good("bus", &bus.describe());
+    };
+    let name = bus.describe();
+    match tokio::time::timeout(BUS_WITHIN, broker.inspect(&edge)).await {
+        Ok(Ok(found)) => {
+            for note in &found.notes {
+                told.line("bus", "note", note)?;
+            }
+            for wrong in &found.wrong {
+                told.failed("bus", wrong)?;
+            }
+            if found.wrong.is_empty() { told.good("bus", &format!("{name}: good")) } else { Ok(()) }
+        }
+        Ok(Err(why @ NotConnected::Denied(_))) => {
+            let section = bus.kind.as_str();
+            told.failed(
+                "bus",
+                &format!("{name}: {why}: correct the login in [bus.{section}], or its rights there"),
+            )
+        }
+        Ok(Err(why)) => told.failed("bus", &format!("{name}: {why}: start it, or correct bus.url")),
+        Err(_) => {
+            let within = BUS_WITHIN.as_secs();
+            told.failed("bus", &format!("{name}: no answer within {within} s: start it, or correct bus.url"))
+        }
+    }
+}
+
+/// Lines for people, objects for programs.
+struct Told<'a> {
+    out: &'a Out,
+    failed: usize,
+}
+
+impl Told<'_> {
+    fn good(&self, what: &str, text: &str) -> Result<(), Failure> {
+        self.line(what, "good", text)
+    }
+
+    fn failed(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        self.failed += 1;
+        self.line(what, "failed", text)
+    }
+
+    fn line(&self, what: &str, state: &str, text: &str) -> Result<(), Failure> {
+        if self.out.json {
+            return self.out.object(&json!({ "check": what, "state": state, "text": text }));
+        }
+        let mark = if state == "note" { "note: " } else { "" };
+        self.out.line(&format!("{what}  {mark}{text}"))
+    }
 }
 
 fn probe(host: &str, port: u16) -> Result<String, String> {

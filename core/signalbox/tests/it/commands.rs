@@ -88,6 +88,49 @@ fn given_answers_when_init_runs_then_what_it_wrote_passes_check() {
 }
 
 #[test]
+fn given_a_bus_when_init_runs_then_it_stands_in_the_file_with_its_login() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("edge.creds"), "seed").unwrap();
+    let answers = ["init", "--domain", "acme.example.net", "--pbx", "10.0.0.11", "--public", "203.0.113.5"];
+    let init =
+        |name: &str, bus: &[&str]| signalbox(dir.path(), &[&answers[..], &["--out", name], bus].concat());
+    let effective = |name: &str| -> Vec<serde_json::Value> {
+        let explained = signalbox(dir.path(), &["check", "--explain", "--json", "--config", name]);
+        assert!(explained.status.success(), "{}", stderr(&explained));
+        stdout(&explained).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let value = |lines: &[serde_json::Value], key: &str| {
+        lines.iter().find(|line| line["key"] == key).map(|line| line["value"].as_str().unwrap().to_owned())
+    };
+    let nats =
+        ["--bus", "nats", "--bus-url", "tls://nats.example.net:4222", "--bus-credentials", "edge.creds"];
+    let done = init("nats.toml", &nats);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let lines = effective("nats.toml");
+    assert!(value(&lines, "bus.kind").unwrap().contains("nats"), "{lines:?}");
+    assert!(value(&lines, "bus.url").unwrap().contains("tls://nats.example.net:4222"));
+    assert!(value(&lines, "bus.nats.credentials_file").unwrap().contains("edge.creds"));
+    let kafka = ["--bus", "kafka", "--bus-url", "broker-1:9092", "--bus-user", "edge", "--bus-password-file"];
+    let done = init("kafka.toml", &[&kafka[..], &["edge.creds"]].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+    let lines = effective("kafka.toml");
+    assert!(value(&lines, "bus.tls").unwrap().contains("on"), "a password is not sent without it");
+    assert!(value(&lines, "bus.kafka.user").unwrap().contains("edge"));
+    // What does not fit together, and a file that is not there, are refused and leave nothing behind.
+    for wrong in [
+        &["--bus-url", "nats://10.0.0.1:4222"][..],
+        &["--bus", "nats"],
+        &["--bus", "nats", "--bus-url", "10.0.0.1:4222"],
+        &["--bus", "nats", "--bus-url", "nats://10.0.0.1:4222", "--bus-credentials", "no-such-file"],
+        &["--bus", "kafka", "--bus-url", "broker-1:9092", "--bus-credentials", "edge.creds"],
+        &["--bus", "kafka", "--bus-url", "broker-1:9092", "--bus-user", "edge"],
+    ] {
+        assert!(!init("wrong.toml", wrong).status.success(), "{wrong:?}");
+        assert!(!dir.path().join("wrong.toml").exists(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn given_a_wrong_answer_when_init_runs_then_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let output = signalbox(

@@ -3,6 +3,7 @@
 use super::{Broker, Provider};
 use crate::kafka::{Kafka, Lease, lease};
 use crate::place::Copied;
+use crate::server::Server;
 use futures_util::future::join_all;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -3,6 +3,7 @@
 use super::{Broker, Provider};
 use crate::nats::{Nats, NatsOptions};
 use crate::place::Copied;
+use crate::server::Server;
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
 use futures_util::future::try_join_all;

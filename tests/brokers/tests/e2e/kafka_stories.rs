@@ -4,7 +4,7 @@ use crate::kafka_hand::{Line, above, in_time, mixed, read, reader, records, sour
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use signalbox_brokers::conformance::Pen;
-use signalbox_brokers::{Kafka, KafkaOptions, kafka};
+use signalbox_brokers::{Kafka, KafkaOptions, Server, kafka};
 use signalbox_bus::Delivered;
 use signalbox_bus::kafka::{Config, Heartbeats, KafkaBroker, Login, Mechanism, heartbeats};
 use signalbox_bus::publisher::{Broker, Failure, LaneId};

@@ -5,7 +5,7 @@ use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt;
 use serde_json::json;
 use signalbox_base::{EventSeq, JournalId};
-use signalbox_brokers::{Nats, NatsLogin, NatsOptions, NatsUser};
+use signalbox_brokers::{Nats, NatsLogin, NatsOptions, NatsUser, Server};
 use signalbox_bus::nats::{Config, Heartbeats, NatsBroker, NatsBus};
 use signalbox_bus::publisher::{Broker, Failure, LaneId, LaneSaved, Refusal, Ticket, Told};
 use signalbox_bus::{Bus, Delivered, Error, FileHints, Filter, Request, Source, Start};

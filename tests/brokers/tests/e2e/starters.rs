@@ -5,7 +5,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use signalbox_brokers::{Kafka, KafkaOptions, Nats, NatsLogin, NatsOptions, NatsUser, kafka};
+use signalbox_brokers::{Kafka, KafkaOptions, Nats, NatsLogin, NatsOptions, NatsUser, Server, kafka};
 use signalbox_e2e::wait;
 use std::time::Duration;
 

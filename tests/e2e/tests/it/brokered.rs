@@ -3,7 +3,7 @@
 use crate::given::{ACME, acme, phone};
 use serde_json::Value;
 use signalbox_brokers::kafka::Lease;
-use signalbox_brokers::{Copied, Kafka, Nats, cache};
+use signalbox_brokers::{Nats, Server, cache};
 use signalbox_e2e::load::Voicemail;
 use signalbox_e2e::sipp::{Counted, Sipp};
 use signalbox_e2e::{Edge, Process, World, contract, http, wait};
@@ -27,15 +27,13 @@ const PER_SECOND: u32 = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A broker under a story.
-pub(crate) trait Broker {
+pub(crate) trait Broker: Server {
     /// `[bus]` for an edge.
     fn config(&self) -> String;
     /// A subscriber of everything, of another language and with a stock client.
     fn subscriber(&self, world: &World, name: &str) -> Subscriber;
-    fn kill9(&mut self);
-    fn start_again(&mut self);
-    fn copy(&mut self) -> Copied;
-    fn roll_back(&mut self, to: &Copied);
+    /// One of a replay, by its id.
+    fn of_replay(&self, world: &World, id: &str) -> Subscriber;
 }
 
 impl Broker for Nats {
@@ -45,17 +43,9 @@ impl Broker for Nats {
     fn subscriber(&self, world: &World, name: &str) -> Subscriber {
         Subscriber::start(world, name, "nats_all.py", &[&self.url()])
     }
-    fn kill9(&mut self) {
-        Self::kill9(self);
-    }
-    fn start_again(&mut self) {
-        Self::start_again(self);
-    }
-    fn copy(&mut self) -> Copied {
-        Self::copy(self)
-    }
-    fn roll_back(&mut self, to: &Copied) {
-        Self::roll_back(self, to);
+    fn of_replay(&self, world: &World, id: &str) -> Subscriber {
+        let subject = format!("signalbox.replay.{id}");
+        Subscriber::start(world, "of-replay", "nats_all.py", &[&self.url(), "SIGNALBOX_REPLAY", &subject])
     }
 }
 
@@ -66,17 +56,9 @@ impl Broker for Lease {
     fn subscriber(&self, world: &World, name: &str) -> Subscriber {
         Subscriber::start(world, name, "kafka_all.py", &[&self.url()])
     }
-    fn kill9(&mut self) {
-        Kafka::kill9(self);
-    }
-    fn start_again(&mut self) {
-        Kafka::start_again(self);
-    }
-    fn copy(&mut self) -> Copied {
-        Kafka::copy(self)
-    }
-    fn roll_back(&mut self, to: &Copied) {
-        Kafka::roll_back(self, to);
+    fn of_replay(&self, world: &World, id: &str) -> Subscriber {
+        let topic = format!("signalbox.replay.{id}");
+        Subscriber::start(world, "of-replay", "kafka_all.py", &[&self.url(), &topic])
     }
 }
 
@@ -201,6 +183,12 @@ impl Subscriber {
             self.look();
             (self.got.len() >= count).then_some(())
         });
+    }
+
+    /// Waits for so many events, and takes them.
+    pub(crate) fn await_all(mut self, count: usize) -> Vec<Value> {
+        self.await_count(count);
+        self.got
     }
 
     /// Waits until every event of the journal has come; then it has come once but for repetitions that say the same, and

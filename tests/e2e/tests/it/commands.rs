@@ -79,6 +79,11 @@ const COMMANDS: &[(&str, How)] = &[
     ("signalbox schema show call.ended", Words(&["schema", "show", "call.ended"])),
     ("signalbox schema asyncapi", Words(&["schema", "asyncapi"])),
     (
+        "signalbox replay --to nats --from 2026-11-21T14:00:00Z --to 2026-11-21T15:00:00Z",
+        Elsewhere("replays.rs: history on NATS"),
+    ),
+    ("signalbox replay --to kafka --domain call --tenant acme", Elsewhere("replays.rs: history on Kafka")),
+    (
         "signalbox replay --to webhook --url https://example.net/in --token-file token --type call.ended",
         Elsewhere("examples.rs: a web service that breaks off"),
     ),

@@ -94,9 +94,23 @@ fn given_history_when_it_is_replayed_to_a_file_then_it_is_the_same_marked_and_ca
         &["replay", "--to", "file"],
         &["replay", "--to", "fax"],
         &["replay", "--resume", "no"],
+        &[
+            "replay",
+            "--to",
+            "file",
+            "--out",
+            "-",
+            "--from",
+            "2026-11-21T15:00:00Z",
+            "--to",
+            "2026-11-21T14:00:00Z",
+        ],
+        &["replay", "--to", "file", "--out", "/no/such/directory/history.ndjson"],
     ] {
         assert_ne!(edge.verb(wrong).code, 0, "{wrong:?}");
     }
+    let nowhere = edge.verb(&["replay", "--to", "file", "--out", "/no/such/directory/history.ndjson"]);
+    assert!(nowhere.stderr.contains("/no/such/directory/history.ndjson"), "{nowhere:?}");
 }
 
 #[test]

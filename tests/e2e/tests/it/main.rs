@@ -16,6 +16,7 @@ mod operations;
 mod peers;
 mod readme;
 mod registrations;
+mod replays;
 mod rollback;
 mod starting;
 mod tenancy_on_buses;

@@ -9,7 +9,9 @@ use super::value::{Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use signalbox_bus::nats;
+use signalbox_bus::publisher::Broker;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `[bus]`
@@ -254,6 +256,24 @@ impl Bus {
         match self.kind {
             BusKind::Journal => "journal (embedded)".to_owned(),
             kind => format!("{} {}", kind.as_str(), self.urls().join(",")),
+        }
+    }
+
+    /// To publish to, as `edge` or `store`; none with the journal alone. `client` is its name on the server.
+    pub fn broker(&self, client: String, edge: &str) -> Option<Arc<dyn Broker>> {
+        match self.kind {
+            BusKind::Journal => None,
+            BusKind::Nats => Some(Arc::new(nats::NatsBroker::new(self.nats(client)))),
+            #[cfg(feature = "kafka")]
+            BusKind::Kafka => {
+                Some(Arc::new(signalbox_bus::kafka::KafkaBroker::new(self.kafka(client), edge)))
+            }
+            // Refused by the check of the configuration.
+            #[cfg(not(feature = "kafka"))]
+            BusKind::Kafka => {
+                let _ = edge;
+                None
+            }
         }
     }
 

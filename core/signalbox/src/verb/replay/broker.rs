@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection and what is under way on it.
 pub(super) struct BrokerTarget {
-    name: &'static str,
+    /// Which broker, for people.
+    name: String,
     connection: Connection,
     encoder: Box<dyn Encoder>,
     under_way: HashMap<Ticket, Text>,
@@ -26,13 +27,14 @@ pub(super) struct BrokerTarget {
 
 impl BrokerTarget {
     pub(super) async fn nats(bus: &Bus, id: &str) -> Result<Self, Failure> {
-        Self::connect(&NatsBroker::replay(bus.nats(format!("signalbox-replay-{id}")), id)).await
+        let broker = NatsBroker::replay(bus.nats(format!("signalbox-replay-{id}")), id);
+        Self::connect(&broker, bus.describe()).await
     }
 
     #[cfg(feature = "kafka")]
     pub(super) async fn kafka(bus: &Bus, id: &str) -> Result<Self, Failure> {
         let config = bus.kafka(format!("signalbox-replay-{id}"));
-        Self::connect(&signalbox_bus::kafka::KafkaBroker::replay(config, id)).await
+        Self::connect(&signalbox_bus::kafka::KafkaBroker::replay(config, id), bus.describe()).await
     }
 
     #[cfg(not(feature = "kafka"))]
@@ -42,27 +44,25 @@ impl BrokerTarget {
             .fix("use a build with the feature `kafka`"))
     }
 
-    async fn connect(broker: &dyn Broker) -> Result<Self, Failure> {
-        let name = broker.name();
+    async fn connect(broker: &dyn Broker, name: String) -> Result<Self, Failure> {
         let connection = tokio::time::timeout(PATIENCE, broker.connect()).await;
-        let connection = connection.map_err(|_| failed(name, "it does not answer"))?;
-        let connection = connection.map_err(|why| failed(name, &why.to_string()))?;
+        let connection = connection.map_err(|_| failed(&name, "it does not answer"))?;
+        let connection = connection.map_err(|why| failed(&name, &why.to_string()))?;
         // Only now does the encoder know the lanes that there are.
         let (encoder, under_way, keys) = (broker.encoder(), HashMap::new(), HashSet::new());
         Ok(Self { name, connection, encoder, under_way, keys, next: 1 })
     }
 
     pub(super) async fn take(&mut self, event: &Delivered) -> Result<(), Failure> {
-        let name = self.name;
         let out = self.encoder.encode(event, &self.connection.lanes);
-        let out = out.map_err(|why| failed(name, &why.to_string()))?;
+        let out = out.map_err(|why| failed(&self.name, &why.to_string()))?;
         while self.under_way.len() >= WINDOW || self.keys.contains(&out.key) {
             self.hear().await?;
         }
         let ticket = Ticket(self.next);
         self.next += 1;
         let published = self.connection.publisher.publish(ticket, &out);
-        published.map_err(|why| failed(name, &why.to_string()))?;
+        published.map_err(|why| failed(&self.name, &why.to_string()))?;
         self.keys.insert(out.key.clone());
         self.under_way.insert(ticket, out.key);
         Ok(())
@@ -84,13 +84,14 @@ impl BrokerTarget {
                 }
                 Ok(())
             }
-            Ok(Told::Refused { why, .. }) => Err(failed(self.name, &why.to_string())),
-            Ok(Told::Lost(why)) => Err(failed(self.name, &why)),
-            Err(_) => Err(failed(self.name, "it does not answer")),
+            Ok(Told::Refused { why, .. }) => Err(failed(&self.name, &why.to_string())),
+            Ok(Told::Lost(why)) => Err(failed(&self.name, &why)),
+            Err(_) => Err(failed(&self.name, "it does not answer")),
         }
     }
 }
 
 fn failed(broker: &str, why: &str) -> Failure {
     Failure::new(INTERNAL, format!("{broker}: {why}"))
+        .fix("`signalbox check --live` says what is wrong with a bus")
 }

@@ -82,7 +82,12 @@ impl Endpoint {
 
     fn head(&self, content_type: &str, length: usize) -> io::Result<String> {
         let token = match &self.token_file {
-            Some(file) => format!("Authorization: Bearer {}\r\n", std::fs::read_to_string(file)?.trim()),
+            Some(file) => {
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("the token in {}: {error}", file.display()))
+                };
+                format!("Authorization: Bearer {}\r\n", std::fs::read_to_string(file).map_err(named)?.trim())
+            }
             None => String::new(),
         };
         let (path, host, port, version) = (&self.path, &self.host, self.port, env!("CARGO_PKG_VERSION"));

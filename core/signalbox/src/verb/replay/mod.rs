@@ -13,7 +13,7 @@ use super::{Out, load_config, now, random, runtime};
 use crate::args::{Cli, ReplayArgs};
 use crate::config::model;
 use crate::config::model::{Bus, BusKind};
-use crate::errors::{Failure, INTERNAL, NOT_RUNNING, NOTHING_FOUND, USAGE};
+use crate::errors::{Failure, INTERNAL, INTERRUPTED, NOT_RUNNING, NOTHING_FOUND, USAGE};
 use crate::history::{JOURNAL_DIR, kinds, layout, local_bus, moment};
 use indicatif::{ProgressBar, ProgressStyle};
 use place::Place;
@@ -23,6 +23,7 @@ use signalbox_journal::Mark;
 use signalbox_journal::storage::FileStorage;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Events between two moments at which everything sent is known to have arrived.
 const BATCH: usize = 512;
@@ -87,10 +88,14 @@ pub fn run(cli: &Cli, args: &ReplayArgs) -> Result<(), Failure> {
     if place.kept() && !out.json {
         eprintln!("replay {0}; if it is interrupted: signalbox replay --resume {0}", place.id);
     }
-    let done = runtime()?.block_on(replay(&file, &mut place));
+    let done = runtime()?.block_on(async {
+        tokio::select! {
+            done = replay(&file, &mut place) => done,
+            why = interrupted() => Err(why),
+        }
+    });
     if let Err(failure) = done {
-        let fix = format!("mend that, then go on: signalbox replay --resume {}", place.id);
-        return Err(if place.kept() { failure.fix(fix) } else { failure });
+        return Err(if place.kept() { resumable(failure, &place) } else { failure });
     }
     place.forget(&file);
     let told = format!("replayed {} events to {}", place.events, place.describe());
@@ -103,6 +108,30 @@ pub fn run(cli: &Cli, args: &ReplayArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// With how to go on behind what has arrived.
+fn resumable(failure: Failure, place: &Place) -> Failure {
+    let advice = match (failure.code, &*failure.fix) {
+        (INTERRUPTED, _) => "go on".to_owned(),
+        (_, "") => "mend that, then go on".to_owned(),
+        (_, fix) => format!("{fix}; then go on"),
+    };
+    let fix = format!("{advice}: signalbox replay --resume {}", place.id);
+    failure.fix(fix)
+}
+
+/// Until Ctrl-C or SIGTERM.
+async fn interrupted() -> Failure {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return error.into(),
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Failure::new(INTERRUPTED, "the replay was interrupted")
 }
 
 fn begin(file: &model::File, args: &ReplayArgs) -> Result<Place, Failure> {
@@ -246,6 +275,36 @@ mod tests {
         for wrong in [&["2026-11-21T14:00:00Z"][..], &["nats", "kafka"], &["nats", "noon"], &[]] {
             assert!(destination(&words(wrong)).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn whatever_stopped_a_replay_its_end_says_how_to_go_on() {
+        let place = Place { id: "01JD8".to_owned(), ..Place::default() };
+        let end = |failure| resumable(failure, &place).fix;
+        let go_on = "go on: signalbox replay --resume 01JD8";
+        assert_eq!(end(Failure::new(INTERRUPTED, "")), go_on);
+        assert_eq!(end(Failure::new(INTERNAL, "no route")), format!("mend that, then {go_on}"));
+        assert_eq!(
+            end(Failure::new(INTERNAL, "x").fix("free the disk")),
+            format!("free the disk; then {go_on}")
+        );
+    }
+
+    #[test]
+    fn a_time_that_ends_before_it_begins_is_refused() {
+        let at = |text| Wall::parse_rfc3339(text);
+        let place = |from, until| Place {
+            to: "nats".to_owned(),
+            from: at(from),
+            until: at(until),
+            ..Place::default()
+        };
+        let (early, late) = ("2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z");
+        place(early, late).check().unwrap();
+        place(early, early).check().unwrap();
+        let refused = place(late, early).check().unwrap_err();
+        assert_eq!(refused.exit, 2);
+        assert!(refused.message.contains("--from 2026-11-21T15:00:00"), "{}", refused.message);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const DIR: &str = "replays";
 
 /// A replay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// Its id: marks every event, and names the topic or the subject.
     pub(super) id: String,
@@ -50,7 +50,7 @@ impl Place {
             Ok(text) if name_like => text,
             Ok(_) => return Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Failure::of(path(file, id).display())(error)),
         };
         let read = serde_json::from_str(&text);
         read.map(Some)
@@ -60,6 +60,11 @@ impl Place {
     /// Whether the words of the command fit together.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let usage = |message: &str, fix: &str| Err(Failure::new(USAGE, message).fix(fix));
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && from > until
+        {
+            return usage(&format!("--from {from} is later than --to {until}"), "exchange them");
+        }
         match (self.to.as_str(), &self.url, &self.out) {
             ("file", None, Some(out)) if out != Path::new("-") && out.exists() => {
                 let message = format!("{} exists; a replay is never written over", out.display());
@@ -84,10 +89,14 @@ impl Place {
             return Ok(());
         }
         let path = path(file, &self.id);
-        std::fs::create_dir_all(file.edge.data_dir.join(DIR))?;
+        self.write(&path).map_err(Failure::of(path.display()))
+    }
+
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         let new = path.with_extension("new");
         std::fs::write(&new, serde_json::to_vec_pretty(self).expect("it has text keys only"))?;
-        Ok(std::fs::rename(new, path)?)
+        std::fs::rename(new, path)
     }
 
     /// It has ended.
