@@ -51,6 +51,18 @@ pub(crate) fn packet(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, bytes: 
 /// A message that has been parsed.
 pub(crate) fn message(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, message: &Message<&[u8]>) {
     rooms.registrar.seen(turn, &flow);
+    if message.has_bare_line_feeds() {
+        // Read as it was meant, and as nobody behind us can read otherwise (RFC 3261 §7).
+        let mended = message.with_line_ends();
+        return match Message::parse(&*mended, &Limits::DATAGRAM) {
+            Ok(message) => deliver(turn, rooms, flow, &message),
+            Err(fault) => malformed(turn, &flow, &mended, &fault),
+        };
+    }
+    deliver(turn, rooms, flow, message);
+}
+
+fn deliver(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, message: &Message<&[u8]>) {
     if message.is_request() {
         request(turn, rooms, flow, message);
     } else {

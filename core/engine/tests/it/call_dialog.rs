@@ -344,3 +344,28 @@ fn dialog_of(flow: signalbox_base::Flow, answer: &crate::support::Sent) -> Dialo
         counter: 0,
     }
 }
+
+#[test]
+fn given_a_phone_that_ends_lines_with_lf_alone_then_whatever_goes_on_of_it_has_crlf_rfc3261_7() {
+    let (mut world, phone) = with_phone();
+    let offer = sdp("192.0.2.10", "sendrecv", "PCMA").replace("\r\n", "\n");
+    let text =
+        crate::call_support::invite(&phone.flow, "sip:401@acme.test", "sip:402@acme.test", "lf", &offer);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a body");
+    let folded = head
+        .replace("X-Custom:  kept", "X-Custom:\r\n folded,\r\n\tkept")
+        .replace(";tag=flf", "\r\n ;tag=flf");
+    world.deliver(phone.flow, format!("{}\n\n{body}", folded.replace("\r\n", "\n")));
+    let trying = world.one_to(addr(PHONE));
+    let at_pbx = world.one_to(addr(PBX));
+    assert!(at_pbx.text().ends_with(body), "the body is the peers' own");
+    assert!(at_pbx.text().contains("X-Custom:\r\n folded,\r\n\tkept"));
+    world.deliver(inside(PBX), response(&at_pbx, 486, "").replace("\r\n", "\n"));
+    let busy = world.one_to(addr(PHONE));
+    assert_eq!(busy.status(), Some(486));
+    for sent in [&trying, &at_pbx, &busy] {
+        let (head, _) =
+            sent.text().split_once("\r\n\r\n").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("an end");
+        assert_eq!(head.matches('\n').count(), head.matches("\r\n").count(), "{head:?}");
+    }
+}

@@ -78,6 +78,8 @@ pub(crate) struct Index {
     pub(crate) head_end: u16,
     /// The body; its end is the message's end.
     pub(crate) body: Span,
+    /// A line of the head ends in LF alone.
+    pub(crate) bare_lf: bool,
 }
 
 /// In one piece: `SmallVec`'s own clone goes entry by entry.

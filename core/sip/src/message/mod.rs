@@ -3,6 +3,7 @@
 mod edit;
 mod index;
 mod limits;
+mod line_ends;
 mod malformed;
 mod method;
 mod scan;
@@ -70,7 +71,7 @@ pub fn is_keepalive(bytes: &[u8]) -> bool {
 impl<B: AsRef<[u8]>> Message<B> {
     /// Reads a message. Does not allocate for up to 48 headers.
     ///
-    /// Line ends may be LF alone, line ends may precede the start line, bytes behind Content-Length are dropped, and without
+    /// Line ends may be LF alone ([`Message::has_bare_line_feeds`]), line ends may precede the start line, bytes behind Content-Length are dropped, and without
     /// Content-Length the body goes to the end.
     ///
     /// # Errors
@@ -263,7 +264,7 @@ impl<B: AsRef<[u8]>> Message<B> {
     }
 
     /// Reads every Via, From, To, the Request-URI, Contact, Record-Route, Route and Path through their typed views, and
-    /// refuses a second tag or branch.
+    /// refuses a second or empty tag, a second branch, and headers in the Request-URI.
     ///
     /// # Errors
     /// The first that cannot be read. `answerable` is true for requests other than ACK whose top Via is readable.
@@ -291,7 +292,7 @@ impl<B: AsRef<[u8]>> Message<B> {
                 HeaderName::Via => ListValues::new(header.value)
                     .all(|value| Via::parse(value).is_ok_and(|via| !via.params.repeats(b"branch"))),
                 HeaderName::From | HeaderName::To => NameAddr::parse(header.value)
-                    .is_ok_and(|address| address.uri_is_readable() && !address.params.repeats(b"tag")),
+                    .is_ok_and(|address| address.uri_is_readable() && has_one_tag_at_most(address)),
                 HeaderName::Contact if header.value == b"*" => true,
                 HeaderName::Contact | HeaderName::RecordRoute | HeaderName::Route | HeaderName::Path => {
                     ListValues::new(header.value)
@@ -336,6 +337,12 @@ impl<B: AsRef<[u8]>> Message<B> {
 /// (RFC 3261 §19.1.1, `escruri` of RFC 4475 §3.1.2.11).
 fn is_request_uri(uri: &[u8]) -> bool {
     crate::uri::Uri::parse(uri).is_ok_and(|uri| uri.as_sip().is_none_or(|sip| sip.headers.is_empty()))
+}
+
+/// None, or one that is not empty: a second one would be appended to an answer's To (RFC 3261 §25.1 `tag-param`).
+fn has_one_tag_at_most(address: NameAddr<'_>) -> bool {
+    let empty = |tag: crate::header::Param<'_>| tag.value.is_none_or(<[u8]>::is_empty);
+    !address.params.repeats(b"tag") && !address.params.get(b"tag").is_some_and(empty)
 }
 
 fn header_of<'m>(bytes: &'m [u8], place: usize, entry: &Entry) -> Header<'m> {

@@ -7,6 +7,7 @@ use super::method::Method;
 use crate::header::HeaderName;
 use crate::text::{decimal, decimal_u32, is_blank, is_token, take_token, trim_start};
 use smallvec::SmallVec;
+use std::cell::Cell;
 
 /// How to treat what is wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,13 +29,14 @@ pub(crate) fn scan(bytes: &[u8], limits: &Limits, mode: Mode) -> Result<Index, M
         }
         bytes = &bytes[..limits.message_bytes_max.min(Limits::MESSAGE_BYTES_CEILING)];
     }
-    Scanner { bytes, limits, mode }.run(begin)
+    Scanner { bytes, limits, mode, bare_lf: Cell::new(false) }.run(begin)
 }
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     limits: &'a Limits,
     mode: Mode,
+    bare_lf: Cell<bool>,
 }
 
 /// What the header loop learns beside the entries.
@@ -77,7 +79,19 @@ impl Scanner<'_> {
         let start_line = Span::new(begin..line_end);
         let head_end = head_end as u16;
         let tags = Tags::default();
-        Ok(Index { start, start_line, headers, mandatory, tags, cseq_number, cseq_method, head_end, body })
+        let bare_lf = self.bare_lf.get();
+        Ok(Index {
+            start,
+            start_line,
+            headers,
+            mandatory,
+            tags,
+            cseq_number,
+            cseq_method,
+            head_end,
+            body,
+            bare_lf,
+        })
     }
 
     /// In strict mode an error; in salvage mode nothing.
@@ -101,7 +115,10 @@ impl Scanner<'_> {
             None if rest.is_empty() => Ok((from, from)),
             // What is cut off inside a line may mean anything.
             None => Err(Malformed::at(Reason::HeadTruncated, from)),
-            Some(n) if rest[n] == b'\n' => Ok((from + n, from + n + 1)),
+            Some(n) if rest[n] == b'\n' => {
+                self.bare_lf.set(true);
+                Ok((from + n, from + n + 1))
+            }
             Some(n) if rest.get(n + 1) == Some(&b'\n') => Ok((from + n, from + n + 2)),
             // Never stepped over, not even to answer: what follows could be read as a header of its own.
             Some(n) => Err(Malformed::at(Reason::BareCr, from + n)),
