@@ -11,7 +11,7 @@ PART := tests/setup/part.sh
 WORLD := cargo test $(CARGO_FLAGS) --lib --bins --test it
 E2E := cargo test $(CARGO_FLAGS) --test e2e
 
-.PHONY: help run test build clippy fmt world e2e brokers chaos bench setup-build setup-peers release clean
+.PHONY: help run test build clippy fmt world e2e brokers chaos fuzz bench setup-build setup-peers release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ brokers: setup-build setup-peers ## only the suite that each bus passes, against
 chaos: setup-build setup-peers ## the long forms: 200 kills, ten times the random cases
 	cargo build $(CARGO_FLAGS) --bins
 	SIGNALBOX_EFFORT=10 cargo test $(CARGO_FLAGS) --lib --bins --test it --test e2e
+
+fuzz: setup-build ## fuzz targets under libFuzzer, MINUTES of each (default 1), crashes are shown
+	tests/torture/fuzz/run.sh $(or $(MINUTES),1)
 
 bench: setup-build setup-peers ## measure side by side with Kamailio, journal, parser; target/bench/report.json
 	cargo build --release --locked -p signalbox -p signalbox-bench

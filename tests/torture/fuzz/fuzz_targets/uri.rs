@@ -1,0 +1,6 @@
+//! `targets::uri` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    signalbox_torture::targets::uri(data);
+});
