@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use crate::standalone::Standalone;
 use crate::state::State;
 use crate::tenancy::Directory;
+use crate::tidy;
 use crate::turn::Turn;
 use signalbox_base::{Flow, Mono, Now};
 use signalbox_schemas::words::{OverloadLevel, OverloadResource};
@@ -171,6 +172,12 @@ impl Engine {
         (self.net.sources.held(), self.noise.held())
     }
 
+    /// Entries that memory is held for, of registrations and timers. It follows what there is, up and down.
+    #[must_use]
+    pub fn room_held(&self) -> usize {
+        self.state.registrations().capacity() + self.rooms.registrar.capacity() + self.net.timers.capacity()
+    }
+
     /// Blocks listening to addresses, from a list of the operator's or of the security plane.
     pub fn blocks_mut(&mut self) -> &mut Blocks {
         &mut self.rooms.blocks
@@ -213,6 +220,7 @@ impl Engine {
             on_timer(&mut turn, rooms, timer);
             settle(&mut turn, rooms);
         }
+        tidy::look(&mut turn, rooms);
         self.due = due;
     }
 
@@ -278,6 +286,7 @@ fn on_timer(turn: &mut Turn<'_>, rooms: &mut Rooms, timer: Timer) {
         Timer::StandaloneFailover(number, attempt) => rooms.standalone.on_timer(turn, number, attempt),
         Timer::Probe(_) | Timer::ProbeTimeout(..) | Timer::Resolve(_) => backend::on_timer(turn, timer),
         Timer::Noise => close_noise(turn),
+        Timer::Tidy => tidy::on_timer(turn, rooms),
         Timer::Call(timer) => rooms.calls.on_timer(turn, timer),
     }
 }

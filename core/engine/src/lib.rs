@@ -23,6 +23,7 @@ pub mod settings;
 mod standalone;
 pub mod state;
 pub mod tenancy;
+mod tidy;
 pub mod turn;
 
 pub use contract::{

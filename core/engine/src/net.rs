@@ -61,6 +61,8 @@ pub enum Timer {
     Noise,
     /// Short-lived memories (Call-ID stickiness) are swept.
     Sweep,
+    /// Memory may be given back.
+    Tidy,
     /// A timer of a call.
     Call(CallTimer),
 }
@@ -82,6 +84,8 @@ pub struct Net {
     pub(crate) draining: bool,
     /// Bindings whose connection is gone: nobody is there until they register again.
     pub(crate) lost: HashSet<BindingKey>,
+    /// Memory is being given back.
+    pub(crate) tidying: bool,
     /// Requests refused for load since the last `edge.overloaded`.
     pub(crate) shed: u64,
     /// Where a message is written that is wanted before it is sent; its memory is kept from turn to turn.
@@ -112,6 +116,7 @@ impl Net {
             stalled: false,
             draining: false,
             lost: HashSet::default(),
+            tidying: false,
             shed: 0,
             scratch: Vec::new(),
         }

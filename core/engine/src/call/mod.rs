@@ -34,6 +34,7 @@ pub use timers::CallTimer;
 
 use crate::net::User;
 use crate::tenancy::Origin;
+use crate::tidy::{is_sparse, shrink};
 use crate::turn::Turn;
 use begin::Rate;
 use call::{Call, Core, State, owner};
@@ -294,6 +295,17 @@ impl Calls {
             turn.net.transactions_mut().transport_error(tx, &mut outputs);
         }
         turn.net.outputs = outputs;
+    }
+
+    /// Whether much more memory is held than is needed.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let maps = [(self.calls.len(), self.calls.capacity()), (self.tokens.len(), self.tokens.capacity())];
+        maps.into_iter().any(is_sparse)
+    }
+
+    /// Gives back some of it. `false` when there is nothing to give.
+    pub(crate) fn give_back(&mut self) -> bool {
+        shrink(&mut self.calls) || shrink(&mut self.tokens)
     }
 
     /// Calls in progress: those whose record is not written yet.

@@ -10,6 +10,7 @@ use crate::facts::registration::{self as facts, Refused};
 use crate::net::{Timer, User};
 use crate::state::{AorName, Binding, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
+use crate::tidy::{is_sparse, shrink};
 use crate::turn::{About, Turn};
 use foldhash::HashMap;
 use foldhash::quality::RandomState;
@@ -259,6 +260,30 @@ impl Registrar {
             let at = turn.now.mono.plus(CHALLENGE_WITHIN);
             turn.start_timer(at, Timer::Sweep);
         }
+    }
+
+    /// Whether much more memory is held than is needed.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let maps = [
+            (self.live.len(), self.live.capacity()),
+            (self.heard.len(), self.heard.capacity()),
+            (self.pending.len(), self.pending.capacity()),
+            (self.challenged.len(), self.challenged.capacity()),
+        ];
+        maps.into_iter().any(is_sparse)
+    }
+
+    /// Entries that there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.live.capacity() + self.heard.capacity() + self.pending.capacity() + self.challenged.capacity()
+    }
+
+    /// Gives back some of it. `false` when there is nothing to give.
+    pub(crate) fn give_back(&mut self) -> bool {
+        shrink(&mut self.live)
+            || shrink(&mut self.heard)
+            || shrink(&mut self.pending)
+            || shrink(&mut self.challenged)
     }
 
     /// A timer of this room.

@@ -2,6 +2,7 @@
 
 use crate::state::binding::{Aor, Binding};
 use crate::state::keys::BindingKey;
+use crate::tidy::is_sparse;
 use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashSet};
 use hashbrown::HashTable;
@@ -99,6 +100,9 @@ fn half_of(key: BindingKey) -> u32 {
 const fn spread(half: u32) -> u64 {
     (half as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
+
+/// Empty places that are given back in one step.
+const PLACES_A_STEP: usize = 16_384;
 
 /// Texts of one generation; two are held.
 const SHARED_MAX: usize = 4096;
@@ -288,6 +292,47 @@ impl Registrations {
         }
     }
 
+    /// Whether much more memory is held than is needed.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let tables = [
+            (self.by_key.len(), self.by_key.capacity()),
+            (self.by_name.len(), self.by_name.capacity()),
+            (self.by_flow.len(), self.by_flow.capacity()),
+            (self.places.len(), self.places.capacity()),
+        ];
+        tables.into_iter().any(is_sparse) || self.places.last().is_some_and(Option::is_none)
+    }
+
+    /// Gives back some of it: one table, or empty places behind the last taken one. `false` when there is nothing to give.
+    pub(crate) fn give_back(&mut self) -> bool {
+        let (places, seed) = (&self.places, &self.seed);
+        if is_sparse((self.by_key.len(), self.by_key.capacity())) {
+            self.by_key.shrink_to(self.by_key.len() * 2, |known| spread(known.half));
+        } else if is_sparse((self.by_flow.len(), self.by_flow.capacity())) {
+            self.by_flow.shrink_to(self.by_flow.len() * 2, |over| spread(over.half));
+        } else if is_sparse((self.by_name.len(), self.by_name.capacity())) {
+            let hash_of = |at: &u32| places[*at as usize].as_ref().map_or(0, |aor| seed.hash_one(&*aor.name));
+            self.by_name.shrink_to(self.by_name.len() * 2, hash_of);
+        } else if self.places.last().is_some_and(Option::is_none) {
+            let empty = self.places.iter().rev().take(PLACES_A_STEP).take_while(|aor| aor.is_none()).count();
+            self.places.truncate(self.places.len() - empty);
+            let end = self.places.len();
+            self.free.retain(|place| (*place as usize) < end);
+        } else if is_sparse((self.places.len(), self.places.capacity())) {
+            self.places.shrink_to(self.places.len() * 2);
+            self.free.shrink_to_fit();
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Entries that there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        let tables = self.by_key.capacity() + self.by_name.capacity() + self.by_flow.capacity();
+        tables + self.places.capacity() + self.free.capacity()
+    }
+
     fn at(&self, place: u32) -> Option<&Aor> {
         self.places.get(place as usize)?.as_deref()
     }
@@ -394,120 +439,4 @@ impl Registrations {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use signalbox_base::ListenerId;
-
-    fn flow(at: u8) -> Flow {
-        let local = SocketAddr::from(([192, 0, 2, 1], 5060));
-        Flow::udp(ListenerId(0), local, SocketAddr::from(([198, 51, 100, at], 5060)))
-    }
-
-    fn binding(key: u8, at: u8) -> Binding {
-        Binding {
-            // Halves of keys agree: what has the same half must still be told apart.
-            key: BindingKey(u128::from(key) << 64),
-            contact: Text::new("sip:a@198.51.100.1"),
-            flow: flow(at).into(),
-            path: None,
-            instance: None,
-            reg_id: None,
-            q: None,
-            call_id: Text::new("x"),
-            cseq: 1,
-            expires_at: Default::default(),
-            granted_secs: 60,
-            behind_nat: false,
-            user_agent: None,
-            methods: None,
-            added_at: Default::default(),
-            seq: EventSeq(1),
-        }
-    }
-
-    fn with_agent(key: u8, agent: &str) -> Binding {
-        Binding { user_agent: Some(Text::new(agent)), ..binding(key, 0) }
-    }
-
-    #[test]
-    fn given_thousands_of_user_agents_that_came_once_then_those_of_living_phones_are_shared_again() {
-        let mut all = Registrations::default();
-        let [passing, first, second] = ["acme/1@a.test", "acme/2@a.test", "acme/3@a.test"].map(Text::new);
-        let pbx = Text::new("pbx");
-        let unique = |n: usize| format!("an agent that nobody else has, and long enough for the heap {n}");
-        for n in 0..2 * SHARED_MAX {
-            all.put(&passing, &pbx, &pbx, with_agent(0, &unique(n)));
-        }
-        assert!(all.shared.len() + all.shared_before.len() <= 2 * SHARED_MAX);
-        let common = "an agent that everybody has, and long enough to lie on the heap";
-        all.put(&first, &pbx, &pbx, with_agent(1, common));
-        for n in 0..SHARED_MAX {
-            all.put(&passing, &pbx, &pbx, with_agent(0, &unique(n)));
-        }
-        all.put(&second, &pbx, &pbx, with_agent(2, common));
-        let agent = |key| all.binding(binding(key, 0).key).and_then(|(_, b)| b.user_agent.clone()).unwrap();
-        assert!(std::ptr::eq(agent(1).as_str(), agent(2).as_str()), "held twice");
-    }
-
-    #[test]
-    fn given_a_snapshot_that_met_an_aor_at_two_places_then_the_later_entry_is_all_there_is_of_it() {
-        let mut all = Registrations::default();
-        let entry = |key, at| Aor {
-            name: Text::new("acme/1@a.test"),
-            backend: Text::new("pbx"),
-            home: Text::new("pbx"),
-            bindings: [Box::new(binding(key, at))].into_iter().collect(),
-            seq: EventSeq(1),
-        };
-        all.restore(entry(1, 1));
-        all.restore(entry(2, 2));
-        assert_eq!((all.len(), all.of_tenant("acme")), (1, 1));
-        assert!(all.binding(binding(2, 2).key).is_some() && !all.knows_flow(&flow(1)));
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_stored_moved_and_removed_each_way_finds_what_is_there(
-            steps in prop::collection::vec((0_u8..12, 0_u8..4, 0_u8..3), 1..80),
-        ) {
-            let mut all = Registrations::default();
-            let mut model = std::collections::BTreeMap::new();
-            for (key, at, step) in steps {
-                // Three phones of an AoR, over whichever flow.
-                let name = Text::from(format!("acme/{}@a.test", key / 3));
-                if step == 0 {
-                    let stays = |_: &Aor, b: &Binding| b.flow == flow(at);
-                    let extended = all.extend(binding(key, 0).key, stays, |b| b.seq = EventSeq(7));
-                    prop_assert_eq!(extended, model.get(&key) == Some(&at));
-                    prop_assert!(!extended || all.aor(&name).is_some_and(|aor| aor.seq == EventSeq(7)));
-                } else if step == 1 {
-                    all.put(&name, &Text::new("pbx"), &Text::new("pbx"), binding(key, at));
-                    model.insert(key, at);
-                } else {
-                    let removed = all.remove(binding(key, at).key, EventSeq(2)).map(|b| b.flow.get());
-                    prop_assert_eq!(removed, model.remove(&key).map(flow));
-                }
-                prop_assert_eq!(all.len(), model.len());
-                prop_assert_eq!(all.of_tenant("acme") as usize, model.len());
-                for key in 0..12 {
-                    let found = all.binding(binding(key, 0).key);
-                    let there = found.map(|(aor, b)| (aor.name.to_string(), b.flow.get()));
-                    let wanted = model.get(&key).map(|at| (format!("acme/{}@a.test", key / 3), flow(*at)));
-                    prop_assert_eq!(&there, &wanted);
-                    prop_assert!(wanted.is_none_or(|(name, _)| all.aor(&name).is_some()));
-                }
-                for at in 0..4 {
-                    let mut over: Vec<u128> = all.over_flow(&flow(at)).map(|(_, b)| b.key.0).collect();
-                    over.sort_unstable();
-                    let there = model.iter().filter(|(_, where_at)| **where_at == at);
-                    let wanted: Vec<u128> = there.map(|(key, _)| binding(*key, at).key.0).collect();
-                    prop_assert_eq!(over, wanted);
-                }
-            }
-            prop_assert_eq!(all.by_name.len(), all.iter().count());
-            prop_assert!(all.by_flow.iter().all(|over| !over.places.as_slice().is_empty()));
-            prop_assert!(all.by_flow.len() <= model.len());
-        }
-    }
-}
+mod tests;

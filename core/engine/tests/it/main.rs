@@ -25,3 +25,4 @@ mod registration_path;
 mod registration_rules;
 mod standalone;
 mod tenancy;
+mod tidy;

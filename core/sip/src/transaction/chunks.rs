@@ -37,6 +37,17 @@ impl<T> Chunks<T> {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
     }
 
+    /// Numbers of the entries in the last piece; none of the only one, which stays.
+    pub(super) fn last_piece(&self) -> Option<std::ops::Range<u32>> {
+        let behind_first = self.pieces.len() > 1;
+        behind_first.then(|| ((self.pieces.len() - 1) * PIECE) as u32..self.len() as u32)
+    }
+
+    /// Drops the last piece.
+    pub(super) fn pop_piece(&mut self) {
+        self.pieces.pop();
+    }
+
     pub(super) fn get(&self, index: u32) -> Option<&T> {
         self.pieces.get(index as usize / PIECE)?.get(index as usize % PIECE)
     }

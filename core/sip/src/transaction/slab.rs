@@ -13,6 +13,8 @@ pub(super) struct Handle {
 pub(super) struct Slab<T> {
     places: Chunks<Place<T>>,
     free: Vec<u32>,
+    /// Of new places: above those of places that were given back, whose handles stay stale.
+    first: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ struct Place<T> {
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { places: Chunks::new(), free: Vec::new() }
+        Self { places: Chunks::new(), free: Vec::new(), first: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -36,8 +38,34 @@ impl<T> Slab<T> {
             place.occupant = Some(occupant);
             return Handle { index, generation: place.generation };
         }
-        let index = self.places.push(Place { generation: 0, occupant: Some(occupant) });
-        Handle { index, generation: 0 }
+        let generation = self.first;
+        let index = self.places.push(Place { generation, occupant: Some(occupant) });
+        Handle { index, generation }
+    }
+
+    /// Whether most places are empty.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.places.last_piece().is_some() && self.len() < self.places.len() / 8
+    }
+
+    /// Gives back the last places if they are empty. `false` when they are not.
+    pub(super) fn give_back(&mut self) -> bool {
+        let Some(last) = self.places.last_piece().filter(|_| self.is_sparse()) else { return false };
+        let start = last.start;
+        let mut highest = self.first;
+        for place in last.filter_map(|index| self.places.get(index)) {
+            if place.occupant.is_some() {
+                return false;
+            }
+            highest = highest.max(place.generation);
+        }
+        self.first = highest.wrapping_add(1);
+        self.places.pop_piece();
+        self.free.retain(|index| *index < start);
+        if self.free.capacity() / 4 > self.free.len() {
+            self.free.shrink_to(self.free.len() * 2);
+        }
+        true
     }
 
     /// The occupant of a place, whatever its generation, with its handle.
@@ -71,6 +99,25 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_that_were_given_back_and_come_again_do_not_answer_to_old_handles() {
+        let mut slab = Slab::new();
+        let all: Vec<Handle> = (0..5_000).map(|n| slab.insert(n)).collect();
+        assert!(!slab.give_back(), "all are taken");
+        for handle in &all[1..] {
+            slab.remove(*handle);
+        }
+        let mut steps = 0;
+        while slab.give_back() {
+            steps += 1;
+        }
+        assert_eq!((slab.len(), slab.get(all[0]), slab.is_sparse()), (1, Some(&0), false));
+        assert!(steps >= 8 && slab.places.len() <= 512 && slab.free.len() == slab.places.len() - 1);
+        let again: Vec<Handle> = (0..5_000).map(|n| slab.insert(n)).collect();
+        assert!(all[1..].iter().all(|old| slab.get(*old).is_none()));
+        assert!(again.iter().zip(0..).all(|(new, n)| slab.get(*new) == Some(&n)));
+    }
 
     #[test]
     fn a_stale_handle_finds_nothing() {

@@ -265,6 +265,38 @@ impl<U> Table<U> {
         }
     }
 
+    /// Whether much more memory is held than is needed.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        let spacious =
+            |table: &HashTable<u32>| table.capacity() > 1_024 && table.len() < table.capacity() / 8;
+        self.clients.is_sparse()
+            || self.servers.is_sparse()
+            || self.wheel.is_sparse()
+            || spacious(&self.by_branch)
+            || spacious(&self.by_request)
+    }
+
+    /// Gives back a piece of it, at the cost of moving at most an eighth of what an index has room for. `false` when there is
+    /// nothing to give, or what is left stands in the way.
+    pub fn give_back(&mut self) -> bool {
+        let spacious =
+            |table: &HashTable<u32>| table.capacity() > 1_024 && table.len() < table.capacity() / 8;
+        if spacious(&self.by_branch) {
+            let (clients, seed) = (&self.clients, &self.seed);
+            let hash_of = |at: &u32| clients.at(*at).map_or(0, |(_, entry)| seed.hash_one(entry.key));
+            self.by_branch.shrink_to(self.by_branch.len() * 2, hash_of);
+            return true;
+        }
+        if spacious(&self.by_request) {
+            let servers = &self.servers;
+            let hash_of = |at: &u32| servers.at(*at).map_or(0, |(_, entry)| entry.key.hash());
+            self.by_request.shrink_to(self.by_request.len() * 2, hash_of);
+            return true;
+        }
+        self.clients.give_back() || self.servers.give_back() || self.wheel.give_back()
+    }
+
     /// Ends a server transaction without an answer: its sender is known to wait for none. What it held is forgotten.
     pub fn abandon(&mut self, tx: ServerTx, out: &mut Vec<Output<U>>) {
         let Some(entry) = self.servers.get_mut(tx.0) else { return };

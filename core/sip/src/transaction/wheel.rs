@@ -34,7 +34,10 @@ pub struct TimerId {
 #[derive(Clone, Debug)]
 pub struct Wheel<K> {
     entries: Chunks<Entry<K>>,
+    /// Free entries, linked both ways.
     free: u32,
+    /// Of new entries: above those of entries that were given back, whose timers stay over.
+    first: NonZeroU32,
     live: usize,
     /// Every timer of an earlier tick has been handed out.
     elapsed: u64,
@@ -78,6 +81,7 @@ impl<K: Copy> Wheel<K> {
         Self {
             entries: Chunks::new(),
             free: NIL,
+            first: NonZeroU32::MIN,
             live: 0,
             elapsed: 0,
             cascading: None,
@@ -98,16 +102,43 @@ impl<K: Copy> Wheel<K> {
         self.live == 0
     }
 
+    /// Timers that there is room for without growing.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether most of the memory that timers once needed is empty.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        self.entries.last_piece().is_some() && self.live < self.entries.len() / 8
+    }
+
+    /// Gives back a piece of it, if no timer is there. `false` when one is, or there is nothing to give.
+    pub fn give_back(&mut self) -> bool {
+        let Some(last) = self.entries.last_piece().filter(|_| self.is_sparse()) else { return false };
+        if last.clone().any(|index| self.entries[index].home != FREE) {
+            return false;
+        }
+        for index in last {
+            let next = self.entries[index].generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+            self.first = self.first.max(next);
+            self.unlink_free(index);
+        }
+        self.entries.pop_piece();
+        true
+    }
+
     /// Starts a timer that is due at `at`, rounded up to a millisecond; at once when `at` has passed.
     pub fn start(&mut self, at: Mono, key: K) -> TimerId {
         let tick = at.0.div_ceil(TICK_NS).max(self.elapsed);
-        let entry = Entry { key, tick, prev: NIL, next: NIL, generation: NonZeroU32::MIN, home: FREE };
+        let entry = Entry { key, tick, prev: NIL, next: NIL, generation: self.first, home: FREE };
         let index = if self.free == NIL {
             self.entries.push(entry)
         } else {
             let index = self.free;
+            self.unlink_free(index);
             let old = &mut self.entries[index];
-            self.free = old.next;
             *old = Entry { generation: old.generation, ..entry };
             index
         };
@@ -258,9 +289,23 @@ impl<K: Copy> Wheel<K> {
         let entry = &mut self.entries[index];
         entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         entry.home = FREE;
-        entry.next = self.free;
+        (entry.prev, entry.next) = (NIL, self.free);
+        if let Some(head) = self.entries.get_mut(self.free) {
+            head.prev = index;
+        }
         self.free = index;
         self.live -= 1;
+    }
+
+    fn unlink_free(&mut self, index: u32) {
+        let Entry { prev, next, .. } = self.entries[index];
+        match self.entries.get_mut(prev) {
+            Some(before) => before.next = next,
+            None => self.free = next,
+        }
+        if let Some(behind) = self.entries.get_mut(next) {
+            behind.prev = prev;
+        }
     }
 }
 
@@ -278,6 +323,26 @@ mod tests {
             wheel.pop_due(now, 7, &mut out);
         }
         out
+    }
+
+    #[test]
+    fn memory_of_timers_that_are_over_is_given_back_and_their_handles_stay_over() {
+        let mut wheel = Wheel::new();
+        let all: Vec<TimerId> = (0..5_000).map(|n| wheel.start(Mono(u64::from(n) * MS), n)).collect();
+        assert!(!wheel.give_back(), "all run");
+        for id in &all[7..] {
+            assert!(wheel.cancel(*id));
+        }
+        let mut steps = 0;
+        while wheel.give_back() {
+            steps += 1;
+        }
+        assert!(steps >= 8 && wheel.entries.len() <= 512 && !wheel.is_sparse());
+        let again: Vec<TimerId> = (0..5_000).map(|n| wheel.start(Mono(9_000 * MS), n)).collect();
+        assert_eq!(wheel.len(), 5_007);
+        assert!(all[7..].iter().all(|old| !wheel.cancel(*old)));
+        assert!(again.iter().all(|new| wheel.cancel(*new)));
+        assert_eq!(drain(&mut wheel, Mono(9_000 * MS)), [0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
