@@ -55,11 +55,6 @@ impl Sources {
         }
     }
 
-    /// The source has shown that it receives what is sent to it.
-    pub fn proven(&mut self, source: SocketAddr) {
-        self.each.remove(&source);
-    }
-
     /// Whether so many bytes may be sent there, and takes them from its budget. Sources never counted are free: what is
     /// sent to them was asked for by nobody of that name.
     pub fn may_send(&mut self, to: SocketAddr, bytes: usize) -> bool {
@@ -113,12 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn given_proof_or_a_new_window_then_the_count_starts_anew() {
+    fn given_a_new_window_then_the_count_starts_anew() {
         let mut sources = Sources::default();
         sources.received(Mono(1), WINDOW, addr(1), 1);
         assert!(!sources.may_send(addr(1), 100));
-        sources.proven(addr(1));
-        assert!(sources.may_send(addr(1), 100));
         sources.received(Mono(1).plus(WINDOW), WINDOW, addr(2), 1);
         assert!(!sources.may_send(addr(2), 4));
     }
