@@ -7,6 +7,7 @@ use super::raw::{Raw, RawList};
 use serde::{Deserialize, Serialize};
 use signalbox_base::{Flow, ShortToken, Text};
 use signalbox_schemas::words::Party;
+use signalbox_sip::dialog::CSEQ_MAX;
 
 /// The ends of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,9 +131,6 @@ impl LegEvent {
 
 /// Added to CSeq after a restart: more than anybody sends between two records of a call (DESIGN.md §6).
 pub const CSEQ_JUMP: u32 = 10_000;
-
-/// CSeq numbers stay below 2³¹ (RFC 3261 §8.1.1.5).
-const CSEQ_MAX: u32 = (1 << 31) - 1;
 
 impl Leg {
     /// CSeq on this leg of a request that has `incoming` on the other leg.
