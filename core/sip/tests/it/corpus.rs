@@ -21,7 +21,7 @@ const RFC_4475: &[(&str, Fate)] = &[
     ("esc01", Fate::Accepted),     // 3.1.1.3
     ("esc02", Fate::Accepted),     // 3.1.1.5
     ("escnull", Fate::Accepted),   // 3.1.1.4
-    ("escruri", Fate::Accepted),   // 3.1.2.11: forwarded with another Request-URI, whose headers are dropped
+    ("escruri", Fate::Unreadable), // 3.1.2.11: headers in a Request-URI are 400
     ("insuf", Fate::Dropped),      // 3.3.1: From, To and Call-ID are missing, no reply can be built
     ("intmeth", Fate::Accepted),   // 3.1.1.2
     ("inv2543", Fate::Accepted),   // 3.4.1
