@@ -1,5 +1,9 @@
 //! From bytes to the room that handles them: gate, parser, transactions, tenancy, room (DESIGN.md §5).
 
+mod reject;
+
+pub(crate) use reject::{malformed, reject, reject_after, to_tag};
+
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, METHODS, Release};
 use crate::engine::Rooms;
@@ -13,12 +17,10 @@ use crate::{backend, remote, standalone};
 use signalbox_base::{Flow, Transport};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{
-    ClientKey, NewServer, OnAck, OnRequest, OnResponse, RequestFields, ServerKey, ServerTx, TRYING_WITHIN,
+    ClientKey, NewServer, OnAck, OnRequest, OnResponse, ServerKey, ServerTx, TRYING_WITHIN,
 };
-use signalbox_sip::{
-    HeaderName, Limits, Malformed, MalformedReason, Message, Method, ResponseBuilder, ResponseHead, Uri,
-    is_keepalive,
-};
+use signalbox_sip::{HeaderName, Limits, Message, Method, ResponseBuilder, ResponseHead, Uri, is_keepalive};
+use std::time::Duration;
 
 /// Raw bytes of a datagram or a framed stream message.
 pub(crate) fn packet(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, bytes: &[u8]) {
@@ -82,31 +84,6 @@ fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
             .settings
             .listener(flow.listener)
             .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote))
-}
-
-/// Bytes that are no message: counted, and answered where there is somebody to answer.
-pub(crate) fn malformed(turn: &mut Turn<'_>, flow: &Flow, bytes: &[u8], fault: &Malformed) {
-    let source = flow.remote.ip();
-    if fingerprints::is_scanner_raw(bytes) {
-        turn.reject(source, RequestRule::Acl, None);
-        return;
-    }
-    let rule = match fault.reason {
-        MalformedReason::MessageTooLarge => RequestRule::Oversize,
-        _ => RequestRule::Malformed,
-    };
-    let request = Message::salvage(bytes, &Limits::DATAGRAM);
-    match &request {
-        Some(request) => turn.reject_request(source, rule, Some(fault.offset), request),
-        None => turn.reject(source, rule, Some(fault.offset)),
-    }
-    turn.note(About { source: Some(flow.remote), ..About::default() }, || format!("malformed: {fault}"));
-    // Of what is there twice the first is echoed (RFC 4475 §3.3.8): whoever sent it finds its transaction by the Via.
-    if let Some(status) = fault.reply_status()
-        && let Some(request) = request
-    {
-        reject(turn, *flow, &request, status, fault.reply_reason());
-    }
 }
 
 fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message<&[u8]>) {
@@ -329,6 +306,9 @@ impl Fresh<'_, '_, '_> {
 /// Methods the edge passes or answers.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH";
 
+/// Timer C and the repetitions of a final answer behind it (RFC 3261 §16.6, §17.2.1): so long may an INVITE be answered.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(180 + 32);
+
 /// Opens a server transaction; none when the table is full.
 pub(crate) fn open(
     turn: &mut Turn<'_>,
@@ -338,6 +318,9 @@ pub(crate) fn open(
     user: User,
 ) -> Option<ServerTx> {
     let invite = method == Method::Invite;
+    if invite {
+        turn.net.sources.keep(flow.remote, turn.now.mono.plus(ANSWERED_WITHIN));
+    }
     let new =
         NewServer { key, invite, flow, trying_after: invite.then_some(TRYING_WITHIN), repeat_2xx: true };
     turn.net.table.open(new, user, turn.now.mono).ok()
@@ -348,50 +331,6 @@ pub(crate) fn open_hop(turn: &mut Turn<'_>, flow: Flow, key: ServerKey, method: 
     let invite = method == Method::Invite;
     let new = NewServer { key, invite, flow, trying_after: None, repeat_2xx: false };
     turn.net.table.open(new, User::Nobody, turn.now.mono).ok()
-}
-
-/// A response to a request that gets no transaction: nothing is kept, and a repeated request gets the same again
-/// (RFC 3261 §8.2.7).
-pub(crate) fn reject(turn: &mut Turn<'_>, flow: Flow, request: &Message<&[u8]>, status: u16, reason: &str) {
-    reject_after(turn, flow, request, status, reason, None);
-}
-
-/// The same with Retry-After in seconds.
-pub(crate) fn reject_after(
-    turn: &mut Turn<'_>,
-    flow: Flow,
-    request: &Message<&[u8]>,
-    status: u16,
-    reason: &str,
-    retry_after: Option<u32>,
-) {
-    if request.method() == Method::Ack {
-        return;
-    }
-    let tag = to_tag(turn, request);
-    let release = Release::Now(ClassB::Rejected);
-    count_response(turn, status);
-    turn.send_as(flow, release, |out| {
-        let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
-        let response = ResponseBuilder::new(out, request, &head);
-        match retry_after {
-            Some(secs) => response.header(HeaderName::RetryAfter, secs).finish(),
-            None => response.finish(),
-        }
-    });
-}
-
-/// A To tag that is the same for a repeated request.
-pub(crate) fn to_tag(turn: &Turn<'_>, request: &Message<&[u8]>) -> String {
-    let branch = request.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
-    let key = turn.net.hasher.key(&RequestFields {
-        method: b"tag",
-        call_id: request.call_id(),
-        from_tag: request.from_tag().unwrap_or_default(),
-        via: branch,
-        ..RequestFields::default()
-    });
-    format!("{:016x}", (key.bits() >> 64) as u64)
 }
 
 fn ack(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, key: ServerKey, request: &Message<&[u8]>) {

@@ -23,6 +23,8 @@ pub struct Sources {
 struct Budget {
     received: u64,
     sent: u64,
+    /// It outlives its window until then.
+    kept_until: Mono,
 }
 
 impl Budget {
@@ -40,7 +42,7 @@ impl Sources {
     pub fn received(&mut self, now: Mono, window: Duration, source: SocketAddr, bytes: usize) {
         if now.since(self.opened) >= window {
             self.opened = now;
-            self.each.clear();
+            self.each.retain(|_, budget| budget.kept_until > now);
             self.rest = Budget::default();
             self.crowded = false;
         }
@@ -48,10 +50,17 @@ impl Sources {
         if let Some(budget) = self.each.get_mut(&source) {
             budget.received += bytes;
         } else if self.each.len() < SOURCES_MAX {
-            self.each.insert(source, Budget { received: bytes, sent: 0 });
+            self.each.insert(source, Budget { received: bytes, ..Budget::default() });
         } else {
             self.crowded = true;
             self.rest.received += bytes;
+        }
+    }
+
+    /// Answers to this source may be repeated until then: what it is given counts as long, whatever windows pass.
+    pub fn keep(&mut self, source: SocketAddr, until: Mono) {
+        if let Some(budget) = self.each.get_mut(&source) {
+            budget.kept_until = until;
         }
     }
 
@@ -114,6 +123,20 @@ mod tests {
         assert!(!sources.may_send(addr(1), 100));
         sources.received(Mono(1).plus(WINDOW), WINDOW, addr(2), 1);
         assert!(!sources.may_send(addr(2), 4));
+    }
+
+    #[test]
+    fn given_a_source_whose_answer_may_be_repeated_then_no_window_frees_it() {
+        let mut sources = Sources::default();
+        sources.received(Mono(1), WINDOW, addr(1), 100);
+        sources.keep(addr(1), Mono(1).plus(WINDOW * 3));
+        assert!(sources.may_send(addr(1), 300));
+        for window in 1..3 {
+            sources.received(Mono(1).plus(WINDOW * window), WINDOW, addr(2), 1);
+            assert!(!sources.may_send(addr(1), 1), "window {window}");
+        }
+        sources.received(Mono(1).plus(WINDOW * 3), WINDOW, addr(2), 1);
+        assert!(!sources.counts(addr(1)), "it is forgotten in the end");
     }
 
     #[test]
