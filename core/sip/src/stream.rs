@@ -123,6 +123,8 @@ impl Framer {
 
 /// Just behind the empty line that ends the head; LF alone ends lines too.
 fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
+    #[cfg(test)]
+    crate::text::steps::add(bytes.len() - searched);
     memchr::memchr_iter(b'\n', &bytes[searched..]).map(|n| searched + n).find_map(|n| match &bytes[n + 1..] {
         [b'\r', b'\n', ..] => Some(n + 3),
         [b'\n', ..] => Some(n + 2),
@@ -161,6 +163,7 @@ fn content_length(head: &[u8]) -> Result<usize, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::steps;
 
     const MESSAGE: &[u8] = b"MESSAGE sip:a SIP/2.0\r\nl : 5\r\nX: y\r\n\r\nhello";
 
@@ -207,6 +210,22 @@ mod tests {
             framer.push(bytes);
             assert_eq!(framer.next_frame().expect_err("refused").reason, wanted);
         }
+    }
+
+    #[test]
+    fn a_slow_sender_costs_a_few_looks_at_each_byte() {
+        let head = format!("OPTIONS sip:a SIP/2.0\r\n{}l: 9000\r\n\r\n", "X: y\r\n".repeat(5_000));
+        let stream = [head.as_bytes(), &[b'x'; 9_000]].concat();
+        let mut framer = Framer::new(Limits::DATAGRAM);
+        steps::take();
+        let mut whole = 0;
+        for byte in &stream {
+            framer.push(&[*byte]);
+            whole += usize::from(matches!(framer.next_frame().expect("good"), Some((Frame::Message(_), _))));
+        }
+        let steps = steps::take();
+        assert_eq!(whole, 1);
+        assert!(steps <= 5 * head.len(), "{steps} steps for a head of {} bytes", head.len());
     }
 
     #[test]

@@ -88,6 +88,13 @@ pub(crate) fn take_token(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// Position just behind the quoted string that starts at `bytes[0] == b'"'`; `None` when it never closes.
 pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
+    let end = end_of_quotes(bytes);
+    #[cfg(test)]
+    steps::add(end.unwrap_or(bytes.len()));
+    end
+}
+
+fn end_of_quotes(bytes: &[u8]) -> Option<usize> {
     let mut i = 1;
     while let Some(&byte) = bytes.get(i) {
         match byte {
@@ -101,6 +108,13 @@ pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
 
 /// Finds `wanted` outside quoted strings and angle brackets; an unclosed quote or bracket runs to the end.
 pub(crate) fn find_outside(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let found = outside(bytes, wanted);
+    #[cfg(test)]
+    steps::add(found.map_or(bytes.len(), |n| n + 1));
+    found
+}
+
+fn outside(bytes: &[u8], wanted: u8) -> Option<usize> {
     let mut i = 0;
     loop {
         i += memchr::memchr3(wanted, b'"', b'<', bytes.get(i..)?)?;
@@ -114,6 +128,8 @@ pub(crate) fn find_outside(bytes: &[u8], wanted: u8) -> Option<usize> {
 
 /// Whether every quote and angle bracket that opens also closes, so that what is written behind it stands outside.
 pub(crate) fn is_balanced(mut bytes: &[u8]) -> bool {
+    #[cfg(test)]
+    steps::add(bytes.len());
     while let Some(n) = memchr::memchr2(b'"', b'<', bytes) {
         let open = &bytes[n..];
         let end = if open[0] == b'"' { quoted_end(open) } else { memchr::memchr(b'>', open).map(|n| n + 1) };
@@ -167,6 +183,23 @@ pub(crate) fn unquote(bytes: &[u8]) -> std::borrow::Cow<'_, [u8]> {
         }
     }
     std::borrow::Cow::Owned(out)
+}
+
+/// Counts the bytes that the scanners look at, so that a test can see that work grows with the message and no faster.
+#[cfg(test)]
+pub(crate) mod steps {
+    use std::cell::Cell;
+
+    thread_local!(static STEPS: Cell<usize> = const { Cell::new(0) });
+
+    pub(crate) fn add(bytes: usize) {
+        STEPS.with(|steps| steps.set(steps.get() + bytes));
+    }
+
+    /// Steps since the last call, on this thread.
+    pub(crate) fn take() -> usize {
+        STEPS.with(|steps| steps.replace(0))
+    }
 }
 
 #[cfg(test)]

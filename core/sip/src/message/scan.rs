@@ -104,7 +104,7 @@ impl Scanner<'_> {
     fn line(&self, from: usize) -> Result<(usize, usize), Malformed> {
         let found = self.line_end(from);
         #[cfg(test)]
-        steps::add(found.map_or(self.bytes.len(), |(_, next)| next) - from);
+        crate::text::steps::add(found.map_or(self.bytes.len(), |(_, next)| next) - from);
         found
     }
 
@@ -344,21 +344,4 @@ fn mandatory(seen: &Seen, head_end: usize) -> Result<Mandatory, Malformed> {
         call_id: found(seen.call_id, HeaderName::CallId)?,
         cseq: found(seen.cseq, HeaderName::CSeq)?,
     })
-}
-
-/// Counts the bytes looked at for line ends, so that a test can see that work grows with the message and no faster.
-#[cfg(test)]
-pub(super) mod steps {
-    use std::cell::Cell;
-
-    thread_local!(static STEPS: Cell<usize> = const { Cell::new(0) });
-
-    pub(super) fn add(bytes: usize) {
-        STEPS.with(|steps| steps.set(steps.get() + bytes));
-    }
-
-    /// Steps since the last call, on this thread.
-    pub(in crate::message) fn take() -> usize {
-        STEPS.with(|steps| steps.replace(0))
-    }
 }

@@ -1,7 +1,9 @@
 //! Torture: each section of RFC 4475 and RFC 5118 as a story through parser and engine, another's parser as an oracle,
 //! short runs of the fuzz targets, and what parsing may cost.
 
+mod findings;
 mod fuzz;
+mod oracle;
 mod rfc4475_application;
 mod rfc4475_invalid;
 mod rfc4475_valid;
