@@ -33,20 +33,17 @@ fn given_a_refused_call_of_a_spoofed_source_when_windows_pass_then_its_answer_is
     let asked = edge.take().into_iter().find(|sent| sent.to == addr(PBX)).expect("it reaches the PBX");
     let long = format!("Warning: 399 pbx \"{}\"\r\n", "no ".repeat(100));
     edge.receive(addr(PBX), &response(&asked.message().expect("a request"), 486, &long));
-    let mut bytes = 0;
+    let mut answers = Vec::new();
     for n in 0..40 {
         // Others come, so that windows pass.
         let other = request(&format!("n{n}"), "OPTIONS sip:user@example.com SIP/2.0", "1 OPTIONS", &[]);
         edge.receive(addr(PHONE_6), other.as_bytes());
         edge.wait(Duration::from_secs(1));
-        bytes += edge
-            .take()
-            .iter()
-            .filter(|sent| sent.to == addr(STRANGER))
-            .map(|sent| sent.bytes.len())
-            .sum::<usize>();
+        answers.extend(edge.take().into_iter().filter(|sent| sent.to == addr(STRANGER)));
     }
-    assert!(bytes > 0 && bytes <= 3 * call.len(), "{bytes} bytes for {}", call.len());
+    // The first is the end of a call that is on record; repetitions are not.
+    let bytes: usize = answers.iter().skip(1).map(|sent| sent.bytes.len()).sum();
+    assert!(!answers.is_empty() && bytes <= 3 * call.len(), "{bytes} bytes for {}", call.len());
 }
 
 #[test]
