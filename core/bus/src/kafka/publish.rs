@@ -134,15 +134,23 @@ impl Opened {
         }
         let part = Box::new(Part { ticket: Ticket(0), event: false, bytes: 0 });
         let probe = BaseRecord::<(), (), _>::with_opaque_to(LOCATION_TOPIC, part).partition(0);
-        let queued = self.producer.send(probe);
-        queued.map_err(|(error, _)| failed("the client's queue", &error))?;
-        match tokio::time::timeout(REQUEST, self.news.recv()).await {
-            Ok(Some(News::Refused { why: Refusal::NotAllowed(why), .. })) => Ok(Some(format!(
+        let no_right = |why: &str| {
+            format!(
                 "no right to publish: allow the user Write on topics whose names begin with signalbox. ({why})"
-            ))),
-            Ok(Some(News::Lost(why))) => Err(Failure::Unreachable(why)),
-            Ok(_) => Ok(None),
-            Err(_) => Err(Failure::Unreachable("nothing is answered to what is published".into())),
+            )
+        };
+        let told = match self.producer.send(probe) {
+            Ok(()) => tokio::time::timeout(REQUEST, self.news.recv()).await,
+            Err((error, _)) => Ok(Some(News::Lost(error.to_string().into()))),
+        };
+        // Who may write nothing is not even given a producer's number.
+        let fatal = self.client().fatal_error();
+        match (told, fatal) {
+            (_, Some((RDKafkaErrorCode::ClusterAuthorizationFailed, why))) => Ok(Some(no_right(&why))),
+            (Ok(Some(News::Refused { why: Refusal::NotAllowed(why), .. })), _) => Ok(Some(no_right(&why))),
+            (Ok(Some(News::Lost(why))), _) => Err(Failure::Unreachable(why)),
+            (Ok(_), _) => Ok(None),
+            (Err(_), _) => Err(Failure::Unreachable("nothing is answered to what is published".into())),
         }
     }
 

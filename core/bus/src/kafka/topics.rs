@@ -19,6 +19,9 @@ use std::time::Duration;
 /// How long heartbeats are kept: nobody asks for old ones.
 const HEARTBEATS_KEPT: Duration = Duration::from_secs(3_600);
 
+/// What to do where the settings of topics may not be read.
+const DESCRIBE: &str = "allow the user DescribeConfigs on topics whose names begin with signalbox.";
+
 /// A topic that there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct There {
@@ -211,9 +214,7 @@ pub(super) async fn inspect(
     }
     let resources = match described(&admin, &present).await {
         Err(Failure::Denied(why)) => {
-            found.wrong.push(format!(
-                "allow the user DescribeConfigs on topics whose names begin with signalbox.: {why}"
-            ));
+            found.wrong.push(why.to_string());
             return Ok(found);
         }
         other => other?,
@@ -334,6 +335,10 @@ async fn described(
         if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
             by_name.insert(name.clone(), resource);
         }
+    }
+    // What we may not read comes without a single setting, not as an error.
+    if by_name.values().any(|resource| resource.entries.is_empty()) {
+        return Err(Failure::Denied(format!("{what}: {DESCRIBE}").into()));
     }
     let take = |wish: &&Wish| {
         let missing =

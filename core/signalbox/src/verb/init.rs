@@ -168,13 +168,12 @@ kind = "journal"                 # or "nats" or "kafka", with url: `signalbox sc
             }
             _ => "",
         };
-        let text = format!(
+        format!(
             "[bus]\nkind = {}                    # calls never wait for it; `signalbox check --live` asks it\nurl  = {}\n{tls}\n\
              [bus.{kind}]\n{login}replicas = 1                     # copies of each event; 3 in a cluster",
             quoted(kind),
             quoted(url)
-        );
-        text
+        )
     }
 }
 

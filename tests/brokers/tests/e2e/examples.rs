@@ -1,6 +1,7 @@
 //! The subscribers of `compose/examples`, each with its stock client, against real brokers with events as the product
 //! publishes them.
 
+use signalbox_base::EventSeq;
 use signalbox_brokers::{Kafka, KafkaOptions, Nats, NatsOptions, cache};
 use signalbox_bus::Delivered;
 use signalbox_bus::kafka::KafkaBroker;
@@ -14,15 +15,17 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/examples").canonicalize().unwrap()
 }
 
-/// Every kind of event that there is, as the golden samples have it, with its data in one line as the product writes it.
+/// Every kind of event that there is, as the golden samples have it, each with a number of its own, and with its data in one
+/// line as the product writes it.
 fn events() -> Vec<Delivered> {
-    let read = |kind: &signalbox_schemas::Kind| {
+    let read = |(number, kind): (u64, &signalbox_schemas::Kind)| {
         let mut event = Delivered::from_structured(kind.example().as_bytes()).unwrap();
+        (event.seq, event.domain_seq) = (EventSeq(number), number);
         let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         event.data = serde_json::to_vec(&data).unwrap().into();
         event
     };
-    signalbox_schemas::Kind::ALL.iter().map(read).collect()
+    (1..).zip(signalbox_schemas::Kind::ALL).map(read).collect()
 }
 
 /// What a subscriber of calls prints: id, type, tenant, subject.
