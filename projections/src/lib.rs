@@ -14,7 +14,10 @@ mod usrloc;
 pub use fold::{
     BackendRow, Backends, CallRow, Calls, CdrRow, Cdrs, LocationHistoryRow, LocationRow, Locations,
 };
-pub use projection::{Folded, Projection, all};
+pub use projection::{Began, Carried, Folded, Projection, Tables, all};
 pub use row::Stamp;
 pub use runner::parked;
-pub use runner::{Config, Group, Held, Runner, SINK, SourceLag, Status, StatusHandle, Stopped};
+pub use runner::{
+    Config, Group, Held, RebuildRow, Rebuilding, Runner, SINK, SourceLag, Status, StatusHandle, Stopped,
+    ask_for_rebuild, rebuilds,
+};

@@ -43,6 +43,15 @@ pub struct Component {
     /// How far it has come in the journal, where it follows one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<EventSeq>,
+    /// Since when what it needs has not been reached, RFC 3339: its lag is at least as long, and its events are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<String>,
+    /// Whether another process does what this one would, where only one may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby: Option<bool>,
+    /// Whether its tables are being made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuilding: Option<bool>,
     /// One line for people, where there is more to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

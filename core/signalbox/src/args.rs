@@ -55,6 +55,9 @@ pub enum Verb {
     /// Send history to a broker, a web service or a file, marked so that nobody takes it for news.
     #[command(after_help = "Example: signalbox replay --to nats --from 2026-11-21T14:00:00Z --domain call")]
     Replay(ReplayArgs),
+    /// The tables: how far they are; make one anew from history.
+    #[command(after_help = "Example: signalbox projections rebuild cdr")]
+    Projections(ProjectionsArgs),
     /// Who is registered, and from where.
     #[command(after_help = "Example: signalbox locations 401@acme.test --at 2026-11-21T14:03:00Z")]
     Locations(LocationsArgs),
@@ -320,6 +323,29 @@ pub enum BackendAction {
     Enable {
         /// `pbx-1` or `acme/pbx-1`.
         name: String,
+    },
+}
+
+/// `projections`
+#[derive(Debug, Args)]
+pub struct ProjectionsArgs {
+    /// What to do; lists them when missing.
+    #[command(subcommand)]
+    pub action: Option<ProjectionAction>,
+}
+
+/// What to do with projections.
+#[derive(Debug, Subcommand)]
+pub enum ProjectionAction {
+    /// Each projection, how far its tables are, and its last rebuild.
+    List,
+    /// Fill new tables from all history there is, then let them take the place of the old ones.
+    Rebuild {
+        /// `location`, `calls`, `cdr`, `backend`.
+        names: Vec<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
     },
 }
 

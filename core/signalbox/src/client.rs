@@ -56,26 +56,51 @@ pub fn backend(name: &str, wish: Wish) -> Request {
     Request::Backend { name: name.to_owned(), wish }
 }
 
-/// Waits until the tables hold what the running edge has recorded by now; how many events they are behind when
-/// patience ends, `None` when no edge runs.
-pub async fn settled(file: &model::File) -> Option<u64> {
+/// How the tables are to what the running edge has recorded.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// They hold it.
+    Level,
+    /// Events behind when patience ended.
+    Behind(u64),
+    /// Nobody knows: why.
+    Unknown(String),
+}
+
+/// Waits until the tables hold what the running edge has recorded by now; `None` when no edge runs.
+pub async fn settled(file: &model::File) -> Option<Settled> {
     let path = socket(file);
     let status = || ask_socket(&path, &Request::Status {}).ok();
     let wanted = status()?.get("sequence").and_then(Value::as_u64)?;
     let mut behind = 0;
     for _ in 0..SETTLE_TRIES {
         let components = status()?;
+        if let Some(why) = unknown(&components) {
+            return Some(Settled::Unknown(why));
+        }
         let positions = components.get("components")?.as_array()?.iter().filter(|c| {
             c.get("name").and_then(Value::as_str).is_some_and(|n| n.starts_with(crate::roles::PROJECTION))
         });
         let lowest = positions.map(|c| c.get("position").and_then(Value::as_u64).unwrap_or(0)).min();
         behind = wanted.saturating_sub(lowest.unwrap_or(wanted));
         if behind == 0 {
-            break;
+            return Some(Settled::Level);
         }
         tokio::time::sleep(SETTLE_PAUSE).await;
     }
-    Some(behind)
+    Some(Settled::Behind(behind))
+}
+
+/// Why the edge does not know how far the tables are.
+fn unknown(status: &Value) -> Option<String> {
+    let components = status.get("components")?.as_array()?;
+    let text = |component: &Value, key: &str| component.get(key).and_then(Value::as_str).map(str::to_owned);
+    let store = components.iter().find(|one| text(one, "name").as_deref() == Some("store"))?;
+    if store.get("standby") == Some(&Value::Bool(true)) {
+        return text(store, "detail");
+    }
+    let since = components.iter().filter_map(|one| text(one, "away_since")).min()?;
+    Some(format!("stale since {since}: what they are folded from, or they themselves, are away"))
 }
 
 impl From<AskError> for Failure {

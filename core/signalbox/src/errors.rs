@@ -80,6 +80,15 @@ catalogue! {
     STORE_FAILED = 401, "The store cannot be used",
         "The database refused the connection, the schema or a statement. Calls are not affected; tables catch up later.",
         "Check store.url, its password file and the database's log; `signalbox check --live` tries it.";
+    STORE_NEWER = 402, "The database was migrated by a later version",
+        "Its tables are not those that this version writes, and it may not know what they hold. Nothing was read or written; calls are not affected.",
+        "Run the later version, which the message names. To go back to this one, restore a backup of the database made by it, or give it a database of its own: it makes the tables anew from the journal.";
+    STORE_FOREIGN = 403, "The database belongs to another edge",
+        "Its tables are folded from the journal of another edge. Without a broker an edge reads only its own journal, so it could not go on with the other's rows. Nothing was written; calls are not affected.",
+        "Give each edge a database of its own (`store.url`), or let all of them publish to one broker (`[bus]`): then one process folds for all and the others stand by.";
+    NO_PROJECTION = 404, "There is no projection of that name",
+        "Nothing was done.",
+        "`signalbox projections` lists them.";
     NOT_RUNNING = 501, "No edge is running here",
         "The admin socket in data_dir does not answer.",
         "Start it with `signalbox run`, or name its configuration with --config.";
@@ -218,7 +227,14 @@ impl From<signalbox_journal::Error> for Failure {
 
 impl From<signalbox_store::Error> for Failure {
     fn from(e: signalbox_store::Error) -> Self {
-        Self::new(STORE_FAILED, e.to_string())
+        use signalbox_store::Class;
+        match e.class() {
+            Class::Newer => Self::new(STORE_NEWER, e.to_string()),
+            Class::Schema => Self::new(STORE_FAILED, e.to_string()).fix(
+                "a table is missing or damaged; running projections make it anew by themselves: `signalbox projections` shows how far they are, `signalbox projections rebuild --all` asks for it",
+            ),
+            _ => Self::new(STORE_FAILED, e.to_string()),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl Origin for Outbox {
             let now = self.clock.now().wall;
             let (claim, place, oldest, end) = self
                 .apart(async move {
-                    let claim = positions::claim(&store, CLAIM, 1, &holder, now).await?;
+                    let claim = positions::claim(&store, CLAIM, 1, &holder, None, now).await?;
                     let place = outbox::load_place(&store, &name).await?;
                     Ok((claim, place, outbox::oldest(&store).await?, outbox::end(&store).await?))
                 })

@@ -17,6 +17,8 @@ pub enum Class {
     Fenced,
     /// The address, a file it names or a migration is wrong.
     Config,
+    /// A later version of this program has migrated the tables.
+    Newer,
     /// Any other fault of the database.
     Database,
 }
@@ -32,6 +34,7 @@ impl Class {
             Self::Permission => "permission",
             Self::Fenced => "fenced",
             Self::Config => "config",
+            Self::Newer => "newer",
             Self::Database => "database",
         }
     }

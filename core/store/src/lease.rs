@@ -92,6 +92,15 @@ pub async fn renew(store: &Store, lease: &Lease) -> Result<bool, Error> {
     Ok(touched == [1])
 }
 
+impl Lease {
+    /// A statement that keeps its transaction from being committed once another has the lease.
+    #[must_use]
+    pub fn guard(&self) -> crate::Statement {
+        const HOLDS: &str = "UPDATE lease SET renewed_at = renewed_at WHERE name = $1 AND epoch = $2";
+        crate::Statement::guard(HOLDS, vec![self.name.into(), self.epoch.into()], 1)
+    }
+}
+
 /// Lets the next one take it at once.
 pub async fn give_back(store: &Store, lease: &Lease) -> Result<(), Error> {
     store.execute(GIVE_BACK, vec![lease.name.into(), lease.epoch.into()]).await.map(drop)

@@ -7,7 +7,7 @@
 use crate::error::{Class, Error};
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
-use crate::store::Backend;
+use crate::store::{Backend, Store};
 use refinery::{Migration, Runner};
 use std::ops::DerefMut;
 use std::path::Path;
@@ -31,14 +31,56 @@ const SQLITE: &[(&str, &str)] =
 /// Key of the advisory lock that one migrating process holds: the letters `signalbx`.
 const LOCK: i64 = 0x7369_676E_616C_6278;
 
-pub(crate) async fn run(backend: &Backend) -> Result<Vec<String>, Error> {
-    match backend {
-        Backend::Sqlite(sqlite) => run_sqlite(sqlite).await,
-        Backend::Postgres(postgres) => run_postgres(postgres).await,
+/// Whether there is a history, in each database's own words.
+const HISTORY_SQLITE: &str =
+    "SELECT name FROM sqlite_master WHERE name IN ('refinery_schema_history', 'store_meta')";
+const HISTORY_POSTGRES: &str = "SELECT CAST(tablename AS TEXT) AS name FROM pg_catalog.pg_tables \
+    WHERE tablename IN ('refinery_schema_history', 'store_meta') AND schemaname = ANY (current_schemas(false))";
+
+pub(crate) async fn run(store: &Store) -> Result<Vec<String>, Error> {
+    let applied = match store.backend() {
+        Backend::Sqlite(sqlite) => run_sqlite(store, sqlite).await?,
+        Backend::Postgres(postgres) => run_postgres(store, postgres).await?,
+    };
+    if !applied.is_empty() {
+        // Whoever meets tables that it does not know says whose they are.
+        const SAY: &str = "INSERT INTO store_meta (name, value) VALUES ('migrated_by', $1) \
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        store.execute(SAY, vec![env!("CARGO_PKG_VERSION").into()]).await?;
     }
+    Ok(applied)
 }
 
-async fn run_postgres(postgres: &Postgres) -> Result<Vec<String>, Error> {
+/// Tables of a later version are left alone, and it is said whose they are.
+async fn refuse_newer(history: &'static str, store: &Store) -> Result<(), Error> {
+    let tables = store.query(history, Vec::new()).await?;
+    let there = |wanted: &str| tables.iter().any(|row| row.text("name") == Ok(Some(wanted)));
+    if !there("refinery_schema_history") {
+        return Ok(());
+    }
+    let rows = store.query("SELECT MAX(version) AS version FROM refinery_schema_history", Vec::new()).await?;
+    let applied = rows.first().map(|row| row.int("version")).transpose()?.flatten().unwrap_or(0);
+    let known = COMMON.iter().chain(SQLITE).map(|(name, _)| number(name)).max().unwrap_or(0);
+    if applied <= i64::from(known) {
+        return Ok(());
+    }
+    let by = match there("store_meta") {
+        true => store.query("SELECT value FROM store_meta WHERE name = 'migrated_by'", Vec::new()).await?,
+        false => Vec::new(),
+    };
+    let by = by.first().map(|row| row.text("value")).transpose()?.flatten().unwrap_or("a later version");
+    let own = env!("CARGO_PKG_VERSION");
+    Err(Error::new(
+        Class::Newer,
+        format!(
+            "the tables are at migration {applied}, made by Signalbox {by}; this is Signalbox {own}, which knows \
+             {known}: run {by} or a later one, or give this one another database"
+        ),
+    ))
+}
+
+async fn run_postgres(store: &Store, postgres: &Postgres) -> Result<Vec<String>, Error> {
+    refuse_newer(HISTORY_POSTGRES, store).await?;
     let runner = runner(POSTGRES)?;
     // The lock belongs to the session. Out of the pool, the connection ends with this function, and the lock with it.
     let mut connection = deadpool_postgres::Object::take(postgres.connection().await?);
@@ -49,7 +91,8 @@ async fn run_postgres(postgres: &Postgres) -> Result<Vec<String>, Error> {
     Ok(names(&report))
 }
 
-async fn run_sqlite(sqlite: &Sqlite) -> Result<Vec<String>, Error> {
+async fn run_sqlite(store: &Store, sqlite: &Sqlite) -> Result<Vec<String>, Error> {
+    refuse_newer(HISTORY_SQLITE, store).await?;
     let runner = runner(SQLITE)?;
     let lock_path = lock_path(sqlite.path());
     sqlite

@@ -10,6 +10,7 @@
 //! are gone. [`renew`] tells that from having been taken over; after it, positions are loaded again.
 
 use crate::error::{Class, Error};
+use crate::lease::Lease;
 use crate::position::Position;
 use crate::statement::Statement;
 use crate::store::Store;
@@ -42,6 +43,13 @@ pub struct Saved {
 /// The `domain` under which the place to read on from is kept for a source as a whole.
 pub const RESUME: &str = "*";
 
+/// Only under the lease: who was asleep while another took that claims nothing.
+const CLAIM_LEASED: &str = "INSERT INTO projection_holder (projection, version, epoch, holder, claimed_at, saved_at) \
+    SELECT $1, CAST($2 AS INTEGER), 1, $3, CAST($4 AS BIGINT), CAST($4 AS BIGINT) FROM lease WHERE name = $5 AND epoch = $6 \
+    ON CONFLICT (projection, version) DO UPDATE SET epoch = projection_holder.epoch + 1, \
+    turn = projection_holder.turn + 1, holder = excluded.holder, claimed_at = excluded.claimed_at \
+    RETURNING epoch, turn";
+
 const CLAIM: &str = "INSERT INTO projection_holder (projection, version, epoch, holder, claimed_at, saved_at) \
     VALUES ($1, $2, 1, $3, $4, $4) \
     ON CONFLICT (projection, version) DO UPDATE SET epoch = projection_holder.epoch + 1, \
@@ -73,16 +81,26 @@ const LOAD_HINT: &str =
 /// Takes the projection over; whoever held it is fenced from this moment. `holder` says who (for people).
 ///
 /// # Errors
-/// As [`Error::class`] says.
+/// [`Class::Fenced`] when the lease is another's by now; otherwise as [`Error::class`] says.
 pub async fn claim(
     store: &Store,
     projection: &str,
     version: u32,
     holder: &str,
+    lease: Option<&Lease>,
     now: Wall,
 ) -> Result<Claim, Error> {
-    let params = vec![projection.into(), version.into(), holder.into(), now.into()];
-    let rows = store.write_returning(CLAIM, params).await?;
+    let mut params = vec![projection.into(), version.into(), holder.into(), now.into()];
+    let rows = match lease {
+        None => store.write_returning(CLAIM, params).await?,
+        Some(lease) => {
+            params.extend([lease.name.into(), lease.epoch.into()]);
+            store.write_returning(CLAIM_LEASED, params).await?
+        }
+    };
+    if rows.is_empty() {
+        return Err(Error::new(Class::Fenced, "another process holds the lease"));
+    }
     let number = |column| rows.first().map(|row| row.int(column)).transpose().map(Option::flatten);
     let nothing = || Error::new(Class::Database, "a claim returned no epoch");
     let (epoch, turn) = (number("epoch")?.ok_or_else(nothing)?, number("turn")?.ok_or_else(nothing)?);
@@ -123,6 +141,65 @@ pub async fn load_hint(
 ) -> Result<Option<String>, Error> {
     let rows = store.query(LOAD_HINT, vec![projection.into(), version.into(), bus.into()]).await?;
     Ok(rows.first().map(|row| row.text("hint")).transpose()?.flatten().map(str::to_owned))
+}
+
+/// A rebuild takes the place of its projection: what is sent before its tables are switched. It makes the holder of the
+/// projection load its positions again, and holds only while the rebuild has all that the projection has, of the sources
+/// that it has found.
+#[must_use]
+pub fn before_switch(rebuild: &str, projection: &str, version: u32) -> Vec<Statement> {
+    const TURN: &str = "UPDATE projection_holder SET turn = turn + 1 WHERE projection = $1";
+    const LEVEL: &str = "UPDATE projection_holder SET saved_at = saved_at WHERE projection = $1 AND version = $2 \
+        AND NOT EXISTS (SELECT 1 FROM projection_position o JOIN projection_position n ON n.projection = $1 \
+        AND n.version = $2 AND n.source = o.source AND n.domain = o.domain \
+        WHERE o.projection = $3 AND o.version = $2 AND o.domain <> '*' AND o.low > n.low)";
+    let level = vec![rebuild.into(), version.into(), projection.into()];
+    vec![Statement::new(TURN, vec![projection.into()]), Statement::guard(LEVEL, level, 1)]
+}
+
+/// What is sent after it: positions, hints and parked events of the rebuild are those of the projection. Of sources that it
+/// has not found the projection's stay.
+#[must_use]
+pub fn after_switch(rebuild: &str, projection: &str, version: u32) -> Vec<Statement> {
+    const FOUND: [&str; 2] = [
+        "DELETE FROM projection_position WHERE projection = $2 AND (version <> $3 OR source IN \
+            (SELECT n.source FROM projection_position n WHERE n.projection = $1 AND n.version = $3))",
+        "DELETE FROM parked WHERE projection = $2 AND (version <> $3 OR source IN \
+            (SELECT n.source FROM projection_position n WHERE n.projection = $2 AND n.version = $3))",
+    ];
+    const MOVE: [&str; 2] = [
+        "UPDATE projection_position SET projection = $2 WHERE projection = $1 AND version = $3",
+        "UPDATE parked SET projection = $2 WHERE projection = $1 AND version = $3",
+    ];
+    const HINTS: [&str; 2] = [
+        "DELETE FROM projection_hint WHERE projection = $2 AND (version <> $3 OR bus IN \
+            (SELECT n.bus FROM projection_hint n WHERE n.projection = $1 AND n.version = $3))",
+        "UPDATE projection_hint SET projection = $2 WHERE projection = $1 AND version = $3",
+    ];
+    let all = [FOUND[0], MOVE[0], FOUND[1], MOVE[1], HINTS[0], HINTS[1]];
+    let params = || vec![rebuild.into(), projection.into(), version.into()];
+    all.into_iter()
+        .map(|sql| match sql.contains("$1") {
+            true => Statement::new(sql, params()),
+            false => Statement::new(
+                sql.replace("$2", "$1").replace("$3", "$2"),
+                vec![projection.into(), version.into()],
+            ),
+        })
+        .chain(forget(rebuild).into_iter().take(1))
+        .collect()
+}
+
+/// Everything that is known of a rebuild goes, its claim first.
+#[must_use]
+pub fn forget(rebuild: &str) -> Vec<Statement> {
+    const FORGET: [&str; 4] = [
+        "DELETE FROM projection_holder WHERE projection = $1",
+        "DELETE FROM projection_position WHERE projection = $1",
+        "DELETE FROM projection_hint WHERE projection = $1",
+        "DELETE FROM parked WHERE projection = $1",
+    ];
+    FORGET.into_iter().map(|sql| Statement::new(sql, vec![rebuild.into()])).collect()
 }
 
 impl Claim {

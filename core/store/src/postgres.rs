@@ -6,7 +6,9 @@ use crate::statement::Statement;
 use crate::store::Durability;
 use crate::tls;
 use crate::value::{Row, Value, timestamp_text};
-use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
 use futures_util::future::try_join_all;
 use postgres_types::private::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type};
@@ -19,6 +21,14 @@ use tokio_postgres::NoTls;
 
 /// How long a caller waits for a free or new connection before the fault counts as retryable.
 const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+/// How long a server that is reached may take to answer. One that is frozen, or waits for a lock of somebody who is, would
+/// else be waited for without a word.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// A line on which nothing comes back is given up after about this, instead of the system's two hours.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The server ends a transaction of ours that says nothing for so long: a process that was stopped in one must not keep its
+/// locks from whoever takes over.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'";
 /// 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds after 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
@@ -30,7 +40,13 @@ impl Postgres {
     /// Prepares the pool; no connection is made before one is needed.
     pub(crate) fn open(options: &Options) -> Result<Self, Error> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let settings = options.options.clone();
+        let mut settings = options.options.clone();
+        settings
+            .keepalives(true)
+            .keepalives_idle(SILENCE / 3)
+            .keepalives_interval(SILENCE / 3)
+            .keepalives_retries(2);
+        settings.tcp_user_timeout(SILENCE);
         let manager = match &options.tls {
             Tls::Disable => Manager::from_config(settings, NoTls, recycling),
             tls => Manager::from_config(settings, tls::connector(tls)?, recycling),
@@ -41,6 +57,9 @@ impl Postgres {
             .create_timeout(Some(CONNECTION_WAIT))
             .recycle_timeout(Some(CONNECTION_WAIT))
             .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+            }))
             .build()
             .map_err(|error| Error::new(Class::Config, format!("postgres pool: {error}")))?;
         Ok(Self { pool })
@@ -52,14 +71,14 @@ impl Postgres {
 
     pub(crate) async fn query(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
-        let found = rows(&connection, statement).await;
+        let found = answered(ANSWER_WAIT, rows(&connection, statement)).await;
         unless_lost(connection, found)
     }
 
     /// Rows of one statement that writes, durable when they are returned.
     pub(crate) async fn write_returning(&self, statement: &Statement) -> Result<Vec<Row>, Error> {
         let mut connection = self.connection().await?;
-        let written = write_returning(&mut connection, statement).await;
+        let written = answered(ANSWER_WAIT, write_returning(&mut connection, statement)).await;
         unless_lost(connection, written)
     }
 
@@ -67,11 +86,21 @@ impl Postgres {
         &self,
         statements: Vec<Statement>,
         durability: Durability,
+        limit: Option<Duration>,
     ) -> Result<Vec<u64>, Error> {
         let mut connection = self.connection().await?;
-        let touched = commit(&mut connection, statements, durability).await;
+        let work = commit(&mut connection, statements, durability);
+        let touched = answered(limit.unwrap_or(ANSWER_WAIT), work).await;
         unless_lost(connection, touched)
     }
+}
+
+async fn answered<T>(within: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = || {
+        let seconds = within.as_secs();
+        Error::new(Class::Retryable, format!("postgres: no answer within {seconds} s"))
+    };
+    tokio::time::timeout(within, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Keeps a connection that may be lost out of the pool: it would fail the next one too.

@@ -4,8 +4,20 @@
 use crate::error::{Class, Error};
 use crate::migrations;
 use crate::store::{Backend, Store};
+use crate::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
+
+/// What is wrong with a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFault {
+    /// The table.
+    pub table: &'static str,
+    /// It is there, but not as it should be; else it is missing.
+    pub damaged: bool,
+    /// In words.
+    pub what: String,
+}
 
 /// A table as the migrations make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,23 +96,30 @@ fn columns_of(connection: &rusqlite::Connection, table: &str) -> Result<BTreeSet
 }
 
 const COLUMNS_SQLITE: &str = "SELECT t.name AS relation, c.name AS item FROM sqlite_master t \
-    JOIN pragma_table_info(t.name) c WHERE t.type = 'table'";
+    JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name IN";
 
-const COLUMNS_POSTGRES: &str = "SELECT CAST(table_name AS TEXT) AS relation, CAST(column_name AS TEXT) AS item \
-    FROM information_schema.columns WHERE table_schema = ANY (current_schemas(false))";
+const COLUMNS_POSTGRES: &str = "SELECT CAST(c.relname AS TEXT) AS relation, CAST(a.attname AS TEXT) AS item \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+    WHERE pg_catalog.pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped \
+    AND c.relname IN";
 
 impl Store {
-    /// What is wrong with tables of this program, in words; empty when nothing is that can be seen from their columns.
+    /// What is wrong with tables of this program; empty when nothing is that can be seen from their columns.
     ///
     /// # Errors
     /// As [`Error::class`] says.
-    pub async fn table_faults(&self, names: &[&str]) -> Result<Vec<String>, Error> {
+    pub async fn table_faults(&self, names: &[&'static str]) -> Result<Vec<TableFault>, Error> {
         let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let catalogue = match self.backend() {
             Backend::Sqlite(_) => COLUMNS_SQLITE,
             Backend::Postgres(_) => COLUMNS_POSTGRES,
         };
-        for row in self.query(catalogue, Vec::new()).await? {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
+        let sql = format!("{catalogue} ({})", places.join(", "));
+        for row in self.query(sql, names.iter().map(|name| Value::Word(name)).collect()).await? {
             if let (Some(relation), Some(item)) = (row.text("relation")?, row.text("item")?) {
                 there.entry(relation.to_owned()).or_default().insert(item.to_owned());
             }
@@ -109,12 +128,17 @@ impl Store {
         for name in names {
             let wanted = table(name)?;
             let Some(has) = there.get(*name) else {
-                faults.push(format!("table {name} is missing"));
+                faults.push(TableFault {
+                    table: name,
+                    damaged: false,
+                    what: format!("table {name} is missing"),
+                });
                 continue;
             };
             let missing: Vec<&str> = wanted.columns.difference(has).map(String::as_str).collect();
             if !missing.is_empty() {
-                faults.push(format!("table {name} has no column {}", missing.join(", ")));
+                let what = format!("table {name} has no column {}", missing.join(", "));
+                faults.push(TableFault { table: name, damaged: true, what });
             }
         }
         Ok(faults)

@@ -138,6 +138,8 @@ fn open(path: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // A table that takes another's name leaves the views of whoever reads it as they are.
+    connection.pragma_update(None, "legacy_alter_table", true)?;
     connection.pragma_update(None, "cache_size", CACHE_SIZE)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);

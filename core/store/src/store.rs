@@ -11,6 +11,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long tables may take to be switched.
+const LONG: Duration = Duration::from_secs(3_600);
 
 /// An open store; cheap to clone, usable from any task.
 #[derive(Clone)]
@@ -49,10 +53,10 @@ impl Store {
     /// Applies the migrations that are missing and returns their names in order. Two processes may do so at once.
     ///
     /// # Errors
-    /// [`crate::Class::Config`] when an applied migration differs from this program's, or is unknown to it (a newer
-    /// program has been here); connection and permission faults as they come.
+    /// [`crate::Class::Newer`] when a later program has been here; [`crate::Class::Config`] when an applied migration
+    /// differs from this program's; connection and permission faults as they come.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        migrations::run(&self.backend).await
+        migrations::run(self).await
     }
 
     /// Rows of a `SELECT`. `$n` stand for `params`, `$1` first.
@@ -104,7 +108,12 @@ impl Store {
     /// # Errors
     /// The first fault with the number of its statement; [`crate::Class::Fenced`] when a guard did not hold.
     pub async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
-        self.commit(statements, Durability::Now).await
+        self.commit(statements, Durability::Now, None).await
+    }
+
+    /// As [`Store::transaction`], for work that takes its time.
+    pub(crate) async fn long_transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
+        self.commit(statements, Durability::Now, Some(LONG)).await
     }
 
     /// As [`Store::transaction`], without waiting for the disk: a power cut, or a crash of the server, may take it back
@@ -114,13 +123,18 @@ impl Store {
     /// # Errors
     /// As [`Store::transaction`].
     pub async fn transaction_soon_durable(&self, statements: Vec<Statement>) -> Result<Vec<u64>, Error> {
-        self.commit(statements, Durability::Later).await
+        self.commit(statements, Durability::Later, None).await
     }
 
-    async fn commit(&self, statements: Vec<Statement>, durability: Durability) -> Result<Vec<u64>, Error> {
+    async fn commit(
+        &self,
+        statements: Vec<Statement>,
+        durability: Durability,
+        limit: Option<Duration>,
+    ) -> Result<Vec<u64>, Error> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.transaction(statements, durability).await,
-            Backend::Postgres(postgres) => postgres.transaction(statements, durability).await,
+            Backend::Postgres(postgres) => postgres.transaction(statements, durability, limit).await,
         }
     }
 

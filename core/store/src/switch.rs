@@ -11,8 +11,24 @@ use std::sync::Arc;
 /// What tables beside are called behind the name of those they are for.
 const SUFFIX: &str = "_rebuild";
 
+/// What a damaged table is called behind its name once another has taken its place.
+const DAMAGED: &str = "_damaged";
+
 /// How long a switch waits for those who read the old tables, before it lets them pass and is tried again.
 const PATIENCE: &str = "SET LOCAL lock_timeout = '3s'";
+
+/// How rows of one table are taken over.
+#[derive(Clone, Copy, Debug)]
+pub struct Carry<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// When a new row `n` is the old row `o`.
+    pub same: &'a str,
+    /// Columns that the new table has otherwise, as expressions on `o`.
+    pub marks: &'a [(&'a str, &'a str)],
+    /// When a new row `n` gives way to the old row `o`.
+    pub gives_way: Option<&'a str>,
+}
 
 /// The tables of one projection that are made anew.
 #[derive(Clone, Debug)]
@@ -28,17 +44,71 @@ impl Switch {
         Self { tables, renames: Renames::new(tables, SUFFIX) }
     }
 
+    /// The statements that take rows over from the old table: those of the new one that give way are deleted first. `gone`
+    /// tells of an old row `o` that its events are gone; `$n` in it are `params`. What is inserted is the last statement.
+    ///
+    /// # Errors
+    /// [`Class::Schema`] for a table that this program does not have.
+    pub fn carry(
+        &self,
+        carry: &Carry<'_>,
+        gone: &str,
+        params: &[crate::Value],
+    ) -> Result<Vec<Statement>, Error> {
+        let Carry { table, same, marks, gives_way } = carry;
+        let columns: Vec<&str> = schema::table(table)?.columns.iter().map(String::as_str).collect();
+        let told = columns.iter().map(|column| {
+            let mark = marks.iter().find(|(marked, _)| marked == column);
+            mark.map_or_else(|| format!("o.{column}"), |(_, says)| (*says).to_owned())
+        });
+        let insert = format!(
+            "INSERT INTO {table}{SUFFIX} ({}) SELECT {} FROM {table} o WHERE ({gone}) \
+             AND NOT EXISTS (SELECT 1 FROM {table}{SUFFIX} n WHERE {same})",
+            columns.join(", "),
+            told.collect::<Vec<_>>().join(", ")
+        );
+        let way = gives_way.map(|which| {
+            format!(
+                "DELETE FROM {table}{SUFFIX} AS n WHERE EXISTS (SELECT 1 FROM {table} o WHERE ({gone}) AND {which})"
+            )
+        });
+        let statement = |sql| Statement::new(sql, params.to_vec());
+        Ok(way.into_iter().chain([insert]).map(statement).collect())
+    }
+
+    /// How many rows [`Switch::carry`] would take over now.
+    ///
+    /// # Errors
+    /// As [`Error::class`] says.
+    pub async fn count(
+        &self,
+        store: &Store,
+        carry: &Carry<'_>,
+        gone: &str,
+        params: &[crate::Value],
+    ) -> Result<u64, Error> {
+        let Carry { table, same, gives_way, .. } = carry;
+        let stays = gives_way.map(|which| format!(" AND NOT ({which})")).unwrap_or_default();
+        let sql = format!(
+            "SELECT COUNT(*) AS number FROM {table} o WHERE ({gone}) \
+             AND NOT EXISTS (SELECT 1 FROM {table}{SUFFIX} n WHERE {same}{stays})"
+        );
+        let rows = store.query(sql, params.to_vec()).await?;
+        let number = rows.first().map(|row| row.int("number")).transpose()?.flatten();
+        Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+    }
+
     /// By which a projection's statements go to the tables beside.
     #[must_use]
     pub fn renames(&self) -> &Arc<Renames> {
         &self.renames
     }
 
-    /// Makes them, empty; what an earlier rebuild left is dropped.
+    /// Makes them, empty; what an earlier rebuild left is dropped. `with` belongs into the same transaction.
     ///
     /// # Errors
     /// As [`Error::class`] says; so do the others.
-    pub async fn make(&self, store: &Store) -> Result<(), Error> {
+    pub async fn make(&self, store: &Store, with: Vec<Statement>) -> Result<(), Error> {
         let mut statements = self.drop_all();
         for (name, table) in self.each()? {
             statements.push(format!("CREATE TABLE {name}{SUFFIX} {}", table.body));
@@ -49,36 +119,36 @@ impl Switch {
                 statements.extend(table.indexes.iter().map(make));
             }
         }
-        store.transaction(statements.into_iter().map(ddl).collect()).await.map(drop)
+        let all = with.into_iter().chain(statements.into_iter().map(ddl));
+        store.long_transaction(all.collect()).await.map(drop)
     }
 
     /// Drops them.
     pub async fn discard(&self, store: &Store) -> Result<(), Error> {
-        store.transaction(self.drop_all().into_iter().map(ddl).collect()).await.map(drop)
+        store.long_transaction(self.drop_all().into_iter().map(ddl).collect()).await.map(drop)
     }
 
     /// In one transaction: `before` (guards, rows that are carried over), the old tables go and these take their names,
-    /// `after`. Whoever may read or write the old ones may so the new ones. Returns the rows each statement of `before`
-    /// touched.
+    /// `after`. Whoever may read or write the old ones may so the new ones. Damaged tables, those in `aside`, are not
+    /// dropped but named `…_damaged`.
     pub async fn switch(
         &self,
         store: &Store,
         before: Vec<Statement>,
         after: Vec<Statement>,
-    ) -> Result<Vec<u64>, Error> {
+        aside: &[&str],
+    ) -> Result<(), Error> {
         let wanted = before.len();
         let mut statements = before;
         match store.backend() {
-            Backend::Sqlite(_) => statements.extend(self.sqlite()?.into_iter().map(ddl)),
+            Backend::Sqlite(_) => statements.extend(self.sqlite(aside)?.into_iter().map(ddl)),
             Backend::Postgres(_) => {
-                let all = self.postgres(store).await?;
+                let all = self.postgres(store, aside).await?;
                 statements.extend(all.into_iter().map(ddl));
             }
         }
         statements.extend(after);
-        let mut touched = store.transaction(statements).await.map_err(|error| told(error, wanted))?;
-        touched.truncate(wanted);
-        Ok(touched)
+        store.long_transaction(statements).await.map(drop).map_err(|error| told(error, wanted))
     }
 
     /// What must be sent before everything else of a switch.
@@ -96,10 +166,10 @@ impl Switch {
     }
 
     /// An index of SQLite keeps its name for ever, so the new ones are made with the switch.
-    fn sqlite(&self) -> Result<Vec<String>, Error> {
+    fn sqlite(&self, aside: &[&str]) -> Result<Vec<String>, Error> {
         let mut statements = Vec::new();
         for (name, table) in self.each()? {
-            statements.push(format!("DROP TABLE IF EXISTS {name}"));
+            statements.extend(old_goes(name, aside));
             statements.push(format!("ALTER TABLE {name}{SUFFIX} RENAME TO {name}"));
             for index in &table.indexes {
                 statements.push(format!("DROP INDEX IF EXISTS {}", index.name));
@@ -109,26 +179,47 @@ impl Switch {
         Ok(statements)
     }
 
-    async fn postgres(&self, store: &Store) -> Result<Vec<String>, Error> {
+    async fn postgres(&self, store: &Store, aside: &[&str]) -> Result<Vec<String>, Error> {
         let mut statements = Vec::new();
         for (name, table) in self.each()? {
             let grants = grants(store, name).await?;
-            let elsewhere = indexes_elsewhere(store, name).await?;
-            statements.push(format!("DROP TABLE IF EXISTS {name}"));
+            let mut taken = indexes_elsewhere(store, name).await?;
+            if aside.contains(&name) {
+                taken.extend(indexes_of(store, name).await?);
+            }
+            statements.extend(old_goes(name, aside));
             statements.push(format!("ALTER TABLE {name}{SUFFIX} RENAME TO {name}"));
             let key = (format!("{name}{SUFFIX}_pkey"), format!("{name}_pkey"));
             let others =
                 table.indexes.iter().map(|index| (format!("{}{SUFFIX}", index.name), index.name.clone()));
             for (from, to) in std::iter::once(key).chain(others) {
-                // Somebody may have put the old table aside under another name: its indexes keep theirs.
-                if !elsewhere.contains(&to) {
-                    statements.push(format!("ALTER INDEX {from} RENAME TO {to}"));
+                // Indexes of a table that was put aside keep their names, and no two can have the same.
+                if taken.contains(&to) {
+                    statements.push(format!("ALTER INDEX {to} RENAME TO {}", free(&to, &taken)));
                 }
+                statements.push(format!("ALTER INDEX {from} RENAME TO {to}"));
             }
             statements.extend(grants);
         }
         Ok(statements)
     }
+}
+
+/// The table that is replaced goes, or is put aside.
+fn old_goes(name: &str, aside: &[&str]) -> Vec<String> {
+    if !aside.contains(&name) {
+        return vec![format!("DROP TABLE IF EXISTS {name}")];
+    }
+    vec![
+        format!("DROP TABLE IF EXISTS {name}{DAMAGED}"),
+        format!("ALTER TABLE {name} RENAME TO {name}{DAMAGED}"),
+    ]
+}
+
+/// A name for an index that no other has.
+fn free(name: &str, taken: &BTreeSet<String>) -> String {
+    let other = |n: u32| format!("{name}_old{n}");
+    (1..).map(other).find(|other| !taken.contains(other)).unwrap_or_default()
 }
 
 fn ddl(sql: String) -> Statement {
@@ -166,8 +257,18 @@ async fn grants(store: &Store, table: &str) -> Result<Vec<String>, Error> {
 
 /// Names of indexes that belong to other tables than this one.
 async fn indexes_elsewhere(store: &Store, table: &str) -> Result<BTreeSet<String>, Error> {
-    const INDEXES: &str = "SELECT CAST(indexname AS TEXT) AS name FROM pg_catalog.pg_indexes \
-        WHERE schemaname = ANY (current_schemas(false)) AND tablename <> $1";
-    let rows = store.query(INDEXES, vec![table.into()]).await?;
+    index_names(store, table, "tablename <> $1").await
+}
+
+async fn indexes_of(store: &Store, table: &str) -> Result<BTreeSet<String>, Error> {
+    index_names(store, table, "tablename = $1").await
+}
+
+async fn index_names(store: &Store, table: &str, which: &str) -> Result<BTreeSet<String>, Error> {
+    let sql = format!(
+        "SELECT CAST(indexname AS TEXT) AS name FROM pg_catalog.pg_indexes \
+         WHERE schemaname = ANY (current_schemas(false)) AND {which}"
+    );
+    let rows = store.query(sql, vec![table.into()]).await?;
     rows.iter().map(|row| Ok(row.text("name")?.unwrap_or_default().to_owned())).collect()
 }

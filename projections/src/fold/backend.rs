@@ -1,7 +1,7 @@
 //! `backend_state` and `backend_history`: what each edge thinks of each backend.
 
 use super::{integer, journal_of, tenant_of};
-use crate::projection::Projection;
+use crate::projection::{Began, Carried, Projection, Tables};
 use crate::row::{insert, table_row};
 use signalbox_bus::Delivered;
 use signalbox_schemas::backend::BackendStateChanged;
@@ -74,6 +74,28 @@ impl Projection for Backends {
 
     fn kinds(&self) -> &'static [Kind] {
         &[Kind::BackendStateChanged]
+    }
+
+    fn tables(&self) -> Option<&'static Tables> {
+        const STATE: Carried = Carried {
+            table: "backend_state",
+            journal: "o.journal",
+            began: Began::Sequence("o.sequence"),
+            same: "n.edge = o.edge AND n.tenant = o.tenant AND n.backend = o.backend",
+            marks: &[],
+            gives_way: None,
+        };
+        const HISTORY: Carried = Carried {
+            table: "backend_history",
+            same: "n.journal = o.journal AND n.sequence = o.sequence",
+            ..STATE
+        };
+        const TABLES: Tables = Tables {
+            rebuild: "backend-rebuild",
+            names: &["backend_state", "backend_history"],
+            carried: &[STATE, HISTORY],
+        };
+        Some(&TABLES)
     }
 
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement> {

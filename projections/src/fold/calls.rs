@@ -1,7 +1,7 @@
 //! `calls`: the calls that are up now, by uid.
 
 use super::{integer, journal_of, json, maybe, tenant_of};
-use crate::projection::{Folded, Projection};
+use crate::projection::{Began, Carried, Folded, Projection, Tables};
 use crate::row::{insert, table_row};
 use signalbox_bus::Delivered;
 use signalbox_schemas::call::{
@@ -154,6 +154,19 @@ impl Projection for Calls {
             Kind::CallEnded,
             Kind::CallFailed,
         ]
+    }
+
+    fn tables(&self) -> Option<&'static Tables> {
+        const CALLS: Carried = Carried {
+            table: "calls",
+            journal: "o.journal",
+            began: Began::At("o.invited_at"),
+            same: "n.call_uid = o.call_uid",
+            marks: &[],
+            gives_way: None,
+        };
+        const TABLES: Tables = Tables { rebuild: "calls-rebuild", names: &["calls"], carried: &[CALLS] };
+        Some(&TABLES)
     }
 
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement> {

@@ -1,7 +1,7 @@
 //! `cdr`: one row for each call, from the event that ended it.
 
 use super::{integer, json, maybe};
-use crate::projection::Projection;
+use crate::projection::{Began, Carried, Projection, Tables};
 use crate::row::{insert, table_row};
 use signalbox_bus::Delivered;
 use signalbox_schemas::call::Cdr;
@@ -112,6 +112,23 @@ impl Projection for Cdrs {
 
     fn kinds(&self) -> &'static [Kind] {
         &[Kind::CallEnded, Kind::CallFailed]
+    }
+
+    fn tables(&self) -> Option<&'static Tables> {
+        // The id is `<journal>.<sequence>`. A record that was estimated stays known as that.
+        const CDR: Carried = Carried {
+            table: "cdr",
+            journal: "substr(o.cdr_id, 1, 26)",
+            began: Began::Sequence("o.last_sequence"),
+            same: "n.cdr_id = o.cdr_id",
+            marks: &[(
+                "completeness",
+                "CASE WHEN o.completeness = 'normal' THEN 'imported' ELSE o.completeness END",
+            )],
+            gives_way: None,
+        };
+        const TABLES: Tables = Tables { rebuild: "cdr-rebuild", names: &["cdr"], carried: &[CDR] };
+        Some(&TABLES)
     }
 
     fn fold(&self, _event: &Delivered, data: &Event) -> Vec<Statement> {

@@ -6,7 +6,7 @@
 //! give the same history. A new binding writes one row, and so does a refresh from the same place.
 
 use super::{integer, journal_of, maybe, tenant_of};
-use crate::projection::Projection;
+use crate::projection::{Began, Carried, Projection, Tables};
 use crate::row::{Stamp, table_row};
 use crate::usrloc;
 use signalbox_base::{Text, Wall};
@@ -271,6 +271,33 @@ static END: LazyLock<String> = LazyLock::new(|| format!("{INTO_HISTORY} ON CONFL
 
 const REMOVE: &str = "DELETE FROM location WHERE tenant = $1 AND aor = $2 AND binding = $3 AND edge = $4";
 
+/// A binding from before the first event: what later refreshes did not tell again is in the old row only.
+const BINDINGS: Carried = Carried {
+    table: "location",
+    journal: "o.journal",
+    began: Began::At("o.registered_at"),
+    same: "n.tenant = o.tenant AND n.aor = o.aor AND n.binding = o.binding AND n.edge = o.edge",
+    marks: &[],
+    gives_way: Some(
+        "n.tenant = o.tenant AND n.aor = o.aor AND n.binding = o.binding AND n.edge = o.edge \
+         AND n.journal = o.journal AND n.sequence = o.sequence",
+    ),
+};
+
+/// A place from before the first event; its end may have been told since.
+const PLACES: Carried = Carried {
+    table: "location_history",
+    journal: "o.journal",
+    began: Began::Sequence("o.sequence"),
+    same: "n.tenant = o.tenant AND n.aor = o.aor AND n.binding = o.binding AND n.edge = o.edge \
+         AND n.journal = o.journal AND n.sequence = o.sequence",
+    marks: &[],
+    gives_way: Some(
+        "n.tenant = o.tenant AND n.aor = o.aor AND n.binding = o.binding AND n.edge = o.edge \
+         AND n.journal = o.journal AND n.valid_to = o.valid_to AND n.sequence > o.sequence",
+    ),
+};
+
 impl Projection for Locations {
     fn name(&self) -> &'static str {
         "location"
@@ -287,6 +314,15 @@ impl Projection for Locations {
             Kind::RegistrationRemoved,
             Kind::RegistrationExpired,
         ]
+    }
+
+    fn tables(&self) -> Option<&'static Tables> {
+        const TABLES: Tables = Tables {
+            rebuild: "location-rebuild",
+            names: &["location", "location_history"],
+            carried: &[BINDINGS, PLACES],
+        };
+        Some(&TABLES)
     }
 
     fn fold(&self, event: &Delivered, data: &Event) -> Vec<Statement> {

@@ -1,17 +1,21 @@
 //! The projections of one subscription, from one connection to the next: the group, or one that reads alone.
 
 mod alone;
+mod mending;
 mod writing;
 
 use super::fault::Fault;
 use super::member::Member;
 use super::plan::Held;
+use super::status::StatusHandle;
 use super::{Config, SINK, Stopped};
+use crate::projection::Projection;
 use alone::{Alone, Back};
 use signalbox_base::{EventSeq, Text, Wall};
 use signalbox_bus::{BoxFuture, Bus, Filter, Order, Progress, Request, Source, Start, Subscription};
-use signalbox_store::{Class, Error, Store};
-use std::collections::BTreeMap;
+use signalbox_store::Store;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -30,6 +34,12 @@ pub(crate) struct Context {
     store: Store,
     config: Config,
     stopped: Box<dyn Fn(Stopped) + Send + Sync>,
+    /// All projections of the group, for who asks for a rebuild, and how each is doing.
+    all: Vec<(Arc<dyn Projection>, StatusHandle)>,
+    /// Those that are being made anew.
+    rebuilding: Mutex<BTreeSet<&'static str>>,
+    /// Rebuilds that another process had begun were looked for.
+    resumed: AtomicBool,
     /// Up to where each projection durably has each source: the bus may forget what all have.
     floors: Mutex<BTreeMap<&'static str, BTreeMap<Text, u64>>>,
 }
@@ -43,7 +53,10 @@ impl Context {
         members: &[Member],
     ) -> Self {
         let floors = members.iter().map(|member| (member.name(), BTreeMap::new())).collect();
-        Self { bus, store, config, stopped, floors: Mutex::new(floors) }
+        let all =
+            members.iter().map(|member| (Arc::clone(&member.projection), member.status.clone())).collect();
+        let (rebuilding, resumed) = (Mutex::default(), AtomicBool::new(false));
+        Self { bus, store, config, stopped, all, rebuilding, resumed, floors: Mutex::new(floors) }
     }
 
     fn floors(&self) -> MutexGuard<'_, BTreeMap<&'static str, BTreeMap<Text, u64>>> {
@@ -68,6 +81,8 @@ pub(crate) struct Crew {
     /// How far this subscription has come, and how far the bus has been told.
     reached: Vec<Progress>,
     told: Vec<Progress>,
+    /// Seconds, more or less.
+    ticks: u32,
 }
 
 enum End {
@@ -75,12 +90,14 @@ enum End {
     Again,
     /// The lone member may join the group.
     Near,
+    /// A rebuild has taken the place of its projection.
+    Switched,
 }
 
 impl Crew {
     pub(crate) fn group(context: Arc<Context>, members: Vec<Member>) -> Self {
         let (reached, told) = (Vec::new(), Vec::new());
-        Self { context, members, lone: false, alone: Alone::default(), reached, told }
+        Self { context, members, lone: false, alone: Alone::default(), reached, told, ticks: 0 }
     }
 
     fn lone(
@@ -99,6 +116,8 @@ impl Crew {
             let fault = match self.session(&mut stop, &mut pause).await {
                 Ok(End::Again) => continue,
                 Ok(End::Near) => return self.members.pop(),
+                Ok(End::Switched) if self.lone => return self.members.pop(),
+                Ok(End::Switched) => continue,
                 Ok(End::Finished) => {
                     self.members.clear();
                     while let Some(back) = self.alone.next().await {
@@ -110,59 +129,25 @@ impl Crew {
                     }
                     continue;
                 }
-                Err(fault) => match self.passing(fault) {
+                Err(fault) => match self.passing(fault, &stop).await {
                     Some(text) => text,
                     None => continue,
                 },
             };
             let names: Vec<&str> = self.members.iter().map(Member::name).collect();
-            tracing::warn!(projections = names.join(", "), %fault, ?pause, "projections wait");
-            self.members.iter().for_each(|member| member.status.failed(&fault));
+            // Said once for each reason; the attempts that follow are no news.
+            if self.members.iter().any(|member| member.status.get().fault.as_deref() != Some(&*fault)) {
+                tracing::warn!(projections = names.join(", "), %fault, "projections wait");
+            } else {
+                tracing::debug!(projections = names.join(", "), %fault, ?pause, "projections wait");
+            }
+            let now = wall_now();
+            self.members.iter().for_each(|member| member.status.failed(&fault, now));
             tokio::select! {
                 () = asked(&mut stop) => {}
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(self.context.config.retry_longest),
             }
         }
-    }
-
-    /// The text of a fault that may pass; otherwise whom it concerns has stopped.
-    fn passing(&mut self, fault: Fault) -> Option<String> {
-        let by_store = |projection, error: Error| match error.class() {
-            Class::Fenced => Stopped::Fenced { projection },
-            _ => Stopped::Store { projection, error },
-        };
-        match fault {
-            Fault::Store(error) if error.is_retryable() => return Some(error.to_string()),
-            Fault::Bus(error @ signalbox_bus::Error::Unavailable(_)) => return Some(error.to_string()),
-            Fault::Guard => return Some("the tables are not as this process left them".to_owned()),
-            Fault::Store(error) => self.stop_all(|projection| by_store(projection, error.clone())),
-            Fault::Member(index, error) => {
-                let member = self.members.remove(index);
-                self.stopped(&member, by_store(member.name(), error));
-            }
-            Fault::Bus(signalbox_bus::Error::Fenced(_)) => {
-                self.stop_all(|projection| Stopped::Fenced { projection });
-            }
-            Fault::Bus(error) => {
-                self.stop_all(|projection| Stopped::Bus { projection, error: error.clone() });
-            }
-        }
-        None
-    }
-
-    fn stop_all(&mut self, why: impl Fn(&'static str) -> Stopped) {
-        for member in std::mem::take(&mut self.members) {
-            self.stopped(&member, why(member.name()));
-        }
-    }
-
-    /// One that has stopped keeps the bus from forgetting what it has not read; one that was taken over is another's.
-    fn stopped(&self, member: &Member, stopped: Stopped) {
-        if matches!(stopped, Stopped::Fenced { .. }) {
-            self.context.floors().remove(member.name());
-        }
-        member.status.stopped(&stopped.to_string());
-        (self.context.stopped)(stopped);
     }
 
     /// One connection to the bus.
@@ -180,6 +165,10 @@ impl Crew {
                 Some(back) = self.alone.next() => self.joined(back),
             });
         }
+        self.look(stop).await?;
+        if self.members.is_empty() {
+            return Ok(End::Again);
+        }
         let (context, now) = (Arc::clone(&self.context), wall_now());
         for (index, member) in self.members.iter_mut().enumerate() {
             let begun = member.begin(&context.store, &context.config, context.bus.order(), now).await;
@@ -192,6 +181,9 @@ impl Crew {
         });
         let mut subscription = self.subscribe().await?;
         *pause = context.config.retry_first;
+        if let Some(since) = self.members.iter().filter_map(|member| member.status.get().away_since).min() {
+            tracing::info!(away = ?wall_now().since(Wall(since)), "projections go on");
+        }
         self.members.iter().for_each(|member| member.status.connected());
         self.go_on(&mut *subscription, stop).await
     }
@@ -211,7 +203,16 @@ impl Crew {
                     self.save(subscription).await?;
                     return Ok(End::Finished);
                 }
-                _ = tick.tick() => self.tick(subscription).await?,
+                _ = tick.tick() => {
+                    self.tick(subscription).await?;
+                    self.ask(stop).await?;
+                    if self.tables_are_gone().await? {
+                        return Ok(End::Again);
+                    }
+                    if let Some(end) = self.switch(true).await? {
+                        return Ok(end);
+                    }
+                }
                 Some(back) = self.alone.next() => {
                     let saved = self.save(subscription).await;
                     let end = self.joined(back);
@@ -227,6 +228,9 @@ impl Crew {
                         self.part(stop, Self::is_held);
                         if self.members.is_empty() {
                             return Ok(End::Again);
+                        }
+                        if let Some(end) = self.switch(false).await? {
+                            return Ok(end);
                         }
                         if self.is_near() {
                             self.save(subscription).await?;
@@ -247,10 +251,11 @@ impl Crew {
         self.save(subscription).await?;
         let (context, now) = (Arc::clone(&self.context), wall_now());
         for (index, member) in self.members.iter_mut().enumerate() {
-            let done = member.decided(&context.store, now).await;
+            let done = member.decided(&context.store, &context.config, now).await;
             done.map_err(|error| Fault::guarded(index, error))?;
             member.status.waiting(now);
         }
+        self.show().await;
         Ok(())
     }
 
@@ -305,7 +310,10 @@ impl Crew {
             Back::Stopped => {}
             Back::Panicked { projection, status, what } => {
                 let stopped = Stopped::Panicked { projection, what };
-                status.stopped(&stopped.to_string());
+                status.stopped(&stopped.to_string(), wall_now());
+                if !self.context.all.iter().any(|(one, _)| one.name() == projection) {
+                    self.context.floors().remove(projection);
+                }
                 (self.context.stopped)(stopped);
             }
         }
@@ -342,6 +350,7 @@ impl Crew {
         let left = |progress: &Progress| progress.end.0.saturating_sub(progress.through.0);
         self.lone
             && !self.by_key()
+            && self.members.iter().all(|member| member.waits.is_none())
             && !self.reached.is_empty()
             && self.reached.iter().map(left).sum::<u64>() <= NEAR
             && self.members.iter().all(|member| member.track.held.is_empty())

@@ -25,6 +25,8 @@
 //! we live (it crashed, a standby took over): the guards of the next transaction do not hold then, and positions are
 //! loaded again.
 //!
+//! Tables that are missing or damaged are made anew, and so are those that somebody asks for: [`rebuild`] tells how.
+//!
 //! On a bus that keeps order by key only, a missing number may still come from another lane: what comes after it is
 //! applied, and only the place to read on from waits ([`place`]). Projections that go on from different places of such a
 //! bus each read alone. The bus keeps nothing: hints are stored with the positions.
@@ -35,16 +37,20 @@ mod member;
 pub mod parked;
 mod place;
 mod plan;
+mod rebuild;
 mod status;
 
 pub use plan::Held;
-pub use status::{SourceLag, Status, StatusHandle};
+pub use rebuild::{RebuildRow, ask_for_rebuild, rebuilds};
+pub use status::{Rebuilding, SourceLag, Status, StatusHandle};
 
 use crate::projection::Projection;
 use crew::{Context, Crew};
 use member::Member;
+use signalbox_base::Text;
 use signalbox_bus::Bus;
 use signalbox_store::Store;
+use signalbox_store::lease::Lease;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -67,6 +73,10 @@ pub struct Config {
     pub retry_longest: Duration,
     /// Who runs it, for people: `edge-1 pid 4711`.
     pub holder: String,
+    /// Name of the edge in whose process they run, as their events tell it.
+    pub edge: Text,
+    /// What lets this process run them; none: they are only fenced by whoever claims them next.
+    pub lease: Option<Lease>,
     /// Kind of the bus, for hints of where to read on: those of one mean nothing to another. Default `journal`.
     pub bus: &'static str,
 }
@@ -79,6 +89,8 @@ impl Default for Config {
             retry_first: Duration::from_millis(100),
             retry_longest: Duration::from_secs(10),
             holder: format!("pid {}", std::process::id()),
+            edge: Text::default(),
+            lease: None,
             bus: "journal",
         }
     }
@@ -136,7 +148,7 @@ impl Group {
         store: Store,
         config: Config,
     ) -> Self {
-        let members = projections.into_iter().map(Member::new).collect();
+        let members = projections.into_iter().map(|projection| Member::new(projection.into())).collect();
         Self { members, bus, store, config }
     }
 

@@ -28,6 +28,11 @@ pub struct Status {
     pub retries: u64,
     /// The last fault that led to a retry; none once it has passed.
     pub fault: Option<String>,
+    /// Since when store or bus have not been reached, microseconds since 1970.
+    pub away_since: Option<i64>,
+    /// Its tables are being made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuilding: Option<Rebuilding>,
     /// Aggregates that are put aside.
     pub parked: usize,
     /// Domains that do not go on, `source domain`, and why.
@@ -40,6 +45,19 @@ pub struct Status {
     /// What was journalled up to this moment is in the tables or passed over, microseconds since 1970: when the last
     /// applied event was journalled, or when the bus was last known to have no other.
     pub recorded_at: Option<i64>,
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rebuilding {
+    /// `asked`, or what was wrong with the tables.
+    pub reason: String,
+    /// Events read.
+    pub done: u64,
+    /// Events to be read.
+    pub total: u64,
+    /// Whether the tables that people read stand still meanwhile.
+    pub stands_still: bool,
 }
 
 /// How far one source has been folded.
@@ -72,7 +90,23 @@ impl Status {
     /// Whether everything that the bus has is in the tables and nothing is wrong.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none()
+        self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none() && !self.stands_still()
+    }
+
+    /// Whether the tables wait for a rebuild.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        self.rebuilding.as_ref().is_some_and(|rebuilding| rebuilding.stands_still)
+    }
+
+    /// How much of what there is to read has been read: events read and events there are.
+    pub(crate) fn read_of(&self) -> (u64, u64) {
+        let through = self.sources.values().map(|source| source.through).sum::<u64>();
+        let end = self.sources.values().map(|source| source.end).sum::<u64>();
+        match self.behind {
+            Some(behind) => (self.applied, self.applied + behind),
+            None => (through, end),
+        }
     }
 
     fn holding(&mut self, track: &Track) {
@@ -133,18 +167,26 @@ impl StatusHandle {
 
     /// Store and bus are both reached (again).
     pub(crate) fn connected(&self) {
-        self.lock().fault = None;
+        let mut status = self.lock();
+        (status.fault, status.away_since) = (None, None);
     }
 
-    pub(crate) fn failed(&self, fault: &str) {
+    pub(crate) fn failed(&self, fault: &str, now: Wall) {
         let mut status = self.lock();
         status.retries += 1;
         status.fault = Some(fault.to_owned());
+        status.away_since.get_or_insert(now.0);
+    }
+
+    pub(crate) fn rebuilding(&self, rebuilding: Option<Rebuilding>) {
+        self.lock().rebuilding = rebuilding;
     }
 
     /// It does not go on: what it says last.
-    pub(crate) fn stopped(&self, why: &str) {
-        self.lock().fault = Some(why.to_owned());
+    pub(crate) fn stopped(&self, why: &str, now: Wall) {
+        let mut status = self.lock();
+        status.fault = Some(why.to_owned());
+        status.away_since.get_or_insert(now.0);
     }
 
     pub(crate) fn parked(&self, aggregates: usize) {

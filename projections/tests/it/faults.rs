@@ -174,13 +174,12 @@ async fn given_a_later_version_when_met_then_its_domain_stops_and_an_unknown_typ
 }
 
 #[tokio::test]
-async fn given_a_missing_table_when_folded_then_the_projection_stops_and_parks_nothing() {
+async fn given_a_table_that_nobody_can_make_when_folded_then_the_projection_stops_and_parks_nothing() {
     let mut edge = Edge::new(1);
     let call = edge.attempted("acme", 1);
     edge.failed(&call);
     for (_database, store) in both_migrated().await {
-        store.execute("DROP TABLE cdr", vec![]).await.unwrap();
-        let (ended, _) = run(Box::new(Cdrs), Scripted::of(&edge.events), &store).await;
+        let (ended, _) = run(Box::new(crate::group::Misfit), Scripted::of(&edge.events), &store).await;
         match ended {
             Err(Stopped::Store { error, .. }) => assert_eq!(error.class(), Class::Schema),
             other => panic!("{other:?}"),

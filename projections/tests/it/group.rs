@@ -74,11 +74,10 @@ impl Bus for Counting {
 #[tokio::test]
 async fn given_one_projection_whose_rows_are_refused_when_a_group_folds_then_nobodys_rows_are_there() {
     for (_database, store) in both_migrated().await {
-        store.execute("DROP TABLE cdr", vec![]).await.unwrap();
         let rows = Arc::default();
         let inner = Scripted::of(&events(&a_day()[..1]));
         let bus = Arc::new(Counting { inner, store: store.clone(), rows: Arc::clone(&rows) });
-        let (stopped, _) = run_group(all(), bus, &store).await;
+        let (stopped, _) = run_group(with_a_misfit(), bus, &store).await;
         assert_eq!(stopped.len(), 1);
         // The others begin again without it: by then nothing of the batch is there.
         assert_eq!(*rows.lock().unwrap(), [0, 0], "{}", store.kind());
@@ -152,21 +151,30 @@ async fn given_a_group_that_is_dropped_at_any_moment_when_others_follow_then_the
     }
 }
 
-#[tokio::test]
-async fn given_a_new_projection_far_behind_when_the_group_runs_then_it_reads_alone_and_joins() {
+/// Failed calls, further on than a group waits for a newcomer, as numbers go.
+fn far_on(calls: u64) -> Edge {
     let mut edge = Edge::new(1);
-    for n in 0..4 {
+    for n in 0..calls {
         let call = edge.attempted("acme", n);
         edge.failed(&call);
     }
-    // Behind by more than a group waits for, as numbers go.
-    for event in &mut edge.events {
-        event.seq.0 += 50_000;
-    }
+    edge.events.iter_mut().for_each(|event| event.seq.0 += 50_000);
+    edge
+}
+
+/// A bus of them that one projection has read already.
+async fn read_by_calls(edge: &Edge, store: &Store) -> Arc<Scripted> {
+    let bus = Scripted::going_on(&edge.events);
+    run(Box::new(Calls), bus.clone(), store).await.0.unwrap();
+    bus.requests.lock().unwrap().clear();
+    bus
+}
+
+#[tokio::test]
+async fn given_a_new_projection_far_behind_when_the_group_runs_then_it_reads_alone_and_joins() {
+    let edge = far_on(4);
     for (_database, store) in both_migrated().await {
-        let bus = Scripted::going_on(&edge.events);
-        run(Box::new(Calls), bus.clone(), &store).await.0.unwrap();
-        bus.requests.lock().unwrap().clear();
+        let bus = read_by_calls(&edge, &store).await;
         let (stopped, statuses) = run_group(vec![Box::new(Calls), Box::new(Cdrs)], bus.clone(), &store).await;
         assert_eq!(stopped, []);
         // The one that is behind reads without a name from the beginning, and after that as all do.
@@ -211,7 +219,7 @@ async fn given_one_projection_that_was_taken_over_when_the_group_goes_on_then_on
         while statuses.iter().any(|status| status.get().commits == 0) {
             tokio::task::yield_now().await;
         }
-        let other = claim(&store, "cdr", 1, "another", Wall(1)).await.unwrap();
+        let other = claim(&store, "cdr", 1, "another", None, Wall(1)).await.unwrap();
         gate.notify_one();
         assert_eq!(told.recv().await, Some(Stopped::Fenced { projection: "cdr" }), "{}", store.kind());
         // The other reads the batch again, now without the one that is gone.
@@ -230,17 +238,16 @@ async fn given_one_projection_that_was_taken_over_when_the_group_goes_on_then_on
 }
 
 #[tokio::test]
-async fn given_a_table_that_is_missing_when_the_group_folds_then_one_stops_and_the_others_go_on() {
+async fn given_a_table_that_nobody_can_make_when_the_group_folds_then_one_stops_and_the_others_go_on() {
     let events = events(&a_day());
     for (_database, store) in both_migrated().await {
-        store.execute("DROP TABLE cdr", vec![]).await.unwrap();
-        let (stopped, statuses) = run_group(all(), Scripted::of(&events), &store).await;
+        let (stopped, statuses) = run_group(with_a_misfit(), Scripted::of(&events), &store).await;
         match &stopped[..] {
-            [Stopped::Store { projection: "cdr", error }] => assert_eq!(error.class(), Class::Schema),
+            [Stopped::Store { projection: "misfit", error }] => assert_eq!(error.class(), Class::Schema),
             other => panic!("{other:?}"),
         }
         for status in &statuses {
-            assert_eq!(status.is_current(), status.projection != "cdr", "{status:?}");
+            assert_eq!(status.is_current(), status.projection != "misfit", "{status:?}");
         }
         assert_eq!(count(&store, "SELECT COUNT(*) AS n FROM location").await, 2);
         assert!(parked::list(&store).await.unwrap().is_empty());
@@ -288,6 +295,31 @@ async fn given_a_hole_in_one_domain_when_the_group_folds_then_others_go_on_and_t
     }
 }
 
+/// Writes a table that is in no migration.
+pub(crate) struct Misfit;
+
+impl Projection for Misfit {
+    fn name(&self) -> &'static str {
+        "misfit"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::CallAttempted]
+    }
+
+    fn fold(&self, _: &Delivered, _: &Event) -> Vec<Statement> {
+        vec![Statement::new("INSERT INTO nowhere (name) VALUES ('x')", vec![])]
+    }
+}
+
+fn with_a_misfit() -> Vec<Box<dyn Projection>> {
+    all().into_iter().chain([Box::new(Misfit) as Box<dyn Projection>]).collect()
+}
+
 /// Breaks on its first event.
 struct Broken;
 
@@ -311,15 +343,9 @@ impl Projection for Broken {
 
 #[tokio::test]
 async fn given_a_projection_that_panics_reading_alone_when_the_group_runs_then_it_says_so_and_others_go_on() {
-    let mut edge = Edge::new(1);
-    let call = edge.attempted("acme", 1);
-    edge.failed(&call);
-    for event in &mut edge.events {
-        event.seq.0 += 50_000;
-    }
+    let edge = far_on(1);
     for (_database, store) in both_migrated().await {
-        let bus = Scripted::going_on(&edge.events);
-        run(Box::new(Calls), bus.clone(), &store).await.0.unwrap();
+        let bus = read_by_calls(&edge, &store).await;
         let (stopped, statuses) = run_group(vec![Box::new(Calls), Box::new(Broken)], bus, &store).await;
         match &stopped[..] {
             [Stopped::Panicked { projection: "broken", what }] => {

@@ -1,67 +1,19 @@
 //! The tables follow a journal that grows, and are made anew from it: they are the same.
 
+use crate::journal::OnDisk;
 use crate::scripted::quick;
 use crate::stories::Edge as Story;
 use crate::support::both_migrated;
 use crate::tables::{a_day, dump};
-use signalbox_base::{EdgeIdentity, Wall};
-use signalbox_bus::{Bus, Delivered, Local};
-use signalbox_journal::storage::{FileStorage, SharedStorage};
-use signalbox_journal::{Config, Journal, Layout, Mark, NewRecord, Writer};
+use signalbox_bus::{Bus, Delivered};
 use signalbox_projections::{Group, StatusHandle, all};
 use signalbox_schemas::words::ModificationKind;
 use signalbox_store::Store;
 use std::sync::Arc;
-use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// A journal on disk with its writer.
-struct Live {
-    dir: TempDir,
-    storage: SharedStorage,
-    writer: Writer,
-}
-
-impl Live {
-    fn identity() -> EdgeIdentity {
-        EdgeIdentity { cluster: "test".into(), edge: "edge-1".into() }
-    }
-
-    fn begin() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let storage: SharedStorage = Arc::new(FileStorage);
-        let mut config = Config::new(dir.path());
-        config.segment_size = 64 * 1024;
-        let opened = Journal::open(Arc::clone(&storage), config, &Self::identity(), Wall(1), [7; 32]);
-        Self { dir, storage, writer: opened.unwrap().0 }
-    }
-
-    fn bus(&self, mark: Mark) -> Arc<dyn Bus> {
-        Arc::new(Local::new(Self::identity(), Arc::clone(&self.storage), Layout::new(self.dir.path()), mark))
-    }
-
-    fn write(&mut self, events: &[Delivered]) {
-        for event in events {
-            let record = NewRecord {
-                expect_seq: Some(event.seq),
-                wall: event.time,
-                recorded: event.recorded,
-                kind: &event.kind,
-                tenant: &event.tenant,
-                subject: &event.subject,
-                correlation: &event.correlation,
-                causation: event.causation,
-                data: &event.data,
-                private: b"",
-            };
-            self.writer.append(&record).unwrap();
-        }
-        self.writer.commit(Wall(1_000)).unwrap();
-    }
-}
-
 /// Some calls at once, phones that move, a backend that comes and goes: as one edge tells it.
-fn a_busy_day() -> Vec<Delivered> {
+pub(crate) fn a_busy_day() -> Vec<Delivered> {
     let mut edge: Story = a_day().remove(0);
     for n in 10..40 {
         let user = format!("{n}@acme.test");
@@ -84,7 +36,11 @@ fn a_busy_day() -> Vec<Delivered> {
     edge.events
 }
 
-async fn until_all_have(statuses: &[StatusHandle], seq: u64, running: &tokio::task::JoinHandle<()>) {
+pub(crate) async fn until_all_have(
+    statuses: &[StatusHandle],
+    seq: u64,
+    running: &tokio::task::JoinHandle<()>,
+) {
     let has = |status: &StatusHandle| status.get().sources.values().any(|source| source.through >= seq);
     while !statuses.iter().all(has) {
         assert!(!running.is_finished(), "{:?}", statuses.iter().map(StatusHandle::get).collect::<Vec<_>>());
@@ -92,7 +48,7 @@ async fn until_all_have(statuses: &[StatusHandle], seq: u64, running: &tokio::ta
     }
 }
 
-fn follow(
+pub(crate) fn follow(
     bus: Arc<dyn Bus>,
     store: &Store,
 ) -> (Vec<StatusHandle>, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
@@ -108,8 +64,8 @@ async fn promise_2_given_a_journal_that_grows_when_tables_follow_it_or_are_made_
     let (live_stores, fresh_stores) = (both_migrated().await, both_migrated().await);
     let mut dumps = Vec::new();
     for ((_live, live), (_fresh, fresh)) in live_stores.into_iter().zip(fresh_stores) {
-        let mut journal = Live::begin();
-        let (mut statuses, mut stop, mut running) = follow(journal.bus(journal.writer.mark()), &live);
+        let mut journal = OnDisk::begin();
+        let (mut statuses, mut stop, mut running) = follow(journal.beside(), &live);
         for (n, some) in events.chunks(7).enumerate() {
             journal.write(some);
             // Batches of many sizes: at times the tables are level with the journal, at times it runs ahead.
@@ -119,7 +75,7 @@ async fn promise_2_given_a_journal_that_grows_when_tables_follow_it_or_are_made_
             if n == 10 {
                 stop.send_replace(true);
                 running.await.unwrap();
-                (statuses, stop, running) = follow(journal.bus(journal.writer.mark()), &live);
+                (statuses, stop, running) = follow(journal.beside(), &live);
             }
         }
         let last = events.last().unwrap().seq.0;
@@ -128,8 +84,7 @@ async fn promise_2_given_a_journal_that_grows_when_tables_follow_it_or_are_made_
         running.await.unwrap();
         dumps.push(dump(&live).await);
 
-        let mark = Mark::file(Arc::clone(&journal.storage), Layout::new(journal.dir.path()).watermark());
-        let (statuses, stop, running) = follow(journal.bus(mark), &fresh);
+        let (statuses, stop, running) = follow(journal.apart(), &fresh);
         until_all_have(&statuses, last, &running).await;
         stop.send_replace(true);
         running.await.unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../core/bus/tests/it/journal.rs"]
+mod journal;
 #[path = "../../../core/store/tests/it/postgres.rs"]
 mod postgres;
 #[path = "../../../core/store/tests/it/support.rs"]
@@ -14,6 +16,7 @@ mod interleaving;
 mod keyed;
 mod live;
 mod places;
+mod rebuild;
 mod runner;
 mod scripted;
 mod stories;

@@ -79,7 +79,7 @@ async fn given_a_second_runner_when_the_first_goes_on_then_it_stops_as_fenced_an
             assert!(!running.is_finished(), "{:?}", status.get());
             tokio::task::yield_now().await;
         }
-        let other = claim(&store, "cdr", 1, "another", Wall(1)).await.unwrap();
+        let other = claim(&store, "cdr", 1, "another", None, Wall(1)).await.unwrap();
         gate.notify_one();
         assert_eq!(running.await.unwrap(), Err(Stopped::Fenced { projection: "cdr" }), "{}", store.kind());
         assert!(store.query("SELECT cdr_id FROM cdr", vec![]).await.unwrap().is_empty());

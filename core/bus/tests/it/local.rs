@@ -1,102 +1,56 @@
 //! The embedded bus, beside the journal's writer and as another process sees it.
 
+use crate::journal::OnDisk;
 use signalbox_base::{EdgeIdentity, EventSeq, Wall};
 use signalbox_brokers::conformance::{New, Pen, Provider};
 use signalbox_brokers::promises;
-use signalbox_bus::{Batch, Bus, Delivered, Error, Filter, Local, Progress, Request, Source, Start};
-use signalbox_journal::storage::{FileStorage, SharedStorage};
-use signalbox_journal::{Config, Cursors, Journal, Layout, Mark, NewRecord, Writer};
+use signalbox_bus::{Batch, Bus, Delivered, Error, Filter, Progress, Request, Source, Start};
+use signalbox_journal::{Cursors, NewRecord};
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
-struct Edge {
-    dir: TempDir,
-    storage: SharedStorage,
-    writer: Writer,
+fn source(journal: &OnDisk) -> Source {
+    let EdgeIdentity { cluster, edge } = OnDisk::identity();
+    Source { cluster, edge, journal: journal.writer.journal() }
 }
 
-impl Edge {
-    fn identity() -> EdgeIdentity {
-        EdgeIdentity { cluster: "test".into(), edge: "edge-1".into() }
-    }
-
-    fn bus_with(&self, mark: Mark) -> Arc<dyn Bus> {
-        Arc::new(Local::new(Self::identity(), Arc::clone(&self.storage), Layout::new(self.dir.path()), mark))
-    }
-
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let storage: SharedStorage = Arc::new(FileStorage);
-        let mut config = Config::new(dir.path());
-        config.segment_size = 64 * 1024;
-        let opened = Journal::open(Arc::clone(&storage), config, &Self::identity(), Wall(1), [7; 32]);
-        Self { dir, storage, writer: opened.unwrap().0 }
-    }
-
-    fn source(&self) -> Source {
-        let EdgeIdentity { cluster, edge } = Self::identity();
-        Source { cluster, edge, journal: self.writer.journal() }
-    }
-
-    fn store(&mut self, events: &[Delivered]) {
-        for event in events {
-            let record = NewRecord {
-                expect_seq: Some(event.seq),
-                wall: event.time,
-                recorded: event.recorded,
-                kind: &event.kind,
-                tenant: &event.tenant,
-                subject: &event.subject,
-                correlation: &event.correlation,
-                causation: event.causation,
-                data: &event.data,
-                private: b"secret",
-            };
-            self.writer.append(&record).unwrap();
-        }
-        self.writer.commit(Wall(1_000)).unwrap();
-    }
-}
-
-struct Beside(Edge);
+struct Beside(OnDisk);
 
 impl Provider for Beside {
     async fn start() -> Self {
-        Self(Edge::start())
+        Self(OnDisk::begin())
     }
 
     fn bus(&self) -> Arc<dyn Bus> {
-        self.0.bus_with(self.0.writer.mark())
+        self.0.beside()
     }
 
     fn source(&self) -> Source {
-        self.0.source()
+        source(&self.0)
     }
 
     async fn put(&mut self, events: &[Delivered]) {
-        self.0.store(events);
+        self.0.write(events);
     }
 }
 
-struct Apart(Edge);
+struct Apart(OnDisk);
 
 impl Provider for Apart {
     async fn start() -> Self {
-        Self(Edge::start())
+        Self(OnDisk::begin())
     }
 
     fn bus(&self) -> Arc<dyn Bus> {
-        let mark = self.0.dir.path().join("watermark");
-        self.0.bus_with(Mark::file(Arc::clone(&self.0.storage), mark))
+        self.0.apart()
     }
 
     fn source(&self) -> Source {
-        self.0.source()
+        source(&self.0)
     }
 
     async fn put(&mut self, events: &[Delivered]) {
-        self.0.store(events);
+        self.0.write(events);
     }
 }
 
@@ -109,7 +63,7 @@ mod in_another_process {
 }
 
 fn beside() -> (Beside, Pen) {
-    let edge = Beside(Edge::start());
+    let edge = Beside(OnDisk::begin());
     let pen = Pen::new(edge.source());
     (edge, pen)
 }
@@ -123,7 +77,7 @@ fn from_start() -> Request {
 #[tokio::test]
 async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
     let (mut edge, mut pen) = beside();
-    edge.0.store(&pen.write(&[CALL]));
+    edge.0.write(&pen.write(&[CALL]));
     let record = NewRecord {
         expect_seq: None,
         wall: Wall(1),
@@ -148,7 +102,7 @@ async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
 #[tokio::test]
 async fn given_a_writer_that_ends_when_everything_is_read_then_the_bus_ends() {
     let (mut edge, mut pen) = beside();
-    edge.0.store(&pen.write(&[CALL; 3]));
+    edge.0.write(&pen.write(&[CALL; 3]));
     let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
     drop(edge.0.writer);
     assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
@@ -161,7 +115,7 @@ async fn given_a_subscription_that_lingers_when_commits_follow_each_other_then_t
     let request = Request { linger: Duration::from_secs(1), ..from_start() };
     let mut subscription = edge.bus().subscribe(request).await.unwrap();
     for _ in 0..3 {
-        edge.0.store(&pen.write(&[CALL]));
+        edge.0.write(&pen.write(&[CALL]));
     }
     assert_eq!(subscription.next_batch(10).await.unwrap().events.len(), 3);
 }
@@ -169,7 +123,7 @@ async fn given_a_subscription_that_lingers_when_commits_follow_each_other_then_t
 #[tokio::test]
 async fn given_a_subscription_that_lingers_when_it_is_behind_then_what_is_there_comes_at_once() {
     let (mut edge, mut pen) = beside();
-    edge.0.store(&pen.write(&[CALL; 600]));
+    edge.0.write(&pen.write(&[CALL; 600]));
     let request = Request { linger: Duration::from_secs(86_400), ..from_start() };
     let mut subscription = edge.bus().subscribe(request).await.unwrap();
     let mut events = 0;
@@ -181,9 +135,9 @@ async fn given_a_subscription_that_lingers_when_it_is_behind_then_what_is_there_
 #[tokio::test]
 async fn given_a_journal_with_a_new_id_when_read_on_then_both_sources_are_told_apart() {
     let (mut edge, mut pen) = beside();
-    edge.0.store(&pen.write(&[CALL; 2]));
+    edge.0.write(&pen.write(&[CALL; 2]));
     edge.0.writer.fork_identity(Wall(5), [9; 10]).unwrap();
-    edge.0.store(&pen.write(&[CALL; 2]));
+    edge.0.write(&pen.write(&[CALL; 2]));
     let mut subscription = edge.bus().subscribe(from_start()).await.unwrap();
     let mut events = Vec::new();
     while events.len() < 4 {
@@ -207,7 +161,7 @@ async fn given_a_hole_before_a_new_id_when_what_follows_is_acknowledged_then_the
     for together in [true, false] {
         let (mut edge, mut pen) = beside();
         let named = Request { name: Some("projections".to_owned()), ..from_start() };
-        edge.0.store(&pen.write(&[CALL; 4]));
+        edge.0.write(&pen.write(&[CALL; 4]));
         let mut subscription = edge.bus().subscribe(named).await.unwrap();
         let mut progress: Vec<Progress> = Vec::new();
         let mut note = |batch: Batch| {
@@ -219,7 +173,7 @@ async fn given_a_hole_before_a_new_id_when_what_follows_is_acknowledged_then_the
         };
         let mut events = if together { 0 } else { note(subscription.next_batch(10).await.unwrap()) };
         edge.0.writer.fork_identity(Wall(5), [9; 10]).unwrap();
-        edge.0.store(&pen.write(&[CALL; 3]));
+        edge.0.write(&pen.write(&[CALL; 3]));
         while events < 7 {
             events += note(subscription.next_batch(10).await.unwrap());
         }
@@ -227,7 +181,7 @@ async fn given_a_hole_before_a_new_id_when_what_follows_is_acknowledged_then_the
         let [old, new] = &progress[..] else { panic!("{progress:?}") };
         assert_eq!((old.through, old.end), (EventSeq(4), EventSeq(4)), "all there will ever be of it");
         assert_eq!((new.through, new.end), (EventSeq(7), EventSeq(7)));
-        let (mark, layout) = (edge.0.writer.mark(), Layout::new(edge.0.dir.path()));
+        let (mark, layout) = (edge.0.writer.mark(), edge.0.layout());
         let cursors = Cursors::new(Arc::clone(&edge.0.storage), layout, mark);
         let cursor = || cursors.get("projections").unwrap().map_or(EventSeq(0), |cursor| cursor.seq);
         subscription.acknowledge(std::slice::from_ref(new)).await.unwrap();

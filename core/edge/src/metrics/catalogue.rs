@@ -57,6 +57,8 @@ catalogue! {
     JOURNAL_STALLED = Gauge "signalbox_journal_stalled" [] "1 while commits take longer than 200 ms";
     LAG_SECONDS = Gauge "signalbox_lag_seconds" ["sink"] "Age of the oldest event that a reader of the journal or the bus has not taken";
     LAG_EVENTS = Gauge "signalbox_lag_events" ["sink"] "Events that a reader of the journal or the bus has not taken";
+    STANDBY = Gauge "signalbox_standby" ["component"] "1 while another process does what this one would, and it waits to take over";
+    REBUILDING = Gauge "signalbox_projection_rebuilding" ["component"] "1 while the projection's tables are made anew";
     RELAY_STATE = Gauge "signalbox_relay_state" ["sink", "state"] "1 for the state that the relay is in";
     RELAY_PUBLISHED = Counter "signalbox_relay_published_total" ["sink"] "Events sent to the bus, again ones included";
     RELAY_ACKED = Counter "signalbox_relay_acked_total" ["sink"] "Events that the bus has acknowledged";

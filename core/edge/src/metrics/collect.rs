@@ -2,7 +2,7 @@
 
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
-    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric,
+    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric, REBUILDING, STANDBY,
     MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS,
     REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_REQUESTS,
     SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
@@ -67,6 +67,8 @@ fn readers(out: &mut Out<'_>, components: &[Component]) -> fmt::Result {
     out.rows(LAG_EVENTS, all(|c| c.lag_events.map(|events| events as f64)))?;
     let states = components.iter().filter_map(|c| Some(([c.name.clone(), c.relay?.state.to_owned()], 1.0)));
     out.rows(RELAY_STATE, states)?;
+    out.rows(STANDBY, all(|c| c.standby.map(|is| f64::from(u8::from(is)))))?;
+    out.rows(REBUILDING, all(|c| c.rebuilding.map(|is| f64::from(u8::from(is)))))?;
     out.rows(RELAY_PUBLISHED, all(|c| c.relay.map(|relay| relay.published as f64)))?;
     out.rows(RELAY_ACKED, all(|c| c.relay.map(|relay| relay.acked as f64)))?;
     out.rows(RELAY_REWINDS, all(|c| c.relay.map(|relay| relay.rewinds as f64)))

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What projections' components are called, before their names.
 pub const PROJECTION: &str = "projection ";
 
+/// Those of this release, to be told of before they run.
+const PROJECTIONS: [&str; 4] = ["location", "calls", "cdr", "backend"];
+
 /// Shared by the roles that report and whoever asks.
 #[derive(Clone)]
 pub(super) struct Report(Arc<Inner>);
@@ -26,8 +29,10 @@ struct Inner {
 
 #[derive(Default)]
 struct Told {
-    /// Why the store is not used.
-    trouble: Option<String>,
+    /// Why the store is not used, and since when.
+    trouble: Option<(String, Wall)>,
+    /// Who folds the tables while this process stands by.
+    standby: Option<String>,
     projections: Vec<StatusHandle>,
     relays: Vec<(String, RelayHandle)>,
     /// The journal's durable end: a projection that hears nothing does not know how far it is behind.
@@ -50,12 +55,23 @@ impl Report {
     }
 
     pub(super) fn trouble(&self, why: Option<String>) {
-        self.lock().trouble = why;
+        let now = Clock::start().now().wall;
+        let mut told = self.lock();
+        let since = told.trouble.as_ref().map_or(now, |(_, since)| *since);
+        told.trouble = why.map(|why| (why, since));
+        told.standby = None;
+    }
+
+    /// Another process folds the tables, and this one waits.
+    pub(super) fn standby(&self, who: String) {
+        let mut told = self.lock();
+        (told.trouble, told.standby) = (None, Some(who));
+        told.projections.clear();
     }
 
     pub(super) fn running(&self, projections: Vec<StatusHandle>) {
         let mut told = self.lock();
-        (told.trouble, told.projections) = (None, projections);
+        (told.trouble, told.standby, told.projections) = (None, None, projections);
     }
 
     pub(super) fn relays(&self, name: String, relay: RelayHandle) {
@@ -90,8 +106,11 @@ impl Report {
         all.extend(relays);
         if roles.projections {
             let faults: Vec<Option<String>> = told.projections.iter().map(|one| one.get().fault).collect();
-            all.push(store(told.trouble.clone(), faults.into_iter().flatten().next(), roles));
+            all.push(store(&told, faults.into_iter().flatten().next(), roles));
             all.extend(told.projections.iter().map(|one| projection(one, durable, now)));
+            if let (Some((_, since)), true) = (&told.trouble, told.projections.is_empty()) {
+                all.extend(PROJECTIONS.map(|name| unreached(name, *since, durable, now)));
+            }
         }
         all
     }
@@ -136,17 +155,36 @@ fn relayed(name: &str, told: &RelayStatus, now: Wall, roles: Roles) -> Component
         detail: (!detail.is_empty()).then(|| detail.join("; ")),
         // Calls and tables do not wait for the bus: only a process that does nothing else is not ready without it.
         blocks_ready: !roles.edge && !roles.projections,
+        ..Component::default()
     }
 }
 
-fn store(trouble: Option<String>, fault: Option<String>, roles: Roles) -> Component {
-    let state = match (&trouble, &fault) {
+fn store(told: &Told, fault: Option<String>, roles: Roles) -> Component {
+    let state = match (&told.trouble, &fault) {
         (Some(_), _) => ComponentState::Down,
         (None, Some(_)) => ComponentState::Degraded,
         (None, None) => ComponentState::Up,
     };
-    let (name, detail, blocks_ready) = ("store".to_owned(), trouble.or(fault), !roles.edge);
-    Component { name, state, detail, blocks_ready, ..Component::default() }
+    let waits = told.standby.as_ref().map(|who| format!("standby: {who}"));
+    let standby = told.trouble.is_none().then_some(waits.is_some());
+    let away_since = told.trouble.as_ref().map(|(_, since)| since.to_string());
+    let detail = told.trouble.as_ref().map(|(why, _)| why.clone()).or(waits).or(fault);
+    let (name, blocks_ready) = ("store".to_owned(), !roles.edge);
+    Component { name, state, away_since, standby, detail, blocks_ready, ..Component::default() }
+}
+
+/// Of a projection that does not run because the store is not there, or not ours.
+fn unreached(name: &str, since: Wall, durable: Option<EventSeq>, now: Wall) -> Component {
+    let away_for = now.since(since).as_secs_f64();
+    Component {
+        name: format!("{PROJECTION}{name}"),
+        state: ComponentState::Degraded,
+        lag_seconds: Some(away_for),
+        position: durable.map(|_| EventSeq(0)),
+        away_since: Some(since.to_string()),
+        detail: Some("the store is away".to_owned()),
+        ..Component::default()
+    }
 }
 
 fn projection(handle: &StatusHandle, durable: Option<EventSeq>, now: Wall) -> Component {
@@ -156,21 +194,32 @@ fn projection(handle: &StatusHandle, durable: Option<EventSeq>, now: Wall) -> Co
         Some(durable) => durable.0.saturating_sub(through),
         None => status.lag_events(),
     };
-    let lag_seconds = match status.recorded_at {
-        Some(at) if behind > 0 => now.since(Wall(at)).as_secs_f64(),
+    let away = status.away_since.map(Wall);
+    let lag_seconds = match (status.recorded_at.map(Wall).or(away), away) {
+        // What there is to fold is not known any more: for all that is known the tables are as old as that.
+        (Some(at), _) if behind > 0 || away.is_some() => now.since(at).as_secs_f64(),
         _ => 0.0,
     };
     let parked = (status.parked > 0).then(|| format!("{} aggregate(s) parked", status.parked));
     let held = (!status.held.is_empty()).then(|| format!("{} domain(s) held", status.held.len()));
-    let fault = status.fault.as_ref().map(|fault| format!("{behind} event(s) behind: {fault}"));
-    let well = status.fault.is_none() && status.held.is_empty();
+    let fault = status.fault.as_ref().map(|fault| match away {
+        Some(_) if durable.is_none() => fault.clone(),
+        _ => format!("{behind} event(s) behind: {fault}"),
+    });
+    let rebuilding = status.rebuilding.as_ref().map(|rebuild| {
+        let percent = (rebuild.done.min(rebuild.total) * 100).checked_div(rebuild.total).unwrap_or(0);
+        format!("rebuilding, {percent} % ({})", rebuild.reason)
+    });
+    let well = status.fault.is_none() && status.held.is_empty() && !status.stands_still();
     Component {
         name: format!("{PROJECTION}{}", status.projection),
         state: if well { ComponentState::Up } else { ComponentState::Degraded },
         lag_seconds: Some(lag_seconds),
-        lag_events: Some(behind),
+        lag_events: (away.is_none() || durable.is_some()).then_some(behind),
         position: Some(EventSeq(through)),
-        detail: fault.or(held).or(parked),
+        away_since: away.map(|since| since.to_string()),
+        rebuilding: Some(status.rebuilding.is_some()),
+        detail: fault.or(rebuilding).or(held).or(parked),
         ..Component::default()
     }
 }

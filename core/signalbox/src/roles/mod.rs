@@ -8,6 +8,7 @@ mod edge;
 mod health;
 mod projections;
 mod relay;
+mod standby;
 
 pub use edge::fatal_failure;
 pub use health::PROJECTION;

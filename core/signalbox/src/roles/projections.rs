@@ -1,15 +1,19 @@
-//! The projections: one process at a time folds events into the store; a second one takes over, and the first is fenced.
+//! The projections: one process at a time folds events into the store; another stands by, and takes over when that one's
+//! lease has run out. What it wrote is fenced then.
 
 use super::broker::Wiring;
 use super::health::Report;
+use super::standby::{self, Candidacy, Found};
 use crate::config::Loaded;
+use crate::config::model::BusKind;
 use crate::config::model::{Bus as BusSettings, File};
-use crate::errors::Failure;
+use crate::errors::{Failure, STORE_FOREIGN, STORE_NEWER};
 use crate::outbox::Outbox;
-use signalbox_base::{EdgeIdentity, Text};
+use signalbox_base::EdgeIdentity;
 use signalbox_bus::Bus;
 use signalbox_projections::{Config as GroupConfig, Group, Stopped, all};
-use signalbox_store::Store;
+use signalbox_store::lease::Lease;
+use signalbox_store::{Class, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,11 +62,13 @@ pub(super) fn start(
     runtime: &tokio::runtime::Handle,
 ) -> Handle {
     let (stop, asked) = watch::channel(false);
-    let holder = format!("{identity} pid {}", std::process::id());
+    let kind = file.bus.kind;
+    let candidacy = Candidacy::new(identity, kind.as_str(), kind == BusKind::Journal, &file.edge.data_dir);
     let embedded = file.store.url.strip_prefix("sqlite:").map(|name| file.edge.data_dir.join(name));
     let (report, settings, wiring) = (report.clone(), file.bus.clone(), wiring.clone());
-    let cluster = identity.cluster.clone();
-    let projecting = Projecting { store, file: embedded, bus, holder, report, settings, wiring, cluster };
+    let identity = identity.clone();
+    let candidacy = Arc::new(candidacy);
+    let projecting = Projecting { store, file: embedded, bus, candidacy, report, settings, wiring, identity };
     Handle { stop, task: runtime.spawn(project(projecting, asked)) }
 }
 
@@ -72,11 +78,11 @@ struct Projecting {
     /// The embedded database's file: if it is removed while open, its tables are made anew from the journal.
     file: Option<PathBuf>,
     bus: Arc<dyn Bus>,
-    holder: String,
+    candidacy: Arc<Candidacy>,
     report: Report,
     settings: BusSettings,
     wiring: Wiring,
-    cluster: Text,
+    identity: EdgeIdentity,
 }
 
 /// Why the projections ended.
@@ -84,40 +90,107 @@ struct Projecting {
 enum Ended {
     Stopped,
     FileRemoved,
+    /// Another process folds now.
+    Fenced,
 }
 
 /// Opens the store, however long that takes, and runs every projection until told to stop.
 async fn project(it: Projecting, mut stop: watch::Receiver<bool>) {
+    let mut first = true;
     while let Some(store) = connect(&it.store, &it.report, &mut stop).await {
-        if it.run(store, stop.clone()).await == Ended::Stopped {
+        let Some(lease) = it.stand(&store, first, &mut stop).await else { return };
+        let ended = it.run(store.clone(), lease.clone(), stop.clone()).await;
+        match ended {
+            Ended::FileRemoved => tracing::error!(
+                "the database's file was removed or replaced; its tables are made anew from the journal"
+            ),
+            Ended::Fenced => tracing::warn!("another process has taken over the tables; this one stands by"),
+            Ended::Stopped => {}
+        }
+        // Whoever was stopped by another does not take back what that one has taken.
+        first &= ended != Ended::Fenced;
+        if ended == Ended::Stopped {
+            it.candidacy.give_back(&store, &lease).await;
             return;
         }
-        tracing::error!(
-            "the database's file was removed or replaced; its tables are made anew from the journal"
-        );
     }
 }
 
 impl Projecting {
-    async fn run(&self, store: Store, stop: watch::Receiver<bool>) -> Ended {
+    /// Waits for the lease, however long that takes.
+    async fn stand(&self, store: &Store, first: bool, stop: &mut watch::Receiver<bool>) -> Option<Lease> {
+        let mut said = String::new();
+        loop {
+            match self.candidacy.stand(store, first).await {
+                Ok(Found::Ours(lease)) => {
+                    if !said.is_empty() {
+                        tracing::warn!("this process folds the tables now");
+                    }
+                    return Some(lease);
+                }
+                Ok(Found::Standby(held)) => {
+                    let line = standby::told(&held);
+                    if said != held.holder {
+                        tracing::warn!(
+                            "standby: {line}; this process takes over when that one ends or is silent"
+                        );
+                        said = held.holder;
+                    }
+                    self.report.standby(line);
+                }
+                Ok(Found::Foreign(why)) => {
+                    let line = format!("{STORE_FOREIGN} this database is not used: {why}");
+                    if said != why {
+                        tracing::error!(
+                            "{line}; give this edge a database of its own, or all of them one bus"
+                        );
+                        said = why;
+                    }
+                    self.report.trouble(Some(line));
+                }
+                Err(error) => self.report.trouble(Some(error.to_string())),
+            }
+            if !self.candidacy.wait(stop).await {
+                return None;
+            }
+        }
+    }
+
+    async fn run(&self, store: Store, lease: Lease, stop: watch::Receiver<bool>) -> Ended {
         let config = GroupConfig {
-            holder: self.holder.clone(),
+            holder: self.candidacy.holder().to_owned(),
+            edge: self.identity.edge.clone(),
+            lease: Some(lease.clone()),
             bus: self.settings.kind.as_str(),
             ..GroupConfig::default()
         };
         let relay = self.relay_outbox(&store);
-        let group = Group::new(all(), Arc::clone(&self.bus), store, config);
+        let group = Group::new(all(), Arc::clone(&self.bus), store.clone(), config);
         self.report.running(group.statuses());
         let (halt, halted) = watch::channel(false);
-        let report = self.report.clone();
+        let (report, fenced) = (self.report.clone(), watch::channel(false).0);
+        let taken = fenced.clone();
         let told = move |stopped: Stopped| {
+            if matches!(stopped, Stopped::Fenced { .. }) {
+                taken.send_replace(true);
+                return;
+            }
             tracing::error!(error = %stopped, "a projection stopped; calls go on, its table does not");
             report.trouble(Some(stopped.to_string()));
         };
         let running = tokio::spawn(group.run(halted, told));
-        let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt));
+        let watcher = tokio::spawn(until_halt(self.file.clone(), stop, halt, fenced.subscribe()));
+        let (candidacy, kept, over) = (Arc::clone(&self.candidacy), fenced.clone(), watch::channel(false).0);
+        let until = over.subscribe();
+        let keeper = tokio::spawn(async move {
+            if candidacy.keep(&store, &lease, until).await {
+                kept.send_replace(true);
+            }
+        });
         outlive(running, &self.report).await;
         let ended = watcher.await.unwrap_or(Ended::Stopped);
+        over.send_replace(true);
+        let _ = keeper.await;
         if let Some(name) = relay {
             let report = self.report.clone();
             // It saves its place, which may take a moment.
@@ -129,8 +202,9 @@ impl Projecting {
     /// What projections and consumers tell themselves goes to the broker from here, under the relay's name.
     fn relay_outbox(&self, store: &Store) -> Option<String> {
         let broker = self.wiring.broker("store")?;
-        let (runtime, holder) = (tokio::runtime::Handle::current(), self.holder.clone());
-        let origin = Outbox::new(store.clone(), runtime, self.cluster.clone(), broker.name(), holder);
+        let (runtime, holder) = (tokio::runtime::Handle::current(), self.candidacy.holder().to_owned());
+        let cluster = self.identity.cluster.clone();
+        let origin = Outbox::new(store.clone(), runtime, cluster, broker.name(), holder);
         let name = format!("relay-outbox-{}", broker.name());
         match super::relay::spawn(name.clone(), Box::new(origin), broker, &self.settings, &self.report) {
             Ok(()) => Some(name),
@@ -155,21 +229,32 @@ async fn until_halt(
     file: Option<PathBuf>,
     mut stop: watch::Receiver<bool>,
     halt: watch::Sender<bool>,
+    mut fenced: watch::Receiver<bool>,
 ) -> Ended {
     let opened = file.as_deref().and_then(file_id);
     loop {
-        let told =
-            tokio::time::timeout(FILE_WATCH, async { stop.wait_for(|stop| *stop).await.map(|_| ()) }).await;
-        if told.is_ok() {
-            tokio::time::sleep(CATCH_UP).await;
-            halt.send_replace(true);
-            return Ended::Stopped;
+        tokio::select! {
+            () = asked(&mut stop) => {
+                tokio::time::sleep(CATCH_UP).await;
+                halt.send_replace(true);
+                return Ended::Stopped;
+            }
+            () = asked(&mut fenced) => {
+                halt.send_replace(true);
+                return Ended::Fenced;
+            }
+            () = tokio::time::sleep(FILE_WATCH) => {}
         }
         if opened.is_some() && file.as_deref().and_then(file_id) != opened {
             halt.send_replace(true);
             return Ended::FileRemoved;
         }
     }
+}
+
+/// Ready when somebody asks, or nobody can any more.
+async fn asked(wanted: &mut watch::Receiver<bool>) {
+    let _ = wanted.wait_for(|wanted| *wanted).await;
 }
 
 fn file_id(path: &std::path::Path) -> Option<(u64, u64)> {
@@ -198,7 +283,12 @@ async fn connect(
                 if pause == RETRY_FIRST {
                     tracing::warn!(%error, store = config.url(), "the store is away; calls go on, tables catch up later");
                 }
-                report.trouble(Some(error.to_string()));
+                let newer = error.class() == Class::Newer;
+                report.trouble(Some(if newer {
+                    format!("{STORE_NEWER} {error}")
+                } else {
+                    error.to_string()
+                }));
             }
         }
         tokio::select! {

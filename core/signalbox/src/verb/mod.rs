@@ -12,6 +12,7 @@ mod init;
 mod live;
 mod locations;
 mod log;
+mod projections;
 mod reload;
 mod replay;
 mod run;
@@ -22,7 +23,7 @@ mod tail;
 mod why;
 
 use crate::args::{Cli, Verb};
-use crate::client;
+use crate::client::{self, Settled};
 use crate::config::{self, Effective, Loaded};
 use crate::errors::{Failure, INTERNAL, STORE_FAILED};
 use crate::render::{Clock, Screen, Table};
@@ -45,6 +46,7 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Verb::Status => status::run(cli),
         Verb::Tail(args) => tail::run(cli, args),
         Verb::Replay(args) => replay::run(cli, args),
+        Verb::Projections(args) => projections::run(cli, args),
         Verb::Locations(args) => locations::run(cli, args),
         Verb::Calls(args) => calls::run(cli, args),
         Verb::Cdr(args) => cdr::run(cli, args),
@@ -127,11 +129,12 @@ pub fn reading(cli: &Cli, read: impl AsyncFnOnce(&Reader) -> Result<(), Failure>
         }
         let store = open_store(&loaded).await?;
         let source = match client::settled(&loaded.file).await {
-            Some(lag) if lag > 0 => format!(
+            Some(Settled::Unknown(why)) => format!("store {}; {why}", loaded.file.store.url),
+            Some(Settled::Behind(lag)) => format!(
                 "store {}; its tables are {lag} events behind the running edge",
                 loaded.file.store.url
             ),
-            Some(_) => format!("store {}, up to date with the running edge", loaded.file.store.url),
+            Some(Settled::Level) => format!("store {}, up to date with the running edge", loaded.file.store.url),
             None => format!("store {}; no edge is running here", loaded.file.store.url),
         };
         store.migrate().await?;

@@ -1,11 +1,12 @@
 //! `signalbox status`: one screen about the running edge.
 
-use super::Out;
+use super::{Out, now};
 use crate::args::Cli;
 use crate::client;
 use crate::errors::Failure;
 use crate::render::{Align, Table, duration};
 use serde_json::Value;
+use signalbox_base::Wall;
 use signalbox_edge::admin::protocol::Request;
 use std::time::Duration;
 
@@ -58,18 +59,27 @@ fn components(out: &Out, status: &Value) -> Result<(), Failure> {
     ]);
     for component in status.get("components").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| component.get(key).map(plain).unwrap_or_default();
-        let lag = component
-            .get("lag_seconds")
-            .and_then(Value::as_f64)
-            .map(|s| format!("{s:.1} s"))
-            .unwrap_or_default();
-        table.row(vec![
-            text("name"),
-            text("state"),
-            lag,
-            component.get("lag_events").map(plain).unwrap_or_default(),
-            component.get("detail").map(plain).unwrap_or_else(|| " ".into()),
-        ]);
+        let seconds = component.get("lag_seconds").and_then(Value::as_f64);
+        let detail = component.get("detail").map(plain);
+        let away = component.get("away_since").and_then(Value::as_str).and_then(Wall::parse_rfc3339);
+        let row = match away {
+            // What it does not reach may have events that nobody here knows of.
+            Some(since) => vec![
+                text("name"),
+                "away".to_owned(),
+                seconds.map(|s| format!("≥ {s:.0} s")).unwrap_or_default(),
+                component.get("lag_events").map_or_else(|| "?".to_owned(), plain),
+                format!("since {}: {}", out.clock.time(since, now()), detail.unwrap_or_default()),
+            ],
+            None => vec![
+                text("name"),
+                text("state"),
+                seconds.map(|s| format!("{s:.1} s")).unwrap_or_default(),
+                component.get("lag_events").map(plain).unwrap_or_default(),
+                detail.unwrap_or_else(|| " ".into()),
+            ],
+        };
+        table.row(row);
     }
     out.table(&table)
 }

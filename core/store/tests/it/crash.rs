@@ -27,7 +27,7 @@ async fn count(store: &Store, side: &str) -> u64 {
 async fn child_that_writes_pairs_until_it_is_killed() {
     let Ok(url) = std::env::var(URL) else { return };
     let store = Store::open(&Config::parse(&url, None, Path::new("/")).unwrap()).await.unwrap();
-    let mut held = claim(&store, "crash", 1, "child", Wall(1)).await.unwrap();
+    let mut held = claim(&store, "crash", 1, "child", None, Wall(1)).await.unwrap();
     let mut position =
         load(&store, "crash", 1).await.unwrap().pop().map_or(Position::default(), |s| s.position);
     loop {
@@ -61,7 +61,7 @@ async fn given_a_writer_killed_at_any_moment_when_read_then_rows_and_position_ag
         for round in 1..=3 {
             run_and_kill(&database, 7 * round);
             // The server may still be ending the dead process's transaction: claiming waits for it.
-            claim(&store, "crash", 1, "parent", Wall(2)).await.unwrap();
+            claim(&store, "crash", 1, "parent", None, Wall(2)).await.unwrap();
             let low = load(&store, "crash", 1).await.unwrap()[0].position.low();
             assert!(low >= 7 * round as u64);
             assert_eq!(

@@ -16,7 +16,7 @@ fn position(numbers: &[u64]) -> Position {
 #[tokio::test]
 async fn given_a_position_with_a_hole_when_saved_twice_then_it_is_loaded_as_it_was_last() {
     for (_database, store) in both_migrated().await {
-        let mut held = claim(&store, "cdr", 1, "one", Wall(1)).await.unwrap();
+        let mut held = claim(&store, "cdr", 1, "one", None, Wall(1)).await.unwrap();
         for numbers in [vec![1], vec![1, 2, 5, 6, 9]] {
             let save = held.save(SOURCE, "call", &position(&numbers), 77, Wall(2));
             store.transaction(vec![held.guard(Wall(2)), save]).await.unwrap();
@@ -32,8 +32,8 @@ async fn given_a_position_with_a_hole_when_saved_twice_then_it_is_loaded_as_it_w
 #[tokio::test]
 async fn given_a_second_holder_when_the_first_goes_on_then_it_is_fenced_and_writes_nothing() {
     for (_database, store) in both_migrated().await {
-        let first = claim(&store, "cdr", 1, "one", Wall(1)).await.unwrap();
-        let mut second = claim(&store, "cdr", 1, "two", Wall(2)).await.unwrap();
+        let first = claim(&store, "cdr", 1, "one", None, Wall(1)).await.unwrap();
+        let mut second = claim(&store, "cdr", 1, "two", None, Wall(2)).await.unwrap();
         assert_eq!((first.epoch(), second.epoch()), (1, 2));
         let late = vec![first.guard(Wall(3)), first.save(SOURCE, "call", &position(&[1]), 1, Wall(3))];
         assert_eq!(store.transaction(late).await.unwrap_err().class(), Class::Fenced);
@@ -41,7 +41,7 @@ async fn given_a_second_holder_when_the_first_goes_on_then_it_is_fenced_and_writ
         let good = vec![second.guard(Wall(3)), second.save(SOURCE, "call", &position(&[1]), 1, Wall(3))];
         store.transaction(good).await.unwrap();
         second.passed();
-        claim(&store, "location", 1, "one", Wall(4)).await.unwrap();
+        claim(&store, "location", 1, "one", None, Wall(4)).await.unwrap();
         store.transaction(vec![second.guard(Wall(5))]).await.expect("another projection is another claim");
     }
 }
@@ -49,7 +49,7 @@ async fn given_a_second_holder_when_the_first_goes_on_then_it_is_fenced_and_writ
 #[tokio::test]
 async fn given_a_database_that_went_back_when_its_holder_goes_on_then_nothing_is_written_until_it_renews() {
     for (_database, store) in both_migrated().await {
-        let mut held = claim(&store, "cdr", 1, "one", Wall(1)).await.unwrap();
+        let mut held = claim(&store, "cdr", 1, "one", None, Wall(1)).await.unwrap();
         let before = store.query("SELECT turn FROM projection_holder", vec![]).await.unwrap();
         let before = before[0].int("turn").unwrap().unwrap();
         let save = |n: u64| held.save(SOURCE, "call", &position(&[n]), n, Wall(2));
@@ -64,7 +64,7 @@ async fn given_a_database_that_went_back_when_its_holder_goes_on_then_nothing_is
         assert!(load(&store, "cdr", 1).await.unwrap().is_empty());
         renew(&store, &mut held, Wall(4)).await.unwrap();
         store.transaction(vec![held.guard(Wall(4))]).await.unwrap();
-        claim(&store, "cdr", 1, "two", Wall(5)).await.unwrap();
+        claim(&store, "cdr", 1, "two", None, Wall(5)).await.unwrap();
         assert_eq!(renew(&store, &mut held, Wall(6)).await.unwrap_err().class(), Class::Fenced);
     }
 }

@@ -5,9 +5,12 @@ use crate::runner::fault::{Fault, Refused, Transaction, refused};
 use crate::runner::member::Member;
 use crate::runner::parked;
 use crate::runner::plan::{Batched, Plan, aggregate_of};
+use crate::runner::rebuild::tell;
 use signalbox_base::{EventSeq, Wall};
 use signalbox_bus::{Batch, Delivered, Floor, Progress, Subscription};
-use signalbox_store::{Class, Error};
+use signalbox_schemas::Event;
+use signalbox_schemas::projection::ProjectionParked;
+use signalbox_store::{Class, Error, Statement};
 
 impl Crew {
     pub(super) async fn batch(&mut self, batch: Batch) -> Result<(), Fault> {
@@ -35,6 +38,9 @@ impl Crew {
                 }
                 Err(Refused::Fault(fault)) => return Err(fault),
             }
+        }
+        for rebuild in self.members.iter_mut().filter_map(|member| member.rebuild.as_mut()) {
+            rebuild.see(&batch.events);
         }
         let now = wall_now();
         if !batch.floors.is_empty() {
@@ -120,6 +126,7 @@ impl Crew {
                 parked::put(&*member.projection, &part[*at], class, reason, now)
             };
             transaction.add(index, None, plan.aside.iter().map(put));
+            transaction.add(index, None, self.told_parked(member, plan, part, now));
             transaction.add(index, None, plan.saves(member.claim(), now));
         }
         if !transaction.statements.is_empty() {
@@ -135,11 +142,33 @@ impl Crew {
                 member.parked.insert(aggregate_of(event));
             }
             let (wrote, applied, duplicates) = (!plan.is_empty(), plan.applied, plan.duplicates);
+            member.mended &= !wrote;
             member.track.follow(plan);
             member.status.parked(member.parked.len());
             member.status.committed(part.last().filter(|_| wrote), applied, duplicates, &member.track);
         }
         Ok(())
+    }
+
+    /// The first event of each aggregate that is put aside is told.
+    fn told_parked(&self, member: &Member, plan: &Plan, part: &[Delivered], now: Wall) -> Vec<Statement> {
+        if member.rebuild.is_some() {
+            return Vec::new();
+        }
+        let news = plan.aside.iter().filter(|(_, class, _)| *class != "order");
+        news.flat_map(|(at, class, _)| {
+            let event = &part[*at];
+            let parked = Event::from(ProjectionParked {
+                edge: self.context.config.edge.clone(),
+                projection: member.name().into(),
+                version: member.projection.version(),
+                aggregate: event.subject.clone(),
+                kind: event.kind.clone(),
+                error_class: (*class).into(),
+            });
+            tell(member.name(), &parked, &event.id(), now)
+        })
+        .collect()
     }
 
     /// Stores durably where to read on from, and all that was committed before; then tells the bus.

@@ -18,6 +18,8 @@ mod readme;
 mod registrations;
 mod replays;
 mod rollback;
+mod standby;
 mod starting;
+mod tables;
 mod tenancy_on_buses;
 mod tenants;
