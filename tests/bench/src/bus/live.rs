@@ -159,6 +159,7 @@ impl Live for Lease {
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a benchmark keeps time")]
     fn publish(&self, next: &mut dyn FnMut() -> Option<Delivered>) -> Result<()> {
         let broker = KafkaBroker::new(self.config(), "edge-1");
         let lanes = runtime()?.block_on(broker.connect())?.lanes;
@@ -277,6 +278,7 @@ struct Drain {
 
 impl Drain {
     /// Watches it until it is gone; it grows when this begins.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark keeps time")]
     fn watch(admin: SocketAddr) -> Result<Self> {
         let begun = now();
         let first = lag(admin)?;
