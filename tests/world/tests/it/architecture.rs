@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
@@ -62,5 +63,70 @@ fn the_core_links_no_runtime_clock_or_socket() {
                 "{member} links {banned}"
             );
         }
+    }
+}
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// What reads a clock, draws randomness, opens a socket or starts a thread by itself, or is no Rust: none of it builds for
+/// [`WASM`], or none works there.
+const IMPURE: [&str; 16] = [
+    "aws-lc-rs",
+    "chrono",
+    "getrandom",
+    "jiff",
+    "libc",
+    "mio",
+    "nix",
+    "openssl-sys",
+    "rand",
+    "ring",
+    "rustix",
+    "rustls",
+    "socket2",
+    "time",
+    "tokio",
+    "zstd-sys",
+];
+
+fn cargo(arguments: &[&str]) -> String {
+    let out = Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().unwrap();
+    assert!(out.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Every package that a crate of ours is built from for [`WASM`], with the features it has there.
+fn built_from(package: &str) -> BTreeSet<String> {
+    let tree =
+        cargo(&["tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none", "--target", WASM]);
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_core_is_built_from_nothing_that_touches_the_outside() {
+    for package in ["base", "sip", "schemas", "engine", "actors"] {
+        let all = built_from(&format!("signalbox-{package}"));
+        assert!(all.len() > 5, "{package}: the tree was not read: {all:?}");
+        let impure: Vec<_> = IMPURE.iter().filter(|name| all.contains(**name)).collect();
+        assert!(impure.is_empty(), "{package} is built from {impure:?}");
+    }
+    assert!(built_from("signalbox-io").contains("rustix"), "what touches it would be found");
+}
+
+/// Where the target is installed, the proof is that it builds.
+#[test]
+fn the_core_builds_for_a_machine_without_an_outside() {
+    let installed = Command::new("rustc")
+        .current_dir(root())
+        .args(["--print", "target-libdir", "--target", WASM])
+        .output();
+    let directory = String::from_utf8(installed.unwrap().stdout).unwrap();
+    if Path::new(directory.trim()).is_dir() {
+        let into = std::env::var("CARGO_TARGET_DIR")
+            .map_or_else(|_| root().join("target"), PathBuf::from)
+            .join("wasm");
+        let into = into.display().to_string();
+        let packages = ["-p", "signalbox-sip", "-p", "signalbox-engine"];
+        cargo(&[&["check", "--locked", "--target", WASM, "--target-dir", &into], &packages[..]].concat());
     }
 }
