@@ -31,7 +31,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Lower-case name, as in a `transport` URI parameter.
+    /// Lower-case name, as in configurations and events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +40,15 @@ impl Transport {
             Self::Tls => "tls",
             Self::Ws => "ws",
             Self::Wss => "wss",
+        }
+    }
+
+    /// Value of a `transport` URI parameter: WebSocket has one name with TLS and without (RFC 7118 §5.2).
+    #[must_use]
+    pub const fn in_uri(self) -> &'static str {
+        match self {
+            Self::Wss => "ws",
+            other => other.as_str(),
         }
     }
 

@@ -3,12 +3,13 @@
 use crate::status::ComponentsHook;
 use signalbox_base::{JournalId, Text};
 use signalbox_engine::Settings;
-use signalbox_io::StreamLimits;
+use signalbox_io::{StreamLimits, TlsFiles};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{GroupCommit, Layout, Mark};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One edge.
 #[derive(Clone)]
@@ -23,8 +24,8 @@ pub struct EdgeConfig {
     pub storage: SharedStorage,
     /// When to commit.
     pub commit: GroupCommit,
-    /// How much connections may take.
-    pub streams: StreamLimits,
+    /// TCP, TLS and WebSocket.
+    pub streams: StreamConfig,
     /// `[admin] listen`: HTTP, read-only. None serves no HTTP.
     pub admin_listen: Option<SocketAddr>,
     /// `[admin] events_token_file`: who has this token may read events over HTTP. None: whoever is on this machine, and
@@ -50,12 +51,39 @@ impl EdgeConfig {
             data_dir,
             storage: Arc::new(FileStorage),
             commit: GroupCommit::default(),
-            streams: StreamLimits::default(),
+            streams: StreamConfig::default(),
             admin_listen: None,
             events_token_file: None,
             admin_hosts: Vec::new(),
             in_force,
             before_first: None,
+        }
+    }
+}
+
+/// How connections are served and made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// How much they may take.
+    pub limits: StreamLimits,
+    /// Certificates and authorities; none where nobody speaks TLS. The only part that a reload changes.
+    pub tls: Option<TlsFiles>,
+    /// By a backend's host as it is configured, the name that its certificate must be good for, where that is another.
+    pub server_names: Vec<(Text, Text)>,
+    /// Certificates that end within this are told of.
+    pub warn_before: Duration,
+    /// For each listener, the pages that may open WebSockets to it; empty for all.
+    pub origins: Vec<Vec<String>>,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            limits: StreamLimits::default(),
+            tls: None,
+            server_names: Vec::new(),
+            warn_before: Duration::from_secs(21 * 86_400),
+            origins: Vec::new(),
         }
     }
 }
@@ -104,6 +132,8 @@ pub struct Reloaded {
     pub in_force: InForce,
     /// One line a changed key; empty when nothing changed.
     pub diff: Vec<Text>,
+    /// How connections are made; files behind unchanged names may have changed.
+    pub streams: StreamConfig,
 }
 
 /// Loads the configuration again; errors with their places, one line each.

@@ -10,6 +10,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] signalbox_io::BindError),
+    /// A certificate, key or file of authorities cannot be used.
+    #[error(transparent)]
+    Tls(#[from] signalbox_io::TlsError),
     /// The HTTP port of `[admin] listen` could not be opened.
     #[error("admin.listen {address}: {cause}; stop the program that has the port, or choose another")]
     AdminListen {

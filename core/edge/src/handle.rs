@@ -1,5 +1,6 @@
 //! The running edge, as the rest of the process sees it.
 
+use crate::certificates::Certificates;
 use crate::config::{Hooks, Reloaded};
 use crate::error::Fatal;
 use crate::keep::Files;
@@ -100,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) admin: Option<SocketAddr>,
     /// One permit for each request of the admin socket that is not answered yet.
     pub(crate) answering: Semaphore,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 /// Requests of the admin socket worked on at a time.
@@ -222,10 +224,16 @@ impl EdgeHandle {
     pub async fn reload(&self, actor: Text) -> Result<CommandReply, NoAnswer> {
         let mut revision = self.0.revision.lock().await;
         let hook = Arc::clone(&self.0.hooks.reload);
-        let loaded = tokio::task::spawn_blocking(move || hook()).await;
+        let load = move || {
+            let reloaded = hook()?;
+            let tls = Certificates::load(&reloaded.streams).map_err(|error| vec![error.to_string()])?;
+            Ok((reloaded, tls))
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded
             .unwrap_or_else(|_| Err(vec!["loading the configuration panicked; see the log".to_owned()]));
-        let reloaded = match loaded.and_then(|reloaded| self.completed(reloaded)) {
+        let completed = loaded.and_then(|(reloaded, tls)| Ok((self.completed(reloaded)?, tls)));
+        let (reloaded, tls) = match completed {
             Ok(reloaded) => reloaded,
             Err(errors) => {
                 let told = CommandReply::Refused(Text::from(errors.join("\n")));
@@ -234,8 +242,14 @@ impl EdgeHandle {
                 return Ok(told);
             }
         };
+        self.0.certificates.put(tls, &reloaded.streams, &reloaded.settings);
         if reloaded.diff.is_empty() {
-            return Ok(CommandReply::Done(Text::new("nothing changed")));
+            if !self.0.certificates.any() {
+                return Ok(CommandReply::Done(Text::new("nothing changed")));
+            }
+            self.acted("reload", "certificates", None, actor).await?;
+            let told = "the configuration is as it was; certificates were read again for new connections";
+            return Ok(CommandReply::Done(Text::new(told)));
         }
         let settings = Arc::clone(&reloaded.settings);
         let reply = self

@@ -18,6 +18,7 @@
 //! - No allocation and no lock that is held over a system call on the way of a datagram, once buffers have grown.
 
 pub mod admin;
+mod certificates;
 mod commit;
 mod config;
 mod entropy;
@@ -35,7 +36,9 @@ mod supervise;
 mod turn;
 mod wire;
 
-pub use config::{BeforeFirst, EdgeConfig, Fork, Hooks, InForce, LogLevelHook, Opened, ReloadHook, Reloaded};
+pub use config::{
+    BeforeFirst, EdgeConfig, Fork, Hooks, InForce, LogLevelHook, Opened, ReloadHook, Reloaded, StreamConfig,
+};
 pub use error::{Fatal, StartError};
 pub use handle::{EdgeHandle, JournalAccess, NoAnswer};
 pub use look::{Page, ROWS_MAX, Which};

@@ -1,12 +1,13 @@
 //! The listeners: UDP sockets for the edge's own threads, the others for the stream thread.
 
 use crate::commit::Progress;
+use crate::config::StreamConfig;
 use crate::error::{Fatal, StartError};
 use crate::turn::Mailbox;
 use crate::wire::Wires;
 use signalbox_base::{ListenerId, Transport};
 use signalbox_engine::Settings;
-use signalbox_io::{Clock, StreamDriver, StreamLimits, StreamListener, UdpSocket, Waker};
+use signalbox_io::{Clock, StreamDriver, StreamListener, UdpSocket, Waker};
 use std::net::SocketAddr;
 
 /// What was opened.
@@ -24,19 +25,25 @@ pub(crate) struct Opened {
 /// The first that cannot be opened; none is left open then.
 pub(crate) fn open(
     settings: &Settings,
-    limits: StreamLimits,
+    config: &StreamConfig,
     clock: &Clock,
     taker: &Waker,
 ) -> Result<Opened, StartError> {
     let numbered = || settings.listeners.iter().zip(0..).map(|(about, at)| (ListenerId(at), about));
     let over_streams: Vec<StreamListener> = numbered()
         .filter(|(_, about)| about.transport != Transport::Udp)
-        .map(|(id, about)| StreamListener { id, transport: about.transport, address: about.address })
+        .map(|(id, about)| StreamListener {
+            id,
+            transport: about.transport,
+            address: about.address,
+            origins: config.origins.get(usize::from(id.0)).cloned().unwrap_or_default().into(),
+        })
         .collect();
     let (driver, streams) = if over_streams.is_empty() {
         (None, None)
     } else {
-        let (driver, streams) = StreamDriver::bind(&over_streams, limits, clock.clone(), taker.clone())?;
+        let (driver, streams) =
+            StreamDriver::bind(&over_streams, config.limits, clock.clone(), taker.clone())?;
         (Some(driver), Some(streams))
     };
     let mut of_streams = driver.as_ref().map(StreamDriver::addresses).unwrap_or_default().into_iter();

@@ -3,6 +3,7 @@
 //! A and AAAA by the system's resolver, in its order of preference; every answer is asked for again when the engine
 //! asks again, nothing is cached here.
 
+use crate::certificates::Certificates;
 use crate::turn::{Mailbox, Told};
 use signalbox_base::{Text, canonical};
 use signalbox_engine::{QueryId, ResolvedTarget};
@@ -24,22 +25,24 @@ pub(crate) struct Resolver {
     runtime: Handle,
     mailbox: Mailbox,
     places: Arc<Semaphore>,
+    certificates: Arc<Certificates>,
 }
 
 impl Resolver {
-    pub(crate) fn new(runtime: Handle, mailbox: Mailbox) -> Self {
-        Self { runtime, mailbox, places: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
+    pub(crate) fn new(runtime: Handle, mailbox: Mailbox, certificates: Arc<Certificates>) -> Self {
+        Self { runtime, mailbox, places: Arc::new(Semaphore::new(QUESTIONS_MAX)), certificates }
     }
 
     /// The answer comes by the mailbox; no target means that the name does not resolve now.
     pub(crate) fn ask(&self, query: QueryId, host: Text, port: u16) {
         let (mailbox, places) = (self.mailbox.clone(), Arc::clone(&self.places));
+        let certificates = Arc::clone(&self.certificates);
         self.runtime.spawn(async move {
             // The semaphore is never closed; without a place the question would only be asked at once.
             let _place = places.acquire().await;
             let looked_up =
                 tokio::time::timeout(ANSWER_WITHIN, tokio::net::lookup_host((host.as_str(), port))).await;
-            let targets = match looked_up {
+            let targets: Vec<ResolvedTarget> = match looked_up {
                 Ok(Ok(addresses)) => addresses
                     .take(TARGETS_MAX)
                     .map(|address| ResolvedTarget { address: canonical(address) })
@@ -53,6 +56,9 @@ impl Resolver {
                     Vec::new()
                 }
             };
+            for target in &targets {
+                certificates.resolved(&host, target.address);
+            }
             mailbox.tell(Told::Resolved(query, targets));
         });
     }

@@ -1,6 +1,7 @@
 //! Starting: lock and recover the journal, open the sockets, let the engine resume, run the threads.
 
 use crate::admin;
+use crate::certificates::{self, Certificates};
 use crate::commit::{Batch, Committer, Handover, Progress};
 use crate::config::{EdgeConfig, Fork, Hooks, InForce};
 use crate::entropy::Randomness;
@@ -46,7 +47,9 @@ impl Edge {
         fork_if_asked(&config, &mut writer, &mut recovered, &clock, &mut entropy)?;
         let waker = Waker::new()?;
         let Opened { wires, driver, addresses: listeners } =
-            listen::open(&config.settings, config.streams, &clock, &waker)?;
+            listen::open(&config.settings, &config.streams, &clock, &waker)?;
+        let certificates = Arc::new(Certificates::new(wires.streams.clone()));
+        certificates.put(Certificates::load(&config.streams)?, &config.streams, &config.settings);
         let settings = Arc::new(completed(&config.settings, &writer, &listeners));
         let admin = admin::Listeners::bind(&config)?;
 
@@ -60,7 +63,12 @@ impl Edge {
 
         let about = About::new(&settings, clock.now().wall, revision);
         let names = settings.listeners.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
-        let shared = Arc::new(Shared::new(about.figures(), names, Arc::clone(&hooks.components)));
+        let shared = Arc::new(Shared::new(
+            about.figures(),
+            names,
+            Arc::clone(&hooks.components),
+            wires.streams.clone(),
+        ));
         let metrics = Metrics::new(Arc::clone(&shared));
         let (mailbox, mail) = Mailbox::new(waker.clone());
         let files = Files {
@@ -82,6 +90,7 @@ impl Edge {
             runtime: runtime.clone(),
             files,
             about,
+            certificates: Arc::clone(&certificates),
         };
         let First { entropy, batch, .. } = first;
         let spawned = threads.spawn(engine, entropy, batch, writer, &config, metrics.measured())?;
@@ -99,7 +108,9 @@ impl Edge {
             journal,
             admin: admin.http_address(),
             answering: Semaphore::new(ANSWERING_MAX as usize),
+            certificates: Arc::clone(&certificates),
         });
+        certificates::watch(certificates, handle.clone(), clock, runtime);
         admin.serve(&handle, runtime);
         Ok(handle)
     }
@@ -239,6 +250,7 @@ struct Spawning {
     runtime: Handle,
     files: Files,
     about: About,
+    certificates: Arc<Certificates>,
 }
 
 impl Spawning {
@@ -284,7 +296,7 @@ impl Spawning {
             clock: self.clock,
             entropy,
             watch: Watch::default(),
-            resolver: Resolver::new(self.runtime, self.mailbox.clone()),
+            resolver: Resolver::new(self.runtime, self.mailbox.clone(), self.certificates),
             shared: self.shared,
             about: self.about,
             first,

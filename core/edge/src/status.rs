@@ -4,6 +4,7 @@
 use serde::Serialize;
 use signalbox_base::{EventSeq, Mono, Text, Wall};
 use signalbox_engine::contract::{Counters, Pressure};
+use signalbox_io::{StreamFigures, Streams};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -165,6 +166,7 @@ pub(crate) struct Shared {
     figures: Mutex<Arc<Figures>>,
     components: ComponentsHook,
     listeners: Vec<String>,
+    streams: Option<Streams>,
     /// Sent and failed datagrams of the journal thread.
     pub(crate) sent: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -177,9 +179,14 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(figures: Figures, listeners: Vec<String>, components: ComponentsHook) -> Self {
+    pub(crate) fn new(
+        figures: Figures,
+        listeners: Vec<String>,
+        components: ComponentsHook,
+        streams: Option<Streams>,
+    ) -> Self {
         let figures = Mutex::new(Arc::new(figures));
-        Self { figures, components, listeners, sent: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        Self { figures, components, listeners, streams, sent: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
     pub(crate) fn publish(&self, figures: Figures) {
@@ -188,6 +195,11 @@ impl Shared {
 
     pub(crate) fn figures(&self) -> Arc<Figures> {
         Arc::clone(&self.figures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts of connections, where a listener serves them.
+    pub(crate) fn streams(&self) -> Option<StreamFigures> {
+        self.streams.as_ref().map(Streams::figures)
     }
 
     pub(crate) fn sent_elsewhere(&self) -> (u64, u64) {

@@ -2,7 +2,7 @@
 
 use crate::backend::{self, Backends};
 use crate::call::Calls;
-use crate::contract::{Context, Counters, FlowEnd, Input, Outbox, Pressure, SendError, Ticket};
+use crate::contract::{Context, Counters, Input, Outbox, Pressure, SendError, Ticket};
 use crate::dispatch;
 use crate::facts::{edge, security};
 use crate::gate::blocks::Blocks;
@@ -108,7 +108,7 @@ impl Engine {
                         turn.net.commit(seq, now);
                     }
                     Input::Resolved { query, targets } => backend::on_resolved(&mut turn, query, targets),
-                    Input::FlowClosed { flow, cause } => flow_closed(&mut turn, rooms, &flow, cause),
+                    Input::FlowClosed { flow, .. } => flow_closed(&mut turn, rooms, &flow),
                     Input::Unsent { ticket, remote, cause } => {
                         unsent(&mut turn, rooms, ticket, remote, cause)
                     }
@@ -331,11 +331,12 @@ pub(crate) fn unreachable(turn: &mut Turn<'_>, rooms: &mut Rooms, remote: Socket
     rooms.calls.on_unreachable(turn, remote);
 }
 
-fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow, cause: FlowEnd) {
+/// Whoever is registered over it cannot be reached, and requests that were sent over it and not answered have failed
+/// (RFC 3261 §17.1.4). What has been answered provisionally may still be answered over another connection (§18.2.2).
+fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow) {
     rooms.registrar.on_flow_closed(turn, flow);
-    if cause == FlowEnd::Failed {
-        rooms.calls.on_unreachable(turn, flow.remote);
-    }
+    rooms.registrar.on_unreachable(turn, flow.remote);
+    unreachable(turn, rooms, flow.remote);
 }
 
 fn pressure(turn: &mut Turn<'_>, level: Pressure) {

@@ -5,8 +5,8 @@ use crate::call::CallTimer;
 use crate::contract::{Pressure, Ticket};
 use crate::gate::sources::Sources;
 use crate::state::BindingKey;
-use foldhash::HashSet;
-use signalbox_base::{CallUid, EventSeq, Mono};
+use foldhash::{HashMap, HashSet};
+use signalbox_base::{CallUid, ConnId, EventSeq, Flow, Mono};
 use signalbox_sip::Method;
 use signalbox_sip::transaction::{
     Branch, ClientKey, ClientTx, KeyHasher, MethodTag, Output, Table, Timing, Tx, Wheel,
@@ -86,6 +86,8 @@ pub struct Net {
     pub(crate) lost: HashSet<BindingKey>,
     /// Memory is being given back.
     pub(crate) tidying: bool,
+    /// Where a phone is now whose connection is gone: dialogs and answers follow it.
+    moved: Moved,
     /// Requests refused for load since the last `edge.overloaded`.
     pub(crate) shed: u64,
     /// Where a message is written that is wanted before it is sent; its memory is kept from turn to turn.
@@ -117,6 +119,7 @@ impl Net {
             draining: false,
             lost: HashSet::default(),
             tidying: false,
+            moved: Moved::default(),
             shed: 0,
             scratch: Vec::new(),
         }
@@ -137,6 +140,27 @@ impl Net {
     #[must_use]
     pub fn is_reachable(&self, key: BindingKey) -> bool {
         !self.lost.contains(&key)
+    }
+
+    /// A phone that was reached over one flow is reached over another from now on. Only connections are given up: a
+    /// datagram's flow may still be right.
+    pub(crate) fn moved(&mut self, before: &Flow, now: &Flow) {
+        if let Some(conn) = before.conn.filter(|_| before != now) {
+            self.moved.note(conn, *now);
+        }
+    }
+
+    /// The flow that stands for this one now.
+    pub(crate) fn current(&self, flow: Flow) -> Flow {
+        let mut now = flow;
+        // Who has come back several times left a step each time.
+        for _ in 0..MOVES_MAX {
+            match now.conn.and_then(|conn| self.moved.to.get(&conn)) {
+                Some(next) => now = *next,
+                None => break,
+            }
+        }
+        now
     }
 
     /// Whether a record is known to be on disk.
@@ -178,6 +202,31 @@ impl Net {
     pub(crate) fn client_of(&self, ticket: Ticket) -> Option<ClientTx> {
         let method = MethodTag::new(METHOD_NAMES[(ticket.0 % METHOD_NAMES.len() as u64) as usize]);
         self.table.find_client(ClientKey { branch: Branch(ticket.0), method })
+    }
+}
+
+/// Connections that are gone and remembered, at most; the oldest are forgotten first.
+const MOVED_MAX: usize = 32_768;
+/// Times that a phone may come back within a dialog and still be followed.
+const MOVES_MAX: usize = 64;
+
+/// Connections that are gone, with the flows that phones have come back on.
+#[derive(Debug, Default)]
+struct Moved {
+    to: HashMap<ConnId, Flow>,
+    order: VecDeque<ConnId>,
+}
+
+impl Moved {
+    fn note(&mut self, conn: ConnId, now: Flow) {
+        if self.to.insert(conn, now).is_none() {
+            self.order.push_back(conn);
+        }
+        if self.order.len() > MOVED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.to.remove(&oldest);
+        }
     }
 }
 
@@ -240,7 +289,7 @@ mod tests {
     }
 
     fn some_transaction(net: &mut Net) -> Tx {
-        use signalbox_base::{Flow, ListenerId};
+        use signalbox_base::ListenerId;
         use signalbox_sip::transaction::{Gate, NewClient};
         let addr = "192.0.2.1:5060".parse().expect("an address");
         let new = NewClient {

@@ -318,6 +318,7 @@ impl Turn<'_> {
         release: Release,
         branch: Option<Branch>,
     ) {
+        let flow = self.net.current(flow);
         let len = (bytes.end - bytes.start) as usize;
         // The budget is for answers to strangers. A registered phone has proven its address, whatever was counted of it
         // before; what a record explains was earned by whoever it goes to; and requests go only to those whom a binding, a

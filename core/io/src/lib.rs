@@ -10,6 +10,7 @@ pub mod entropy;
 mod error;
 pub mod poll;
 pub mod stream;
+pub mod tls;
 pub mod udp;
 pub mod wake;
 
@@ -21,5 +22,6 @@ pub use stream::{
     Arrival, Arrivals, StreamDriver, StreamEnd, StreamFigures, StreamLimits, StreamListener, StreamOutgoing,
     Streams,
 };
+pub use tls::{CertificateFiles, CertificateInfo, ClientAuth, Tls, TlsError, TlsFiles};
 pub use udp::{Datagram, Outgoing, Receiver, SendFailure, Sender, UdpSocket, Unreachable};
 pub use wake::Waker;

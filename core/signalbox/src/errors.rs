@@ -65,6 +65,9 @@ catalogue! {
     ALREADY_RUNNING = 206, "Another edge uses this data directory",
         "The journal is locked by a running process: two writers would spoil it. Nothing was started.",
         "Stop the other one (`signalbox stop`), or set another edge.data_dir.";
+    TLS_FILES = 207, "A certificate or key cannot be used",
+        "A file of [tls] or of a listener is missing, holds something else, or key and certificate are not a pair. Nothing was started; a reload changes nothing then.",
+        "Mend the file that is named; `signalbox check` reads them all.";
     JOURNAL_FOREIGN = 301, "The journal belongs to another edge",
         "Its segments name another cluster or edge than the configuration. Nothing was read or written.",
         "Set edge.cluster and edge.name back, or set another edge.data_dir; `signalbox doctor` shows whose it is.";

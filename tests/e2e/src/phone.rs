@@ -1,8 +1,11 @@
-//! A phone of the story's own: one UDP socket, driven step by step, so that a story says exactly what is sent when.
+//! A phone of the story's own: one UDP socket or one connection, driven step by step, so that a story says exactly what is sent when.
 //!
 //! It repeats unanswered requests and answers repeated ones, as UDP demands, and answers OPTIONS by itself.
 
 mod digest;
+mod wire;
+
+pub use wire::Wire;
 
 use crate::message::{Message, address, parameter};
 use crate::wait::{self, Deadline};
@@ -12,7 +15,6 @@ use std::time::Duration;
 
 /// Repetition of unanswered requests (RFC 3261 T1).
 const REPEAT: Duration = Duration::from_millis(500);
-const DATAGRAM_MAX: usize = 65_535;
 
 /// Who a phone is.
 #[derive(Clone, Debug)]
@@ -30,8 +32,7 @@ pub struct Account {
 pub struct Phone {
     /// Who it is.
     pub account: Account,
-    socket: UdpSocket,
-    edge: SocketAddr,
+    wire: Wire,
     /// What it writes into Via, Contact and SDP: what it believes its address to be.
     pub local: SocketAddr,
     inbox: Vec<Message>,
@@ -70,15 +71,26 @@ impl Phone {
     #[must_use]
     pub fn on(socket: UdpSocket, user: &str, domain: &str, edge: SocketAddr) -> Self {
         let local = socket.local_addr().expect("it is bound");
+        Self::over(Wire::udp(socket, edge), local, user, domain)
+    }
+
+    /// A phone that reaches the edge over this, and has this address there.
+    #[must_use]
+    pub fn over(wire: Wire, local: SocketAddr, user: &str, domain: &str) -> Self {
         let account = Account { user: user.into(), domain: domain.into(), password: format!("pw-{user}") };
         let register_id = unique("register");
-        Self { account, socket, edge, local, inbox: Vec::new(), answered: Vec::new(), cseq: 0, register_id }
+        Self { account, wire, local, inbox: Vec::new(), answered: Vec::new(), cseq: 0, register_id }
+    }
+
+    /// Loses its connection and makes another: its calls and registrations are the same.
+    pub fn reconnect(&mut self, wire: Wire, local: SocketAddr) {
+        (self.wire, self.local) = (wire, local);
     }
 
     /// Its Contact.
     #[must_use]
     pub fn contact(&self) -> String {
-        format!("sip:{}@{}", self.account.user, self.local)
+        format!("sip:{}@{}{}", self.account.user, self.local, self.wire.parameter)
     }
 
     /// Registers, with the account's password when asked for it, and again when told to come back later, as phones do
@@ -346,8 +358,9 @@ impl Phone {
 
     fn with_branch(&self, branch: &str, uri: &str, method: &str, headers: &str, body: &str) -> String {
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={branch};rport\r\nMax-Forwards: 70\r\n{headers}\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{} {};branch={branch};rport\r\nMax-Forwards: 70\r\n{headers}\
              Content-Length: {}\r\n\r\n{body}",
+            self.wire.via,
             self.local,
             body.len()
         )
@@ -355,8 +368,7 @@ impl Phone {
 
     /// Sends bytes to the edge.
     pub fn send(&self, bytes: &[u8]) {
-        // The edge may be down at the moment: that is what repetitions are for.
-        let _ = self.socket.send_to(bytes, self.edge);
+        self.wire.send(bytes);
     }
 
     /// The final answer to a request of ours, which is repeated until it is answered.
@@ -367,7 +379,7 @@ impl Phone {
         let sent = Message::read(request.as_bytes()).expect("it is ours");
         let (branch, method) = (sent.branch().to_owned(), sent.method().to_owned());
         let deadline = Deadline::within(wait::LONG);
-        let mut repeat = Some(Deadline::within(REPEAT));
+        let mut repeat = Some(Deadline::within(REPEAT)).filter(|_| !self.wire.is_reliable());
         while deadline.left().is_some() {
             let is_ours = |m: &Message| m.status().is_some() && m.branch() == branch && m.method() == method;
             match self.take(is_ours) {
@@ -412,10 +424,7 @@ impl Phone {
 
     /// Takes in what has come, waiting a moment for it.
     fn listen(&mut self) {
-        self.socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a span above zero is allowed");
-        let mut buffer = vec![0; DATAGRAM_MAX];
-        let Ok((len, _)) = self.socket.recv_from(&mut buffer) else { return };
-        let Some(message) = Message::read(&buffer[..len]) else { return };
+        let Some(message) = self.wire.receive() else { return };
         if message.status().is_none() {
             let repeated =
                 self.answered.iter().rev().find(|(b, m, _)| b == message.branch() && m == message.method());

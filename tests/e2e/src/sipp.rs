@@ -72,6 +72,13 @@ impl Sipp {
         self
     }
 
+    /// Over one TCP connection instead of datagrams.
+    #[must_use]
+    pub fn over_tcp(mut self) -> Self {
+        self.command.args(["-t", "t1"]);
+        self
+    }
+
     /// A word that the scenario uses as `[name]`.
     #[must_use]
     pub fn word(mut self, name: &str, value: &str) -> Self {

@@ -51,6 +51,10 @@ catalogue! {
     UDP_RECEIVED = Counter "signalbox_udp_received_total" [] "Datagrams received";
     UDP_SENT = Counter "signalbox_udp_sent_total" [] "Datagrams handed to the network";
     UDP_FAILED = Counter "signalbox_udp_send_failures_total" [] "Datagrams that could not be sent";
+    SIP_CONNECTIONS = Gauge "signalbox_sip_connections" ["transport"] "Open connections";
+    SIP_CONNECTIONS_ACCEPTED = Counter "signalbox_sip_connections_accepted_total" [] "Connections accepted";
+    SIP_CONNECTIONS_REFUSED = Counter "signalbox_sip_connections_refused_total" [] "Connections not accepted because of a limit";
+    SIP_CONNECTIONS_CLOSED = Counter "signalbox_sip_connections_closed_total" ["reason"] "Connections ended";
     JOURNAL_SEQUENCE = Gauge "signalbox_journal_sequence" [] "Sequence of the last durable event";
     JOURNAL_RECORDS = Counter "signalbox_journal_records_total" [] "Events written since start";
     JOURNAL_COMMIT_SECONDS = Histogram "signalbox_journal_commit_seconds" [] "Time of a commit, from its write to the end of its fsync";

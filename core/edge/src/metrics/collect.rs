@@ -4,7 +4,8 @@ use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
     EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric, REBUILDING, STANDBY,
     MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS,
-    REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_REQUESTS,
+    REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS,
+    SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED, SIP_CONNECTIONS_CLOSED, SIP_CONNECTIONS_REFUSED, SIP_REQUESTS,
     SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
     UDP_SENT,
 };
@@ -15,6 +16,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use signalbox_base::Wall;
 use signalbox_engine::contract::{METHODS, RULES, SPAN_BOUNDS_MS, Spans};
+use signalbox_io::{StreamEnd, StreamFigures};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         sip(&mut out, &figures)?;
         calls(&mut out, &figures)?;
-        transport_and_journal(&mut out, &figures)?;
+        transport_and_journal(&mut out, &figures, self.0.streams())?;
         readers(&mut out, &self.0.reported())?;
         out.one(EDGE_DRAINING, f64::from(u8::from(figures.phase == Phase::Draining)))?;
         out.one(CONFIG_REVISION, figures.config_revision as f64)?;
@@ -115,10 +117,22 @@ fn calls(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
     )
 }
 
-fn transport_and_journal(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
+fn transport_and_journal(
+    out: &mut Out<'_>,
+    figures: &Figures,
+    streams: Option<StreamFigures>,
+) -> fmt::Result {
     out.one(UDP_RECEIVED, figures.traffic.received as f64)?;
     out.one(UDP_SENT, figures.traffic.sent as f64)?;
     out.one(UDP_FAILED, figures.traffic.failed as f64)?;
+    if let Some(streams) = streams {
+        let names = ["tcp", "tls", "ws", "wss"].into_iter().zip(streams.open);
+        out.rows(SIP_CONNECTIONS, names.map(|(name, open)| ([name.to_owned()], open as f64)))?;
+        out.one(SIP_CONNECTIONS_ACCEPTED, streams.accepted as f64)?;
+        out.one(SIP_CONNECTIONS_REFUSED, streams.refused as f64)?;
+        let reasons = StreamEnd::ALL.iter().zip(streams.closed);
+        out.rows(SIP_CONNECTIONS_CLOSED, reasons.map(|(end, n)| ([end.as_str().to_owned()], n as f64)))?;
+    }
     out.one(JOURNAL_SEQUENCE, figures.durable.0 as f64)?;
     out.one(JOURNAL_RECORDS, figures.records as f64)?;
     out.one(JOURNAL_STALLED, f64::from(u8::from(figures.stalled)))

@@ -2,7 +2,7 @@
 
 use crate::world::{Peer, World, localhost, options, register, settings};
 use signalbox_base::Text;
-use signalbox_edge::{EdgeConfig, Fork, Hooks, InForce, Opened, Reloaded, StartError};
+use signalbox_edge::{EdgeConfig, Fork, Hooks, InForce, Opened, Reloaded, StartError, StreamConfig};
 use signalbox_engine::{Command, CommandReply};
 use signalbox_journal::{Error, Start};
 use std::net::UdpSocket;
@@ -128,7 +128,7 @@ fn given_a_changed_configuration_when_reloaded_then_it_is_an_event_and_a_faulty_
         settings.tenants[0].limits.calls = Some(7);
         let in_force = InForce { sha256: Text::from("1".repeat(64)), effective: Text::new("{}") };
         let diff = vec![Text::new("tenant.acme.limits.calls: none → 7")];
-        Ok(Reloaded { settings: Arc::new(settings), in_force, diff })
+        Ok(Reloaded { settings: Arc::new(settings), in_force, diff, streams: StreamConfig::default() })
     };
     let hooks = Hooks { reload: Arc::new(load), ..Hooks::default() };
     let edge = world.start_with(world.config(), hooks).unwrap();
@@ -152,6 +152,7 @@ fn given_other_listeners_when_reloaded_then_it_is_refused_with_the_reason_and_re
             settings: Arc::new(settings),
             in_force: InForce::default(),
             diff: vec![Text::new("listener")],
+            streams: StreamConfig::default(),
         })
     };
     let edge =

@@ -313,7 +313,7 @@ impl Core {
 /// an address (RFC 3261 §12.2.1.1), else where the dialog began.
 pub(crate) fn next_hop(leg: &Leg) -> Flow {
     let mut flow = leg.flow;
-    if leg.peer.is_endpoint() || flow.transport.reliable() {
+    if leg.peer.is_endpoint() {
         return flow;
     }
     let first = leg.routes.iter().next();
@@ -323,6 +323,8 @@ pub(crate) fn next_hop(leg: &Leg) -> Flow {
     if let Some(ip) = uri.address() {
         let port = uri.port.unwrap_or(flow.transport.default_port());
         flow.remote = signalbox_base::canonical((ip, port).into());
+        // The connection that a request came over is its sender's; ours goes to where it listens (RFC 5923 §3).
+        flow.conn = None;
     }
     flow
 }

@@ -116,7 +116,7 @@ pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, featu
     let (mut line, host) = (Line::new(), advertised(settings, flow));
     ("<sip:", (super::leg::contact_user(token), ("@", &*host))).put(&mut line);
     if flow.transport != signalbox_base::Transport::Udp {
-        (";transport=", flow.transport.as_str()).put(&mut line);
+        (";transport=", flow.transport.in_uri()).put(&mut line);
     }
     (">", features).put(&mut line);
     line

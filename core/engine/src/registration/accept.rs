@@ -4,7 +4,8 @@ use super::binding::{CONTACTS_MAX, Wanted, is_behind_nat, text_of};
 use super::register::{Pending, Place, Registrar, has_credentials, keys_of};
 use crate::facts::registration as facts;
 use crate::facts::registration::{Refused, Stored};
-use crate::state::BindingKey;
+use crate::net::Net;
+use crate::state::{BindingKey, Registrations};
 use crate::turn::Turn;
 use signalbox_base::{EventSeq, Text};
 use signalbox_schemas::words::{RejectedBy, RemovalReason};
@@ -135,6 +136,10 @@ impl Registrar {
             expires_at: wall.plus(Duration::from_secs(u64::from(secs))),
             behind_nat: nat,
         };
+        match known {
+            Some((_, old)) => turn.net.moved(&old.flow.get(), &pending.flow),
+            None => come_back(turn.net, turn.state.registrations(), pending),
+        }
         let replaced = known.is_some_and(|(_, old)| old.contact != stored.contact);
         let (fact, waits) = match known {
             Some((aor, old)) if !replaced => {
@@ -212,6 +217,18 @@ impl Registrar {
         *told += usize::from(!registered);
         let fact = facts::rejected(turn, request, refused);
         turn.record(fact);
+    }
+}
+
+/// A phone whose connection broke may write its new port into Contact, which makes another binding; it keeps its Call-ID
+/// (RFC 3261 §10.2), and its calls.
+fn come_back(net: &mut Net, registrations: &Registrations, pending: &Pending) {
+    let call_id = pending.request.call_id();
+    let Some(aor) = registrations.aor(&pending.name) else { return };
+    for old in &aor.bindings {
+        if old.call_id.as_bytes() == call_id && net.lost.contains(&old.key) {
+            net.moved(&old.flow.get(), &pending.flow);
+        }
     }
 }
 

@@ -339,5 +339,8 @@ fn write_request(pending: &Pending, own: EdgeAsHost, branch: Branch, host: &Text
             }
         }
     }
+    if pending.at.flow.transport.reliable() {
+        forward.ensure_content_length();
+    }
     forward.write_into(out);
 }

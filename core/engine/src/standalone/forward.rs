@@ -187,7 +187,7 @@ fn our_contact(turn: &Turn<'_>, target: &Target, towards: &Flow) -> Option<Strin
     let token = token::seal(&turn.settings.cluster_key, target);
     let transport = match towards.transport {
         Transport::Udp => String::new(),
-        other => format!(";transport={other}"),
+        other => format!(";transport={}", other.in_uri()),
     };
     Some(format!("<sip:{token}@{}{transport}>", turn.advertised(towards)))
 }

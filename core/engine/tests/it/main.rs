@@ -1,5 +1,6 @@
 //! Stories of the engine: given a configuration, when messages come, then what is sent and recorded.
 
+mod streams;
 mod support;
 
 mod backends;

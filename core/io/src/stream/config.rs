@@ -2,6 +2,7 @@
 
 use signalbox_base::{ListenerId, Transport};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A socket to accept connections on.
@@ -13,6 +14,8 @@ pub struct StreamListener {
     pub transport: Transport,
     /// Where; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Over WebSocket: the pages that may connect, as browsers name them; empty for all.
+    pub origins: Arc<[String]>,
 }
 
 /// How much connections may take. Each limit that a connection passes closes it, and is counted.

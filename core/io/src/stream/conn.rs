@@ -10,6 +10,8 @@ use std::io::{ErrorKind, Read, Write};
 
 /// Written bytes above this are moved out of the way at once; below it they wait for the rest.
 const COMPACT_BYTES: usize = 16 * 1024;
+/// The part of the read buffer that plain text is decrypted into: a TLS record is no longer.
+const SCRATCH_BYTES: usize = 16 * 1024;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +97,8 @@ impl Conn {
         buffer: &mut [u8],
         mut each: impl FnMut(Flow, Piece<'_>),
     ) -> Result<(), Ended> {
-        let count = match (&self.socket).read(buffer) {
+        let (wire, scratch) = buffer.split_at_mut(buffer.len() - SCRATCH_BYTES);
+        let count = match (&self.socket).read(wire) {
             Ok(0) => return Err(StreamEnd::Closed),
             Ok(count) => count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -106,15 +109,15 @@ impl Conn {
         };
         let flow = self.flow;
         let (mut whole, mut alive) = (false, false);
-        let outcome = self.session.receive(&buffer[..count], |piece| {
+        let outcome = self.session.receive(&wire[..count], scratch, &mut self.queue, |piece| {
             whole |= matches!(piece, Piece::Message(_));
             alive = true;
             each(flow, piece);
         });
-        outcome.map_err(|Broken::Junk| StreamEnd::Junk)?;
+        outcome.map_err(|broken| self.end_of(&broken))?;
         self.active = now;
         if self.phase == Phase::Handshaking && self.session.is_open() {
-            self.enter(Phase::Unproven, now);
+            self.enter(if self.flow.conn.is_some() { Phase::Unproven } else { Phase::Open }, now);
         }
         if whole {
             self.enter(Phase::Open, now);
@@ -137,7 +140,7 @@ impl Conn {
         if self.waiting() + bytes.len() > limits.unread_bytes_max {
             return Err(StreamEnd::Unread);
         }
-        self.session.send(bytes, &mut self.queue).map_err(|Broken::Junk| StreamEnd::Failed)?;
+        self.session.send(bytes, &mut self.queue).map_err(|broken| self.end_of(&broken))?;
         self.tickets.extend(ticket);
         Ok(())
     }
@@ -171,7 +174,10 @@ impl Conn {
             }
         }
         // Most connections are silent most of the time: they keep no memory.
-        (self.queue, self.tickets, self.written) = (Vec::new(), Vec::new(), 0);
+        (self.queue, self.written) = (Vec::new(), 0);
+        if self.phase == Phase::Open || self.phase == Phase::Unproven {
+            self.tickets = Vec::new();
+        }
         Ok(true)
     }
 
@@ -186,6 +192,7 @@ impl Conn {
         match self.socket.take_error() {
             Ok(None) => {
                 self.enter(if self.session.is_open() { Phase::Open } else { Phase::Handshaking }, now);
+                self.session.begin(&mut self.queue);
                 self.active = now;
                 Ok(())
             }
@@ -195,12 +202,29 @@ impl Conn {
 
     /// What its end means for messages that waited.
     pub(super) fn failure(&self) -> SendFailure {
-        if self.phase == Phase::Dialling { SendFailure::Refused } else { SendFailure::Gone }
+        match self.phase {
+            Phase::Dialling | Phase::Handshaking => SendFailure::Refused,
+            Phase::Unproven | Phase::Open => SendFailure::Gone,
+        }
     }
 
     /// Marks of the messages that are lost with it.
     pub(super) fn lost(&mut self) -> Vec<u64> {
-        if self.waiting() == 0 { Vec::new() } else { std::mem::take(&mut self.tickets) }
+        let nothing_waits = self.waiting() == 0 && self.phase == Phase::Open;
+        if nothing_waits { Vec::new() } else { std::mem::take(&mut self.tickets) }
+    }
+
+    /// Whether something is to be written.
+    pub(super) fn has_output(&self) -> bool {
+        self.waiting() > 0
+    }
+
+    /// Says goodbye and makes one attempt to write what is left.
+    pub(super) fn part(&mut self, now: Mono) {
+        if self.phase != Phase::Dialling {
+            self.session.close(&mut self.queue);
+            let _ = self.write(now);
+        }
     }
 
     /// Whether it has been in some state for too long.
@@ -216,6 +240,19 @@ impl Conn {
             return Some(StreamEnd::Slow);
         }
         (now.since(self.active) >= limits.idle).then_some(StreamEnd::Idle)
+    }
+
+    fn end_of(&self, broken: &Broken) -> Ended {
+        if let Broken::Tls(error) = broken {
+            let ours = self.flow.conn.is_none();
+            tracing::debug!(flow = %self.flow, ours, %error, "TLS failed");
+        }
+        match broken {
+            Broken::Closed => StreamEnd::Closed,
+            Broken::Junk => StreamEnd::Junk,
+            Broken::Tls(_) => StreamEnd::Failed,
+            Broken::Full => StreamEnd::Unread,
+        }
     }
 
     fn waiting(&self) -> usize {

@@ -4,7 +4,7 @@ use super::config::{StreamLimits, StreamListener};
 use super::conn::{Conn, Ended};
 use super::gate::Gate;
 use super::mail::{Arrivals, Orders, StreamEnd};
-use super::session::{Piece, Session};
+use super::session::Piece;
 use super::{SendFailure, Streams, place, socket};
 use crate::clock::Clock;
 use crate::error::{BindError, Fault};
@@ -12,6 +12,7 @@ use crate::wake::Waker;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use signalbox_base::{ConnId, Flow, Mono, Transport, canonical};
+use signalbox_sip::{Limits, Message};
 use socket2::Socket;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -216,11 +217,11 @@ impl StreamDriver {
             remote,
             conn: Some(id),
         };
-        let session = Session::sip();
-        if socket.set_nonblocking(true).is_err() {
-            self.gate.leave(remote.ip());
-            return;
-        }
+        let session = match socket.set_nonblocking(true) {
+            Ok(()) => self.streams.serving(about),
+            Err(_) => None,
+        };
+        let Some(session) = session else { return self.gate.leave(remote.ip()) };
         socket::tune(&socket);
         let conn = Conn::accepted(socket, flow, session, self.clock.now().mono);
         self.insert(conn);
@@ -251,8 +252,10 @@ impl StreamDriver {
             Piece::Pong => batch.message(flow, b"\r\n"),
             Piece::Unframed(bytes, fault) => batch.unframed(flow, bytes, fault),
         });
-        if let Err(end) = outcome {
-            self.end(id, end);
+        match outcome {
+            Ok(()) if conn.has_output() => self.write(id, now),
+            Ok(()) => {}
+            Err(end) => self.end(id, end),
         }
     }
 
@@ -317,8 +320,16 @@ impl StreamDriver {
         let found = self.find(&flow);
         let id = match (found, flow.conn) {
             (Some(id), _) => id,
-            // Nobody can be dialled who came to us: a phone's address is its NAT's.
-            (None, Some(_)) => return self.batch.unsent(flow, ticket, SendFailure::Gone),
+            // Nobody can be dialled who came to us: a phone's address is its NAT's. Who answers where it says it does gets
+            // its responses there (RFC 3261 §18.2.2).
+            (None, Some(_)) => {
+                match sent_by(bytes, flow.transport).filter(|to| to.ip() == flow.remote.ip()) {
+                    Some(remote) => {
+                        return self.send(Flow { remote, conn: None, ..flow }, bytes, ticket, now);
+                    }
+                    None => return self.batch.unsent(flow, ticket, SendFailure::Gone),
+                }
+            }
             (None, None) => match self.dial(flow, now) {
                 Some(id) => id,
                 None => return self.batch.unsent(flow, ticket, SendFailure::Unreachable),
@@ -340,6 +351,7 @@ impl StreamDriver {
 
     fn dial(&mut self, flow: Flow, now: Mono) -> Option<ConnId> {
         let from = self.listeners.iter().find(|listening| listening.about.id == flow.listener)?.bound;
+        let session = self.streams.calling(&flow)?;
         let socket = match socket::dial(from, flow.remote) {
             Ok(socket) => socket,
             Err(error) => {
@@ -347,7 +359,7 @@ impl StreamDriver {
                 return None;
             }
         };
-        let id = self.insert(Conn::dialled(socket, flow, Session::sip(), now))?;
+        let id = self.insert(Conn::dialled(socket, flow, session, now))?;
         self.targets.insert((flow.listener.0, flow.transport, flow.remote), id);
         Some(id)
     }
@@ -360,6 +372,7 @@ impl StreamDriver {
         for ticket in conn.lost() {
             self.batch.unsent(flow, Some(ticket), why);
         }
+        conn.part(self.clock.now().mono);
         let _ = self.epoll.delete(conn.socket().as_fd());
         let counts = &self.streams.0.counts;
         counts.open[place(flow.transport)].fetch_sub(1, Ordering::Relaxed);
@@ -430,6 +443,15 @@ pub enum OpenError {
     /// The operating system refused something else.
     #[error(transparent)]
     System(#[from] Fault),
+}
+
+/// Where the top Via of a response says that its receiver listens, when that is an address.
+fn sent_by(bytes: &[u8], transport: Transport) -> Option<SocketAddr> {
+    let response = Message::parse(bytes, &Limits::DATAGRAM).ok().filter(|message| !message.is_request())?;
+    let via = response.top_via().ok()?;
+    let host = std::str::from_utf8(via.host).ok()?;
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(canonical(SocketAddr::new(ip, via.port.unwrap_or(transport.default_port()))))
 }
 
 fn interest(id: ConnId, write: bool) -> EpollEvent {

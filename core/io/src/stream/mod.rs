@@ -17,18 +17,24 @@ mod gate;
 mod mail;
 mod session;
 mod socket;
+mod websocket;
 
 pub use config::{StreamLimits, StreamListener};
 pub use driver::{OpenError, StreamDriver};
 pub use mail::{Arrival, Arrivals, StreamEnd, StreamOutgoing};
 
+use crate::tls::Tls;
 use crate::udp::SendFailure;
 use crate::wake::Waker;
 use mail::Orders;
+use session::{Framing, Session};
 use signalbox_base::{Flow, Transport};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use websocket::Upgrade;
 
 /// Bytes that may wait for the engine thread; beyond it nothing is read from connections.
 const ARRIVALS_BYTES_MAX: usize = 8 << 20;
@@ -47,6 +53,10 @@ struct Shared {
     orders: Mutex<Orders>,
     driver: Waker,
     counts: Counts,
+    /// What connections over TLS are made with from now on.
+    tls: Mutex<Option<Arc<Tls>>>,
+    /// Names of backends by their addresses: what their certificates must be good for.
+    names: Mutex<HashMap<SocketAddr, String>>,
 }
 
 /// What is counted, for metrics.
@@ -112,7 +122,49 @@ impl Streams {
             orders: Mutex::default(),
             driver,
             counts: Counts::default(),
+            tls: Mutex::default(),
+            names: Mutex::default(),
         }))
+    }
+
+    /// What connections over TLS are made with from now on; those that are there keep what they have.
+    pub fn set_tls(&self, tls: Arc<Tls>) {
+        *lock(&self.0.tls) = Some(tls);
+    }
+
+    /// What the certificate of the peer at this address must be good for; without it, for the address.
+    pub fn set_name(&self, address: SocketAddr, name: &str) {
+        lock(&self.0.names).insert(address, name.to_owned());
+    }
+
+    /// The session of a connection that a listener has accepted.
+    fn serving(&self, listener: &StreamListener) -> Option<Session> {
+        let tls = match listener.transport {
+            Transport::Tls | Transport::Wss => Some(lock(&self.0.tls).as_ref()?.accept(listener.id)?),
+            Transport::Udp | Transport::Tcp | Transport::Ws => None,
+        };
+        let framing = match listener.transport {
+            Transport::Ws | Transport::Wss => {
+                Framing::Upgrade(Box::new(Upgrade::new(Arc::clone(&listener.origins))))
+            }
+            Transport::Udp | Transport::Tcp | Transport::Tls => Framing::sip(),
+        };
+        Some(Session::new(tls, framing))
+    }
+
+    /// The session of a connection of our own; none over WebSocket, which only clients open.
+    fn calling(&self, flow: &Flow) -> Option<Session> {
+        let tls = match flow.transport {
+            Transport::Tcp => None,
+            Transport::Tls => {
+                let names = lock(&self.0.names);
+                let address = flow.remote.ip().to_string();
+                let name = names.get(&flow.remote).unwrap_or(&address);
+                Some(lock(&self.0.tls).as_ref()?.connect(name)?)
+            }
+            Transport::Udp | Transport::Ws | Transport::Wss => return None,
+        };
+        Some(Session::new(tls, Framing::sip()))
     }
 
     /// Sends messages, in their order for each connection, and says how many. What cannot be sent arrives as

@@ -28,16 +28,25 @@ pub(super) fn listen(transport: Transport, address: SocketAddr) -> Result<Socket
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        // Only now: another process's listener is still refused, our own connections may leave from this port.
+        socket.set_reuse_port(true)?;
         Ok(socket)
     };
     open().map_err(|cause| BindError::new(transport, address, cause))
 }
 
-/// A socket on its way to a peer, from a local address where the listener has one of its own.
-pub(super) fn dial(from: SocketAddr, to: SocketAddr) -> io::Result<Socket> {
+/// A socket on its way to a peer, from the listener's own address and port: a PBX that has a request for what it knows us
+/// by finds this connection, and is known by its own port then. Where the port is taken towards this peer, from another.
+pub(super) fn dial(listener: SocketAddr, to: SocketAddr) -> io::Result<Socket> {
+    dial_from(listener, to).or_else(|_| dial_from(SocketAddr::new(listener.ip(), 0), to))
+}
+
+fn dial_from(from: SocketAddr, to: SocketAddr) -> io::Result<Socket> {
     let socket = new(to)?;
-    if !from.ip().is_unspecified() {
-        socket.bind(&SocketAddr::new(from.ip(), 0).into())?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if from.is_ipv4() == to.is_ipv4() {
+        socket.bind(&from.into())?;
     }
     tune(&socket);
     match socket.connect(&to.into()) {

@@ -3,4 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
 
 mod streams;
+mod tls;
 mod udp;
+mod websocket;

@@ -12,12 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const ASK: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bK1\r\nl: 4\r\n\r\nbody";
+pub(crate) const ASK: &[u8] =
+    b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bK1\r\nl: 4\r\n\r\nbody";
 
 /// The stream thread and who takes what it brings.
-struct World {
-    streams: Streams,
-    address: SocketAddr,
+pub(crate) struct World {
+    pub(crate) streams: Streams,
+    pub(crate) address: SocketAddr,
+    transport: Transport,
     poller: Poller,
     waker: Waker,
     arrivals: Arrivals,
@@ -26,7 +28,7 @@ struct World {
 
 /// An arrival, kept.
 #[derive(Clone, Debug, PartialEq)]
-enum Came {
+pub(crate) enum Came {
     Message(Flow, Vec<u8>),
     Unframed(Flow, MalformedReason),
     Closed(Flow, StreamEnd),
@@ -35,25 +37,42 @@ enum Came {
 
 impl World {
     fn new(limits: StreamLimits) -> Self {
+        Self::over(Transport::Tcp, limits)
+    }
+
+    pub(crate) fn over(transport: Transport, limits: StreamLimits) -> Self {
+        Self::listening(transport, limits, &[])
+    }
+
+    pub(crate) fn with_origins(origins: &[&str]) -> Self {
+        Self::listening(Transport::Ws, limits(), origins)
+    }
+
+    fn listening(transport: Transport, limits: StreamLimits, origins: &[&str]) -> Self {
         let waker = Waker::new().unwrap();
         let localhost = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let listener = StreamListener { id: ListenerId(3), transport: Transport::Tcp, address: localhost };
+        let listener = StreamListener {
+            id: ListenerId(3),
+            transport,
+            address: localhost,
+            origins: origins.iter().map(ToString::to_string).collect(),
+        };
         let (driver, streams) =
             StreamDriver::bind(&[listener], limits, Clock::start(), waker.clone()).unwrap();
         let address = driver.addresses()[0];
         let poller = Poller::new(&[], waker.clone()).unwrap();
         let thread = Some(std::thread::spawn(move || driver.run().unwrap()));
-        Self { streams, address, poller, waker, arrivals: Arrivals::default(), thread }
+        Self { streams, address, transport, poller, waker, arrivals: Arrivals::default(), thread }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
     /// Waits for the next batch.
-    fn batch(&mut self) -> Vec<Came> {
+    pub(crate) fn batch(&mut self) -> Vec<Came> {
         loop {
             self.waker.arm();
             if !self.streams.has_arrivals() {
@@ -70,7 +89,7 @@ impl World {
     }
 
     /// Waits for `count` arrivals.
-    fn take(&mut self, count: usize) -> Vec<Came> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<Came> {
         let mut came = Vec::new();
         while came.len() < count {
             came.extend(self.batch());
@@ -80,20 +99,20 @@ impl World {
     }
 
     /// The flow of the only message that came.
-    fn asked(&mut self) -> Flow {
+    pub(crate) fn asked(&mut self) -> Flow {
         match self.take(1).remove(0) {
             Came::Message(flow, bytes) if bytes == ASK => flow,
             other => panic!("{other:?} instead of a message"),
         }
     }
 
-    fn send(&self, flow: Flow, bytes: &[u8], ticket: Option<u64>) {
+    pub(crate) fn send(&self, flow: Flow, bytes: &[u8], ticket: Option<u64>) {
         self.streams.send([StreamOutgoing { flow, bytes, ticket }].into_iter());
     }
 
     /// The flow to a peer that the edge has not met.
-    fn towards(&self, remote: SocketAddr) -> Flow {
-        Flow { listener: ListenerId(3), transport: Transport::Tcp, local: self.address, remote, conn: None }
+    pub(crate) fn towards(&self, remote: SocketAddr) -> Flow {
+        Flow { listener: ListenerId(3), transport: self.transport, local: self.address, remote, conn: None }
     }
 }
 
@@ -114,7 +133,7 @@ fn kept(arrival: Arrival<'_>) -> Came {
     }
 }
 
-fn limits() -> StreamLimits {
+pub(crate) fn limits() -> StreamLimits {
     StreamLimits::default()
 }
 
@@ -252,7 +271,8 @@ fn given_a_peer_to_dial_then_one_connection_serves_all_messages_and_another_is_m
     let flow = world.towards(pbx.local_addr().unwrap());
     world.send(flow, b"one", Some(1));
     world.send(flow, b"two", Some(2));
-    let (mut stream, _) = pbx.accept().unwrap();
+    let (mut stream, from) = pbx.accept().unwrap();
+    assert_eq!(from, world.address, "it is known by the address that it is told");
     let mut read = [0; 6];
     stream.read_exact(&mut read).unwrap();
     assert_eq!(&read, b"onetwo");
@@ -269,6 +289,21 @@ fn given_a_peer_to_dial_then_one_connection_serves_all_messages_and_another_is_m
     let mut read = [0; 5];
     stream.read_exact(&mut read).unwrap();
     assert_eq!(&read, b"three");
+}
+
+#[test]
+fn given_a_port_that_is_taken_then_the_error_names_it_and_how_to_find_who_has_it() {
+    let world = World::new(limits());
+    let taken = StreamListener {
+        id: ListenerId(0),
+        transport: Transport::Tcp,
+        address: world.address,
+        origins: [].into(),
+    };
+    let waker = Waker::new().unwrap();
+    let busy = StreamDriver::bind(&[taken], limits(), Clock::start(), waker).unwrap_err().to_string();
+    assert!(busy.starts_with(&format!("tcp:{} is already in use", world.address)), "{busy}");
+    assert!(busy.contains("ss -tlpn"), "{busy}");
 }
 
 #[test]

@@ -40,6 +40,10 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.listeners(&file.listener);
     check.tenants(file);
     check.rest(file);
+    check.problems.extend(super::connections::check(file, sources));
+    let (problems, warnings) = super::tls::check(file, sources);
+    check.problems.extend(problems);
+    check.warnings.extend(warnings);
     let (problems, warnings) = super::bus::check(file, sources);
     check.problems.extend(problems);
     check.warnings.extend(warnings);
@@ -82,10 +86,6 @@ impl Check<'_> {
         for (i, listener) in listeners.iter().enumerate() {
             let path = format!("listener[{i}].address");
             let address = &listener.address;
-            if address.transport != Transport::Udp {
-                let message = format!("\"{}\" is not a transport of this version", address.transport);
-                self.wrong(&path, message, "write udp:host:port");
-            }
             match address.literal() {
                 None => self.wrong(
                     &path,
@@ -251,9 +251,9 @@ impl Check<'_> {
                 "write 1 to 63 letters, digits and -",
             );
         }
-        if backend.address.transport != Transport::Udp {
-            let message = format!("\"{}\" is not a transport of this version", backend.address.transport);
-            self.wrong(&format!("{path}.address"), message, "write udp:host[:port]");
+        if matches!(backend.address.transport, Transport::Ws | Transport::Wss) {
+            let message = "over WebSocket only phones connect";
+            self.wrong(&format!("{path}.address"), message, "write udp:, tcp: or tls: with host[:port]");
         }
         if backend.address.literal().is_some_and(|a| a.ip().is_unspecified() || a.ip().is_multicast()) {
             self.wrong(&format!("{path}.address"), "is no address of a PBX", "write the PBX's own address");
@@ -319,6 +319,16 @@ impl Check<'_> {
         }
         let v6 = backend.address.literal().map(|a| a.is_ipv6());
         let network_fits = |l: &&&Listener| backend.network.as_ref().is_none_or(|n| n == &l.network);
+        let transport = backend.address.transport;
+        let speaks = |l: &&Listener| l.address.transport == transport;
+        let default = file.listener.is_empty() && transport == Transport::Udp;
+        if !default && !candidates.iter().filter(network_fits).copied().any(|l| speaks(&l)) {
+            self.wrong(
+                &format!("{path}.address"),
+                format!("no listener of its network speaks {transport}: the PBX could not send its requests"),
+                format!("add a listener with address = \"{transport}:…\""),
+            );
+        }
         let families: Vec<bool> = candidates
             .iter()
             .filter(network_fits)

@@ -5,6 +5,7 @@
 
 mod bus;
 mod check;
+mod connections;
 mod env;
 mod explain;
 mod load;
@@ -13,12 +14,14 @@ mod settings;
 mod span;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod value;
 
 pub use explain::{diff, explain};
 pub use load::{Loaded, data_dir_of_broken, find, load};
 pub use settings::{Effective, Keys, effective_json, sha256_hex};
 pub use span::Problems;
+pub use tls::streams;
 
 /// JSON Schema (2020-12) of the configuration file, for editors and `signalbox schema config`.
 pub fn json_schema() -> serde_json::Value {

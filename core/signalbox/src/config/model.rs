@@ -1,6 +1,8 @@
 //! The file's shape: every key, its meaning and its default. The JSON Schema of the configuration is made from it.
 
 pub use super::bus::{Bus, BusKind};
+pub use super::connections::Connections;
+pub use super::tls::{ClientCertificate, TlsTable};
 use super::value::{Address, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ pub struct File {
     pub probe: Probe,
     /// SIP timers.
     pub sip: Sip,
+    /// Limits of TCP, TLS and WebSocket connections.
+    pub connections: Connections,
+    /// TLS of listeners and towards backends.
+    pub tls: TlsTable,
     /// The event journal.
     pub journal: Journal,
     /// How events reach projections and subscribers.
@@ -67,7 +73,7 @@ pub struct Listener {
     /// The side it belongs to; peers live on a network.
     #[serde(default = "outside")]
     pub network: String,
-    /// `udp:host:port`.
+    /// `transport:host:port`; the transport is udp, tcp, tls, ws or wss.
     pub address: Address,
     /// `host[:port]` that peers are told in Via, Contact and Record-Route. Default: the local address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +84,15 @@ pub struct Listener {
     /// Domain of requests that name none of ours, for example by address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// Over tls and wss: whether who connects must show a certificate.
+    #[serde(default)]
+    pub client_certificate: ClientCertificate,
+    /// Whom those certificates must be issued by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Over ws and wss: pages that may connect, as browsers name them. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
 }
 
 fn outside() -> String {
@@ -171,8 +186,11 @@ pub enum CallsFrom {
 pub struct Backend {
     /// Unique in the tenant.
     pub name: String,
-    /// `udp:host[:port]`
+    /// `transport:host[:port]`; the transport is udp, tcp or tls.
     pub address: Address,
+    /// Over tls: the name that its certificate must be good for. Default: the host of `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
     /// Further sources it may send from, addresses or prefixes. Its own address always is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<String>,

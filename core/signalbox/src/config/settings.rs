@@ -42,6 +42,9 @@ impl Effective {
                 advertise: None,
                 serves: None,
                 domain: None,
+                client_certificate: model::ClientCertificate::None,
+                client_ca_file: None,
+                origins: Vec::new(),
             });
         }
         Self { file }

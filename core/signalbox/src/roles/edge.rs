@@ -2,8 +2,10 @@
 
 use super::broker::Wiring;
 use super::health::Report;
-use crate::config::{Effective, Keys, Loaded, diff, effective_json, load, model::BusKind, sha256_hex};
-use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY};
+use crate::config::{
+    Effective, Keys, Loaded, diff, effective_json, load, model::BusKind, sha256_hex, streams,
+};
+use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY, TLS_FILES};
 use crate::identity;
 use crate::logging::LevelHandle;
 use signalbox_base::Text;
@@ -66,6 +68,7 @@ fn edge_config(
     };
     journal.archive = file.journal.archive.clone();
     config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
+    config.streams = streams(file);
     config.events_token_file = file.admin.events_token_file.clone();
     config.admin_hosts = identity::admin_hosts(file);
     config.admin_listen = loaded.file.admin.listen.parse().ok();
@@ -90,9 +93,10 @@ fn reload(
     let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
     let old = effective_json(&Effective::new(&current).file);
     let changes = diff(&old, &effective_json(&effective.file));
-    let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "log.format"];
-    let of_socket =
-        |c: &str| c.starts_with("listener[") && [".address:", ".network:"].iter().any(|k| c.contains(k));
+    let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "connections.", "log.format"];
+    let of_socket = |c: &str| {
+        c.starts_with("listener[") && [".address:", ".network:", ".origins"].iter().any(|k| c.contains(k))
+    };
     let of_identity = |c: &str| c.starts_with("edge.name:") || c.starts_with("edge.cluster:");
     let needs_restart =
         |c: &&String| fixed.iter().any(|f| c.starts_with(f)) || of_socket(c) || of_identity(c);
@@ -106,6 +110,7 @@ fn reload(
         settings: Arc::new(settings),
         in_force: in_force(&effective.file),
         diff: changes.into_iter().map(Text::from).collect(),
+        streams: streams(&effective.file),
     })
 }
 
@@ -133,6 +138,7 @@ impl From<StartError> for Failure {
             StartError::AdminListen { cause, .. } | StartError::AdminSocket { cause, .. } => {
                 Self::new(by_kind(cause.kind()), text)
             }
+            StartError::Tls(_) => Self::new(TLS_FILES, text),
             StartError::System(_) | StartError::Thread(_) => Self::new(INTERNAL, text),
         }
     }

@@ -20,6 +20,7 @@ mod replays;
 mod rollback;
 mod standby;
 mod starting;
+mod streams;
 mod tables;
 mod tenancy_on_buses;
 mod tenants;

@@ -1,0 +1,199 @@
+//! TLS of connections: certificates by the name that a peer asks for, who must show one, and how backends are verified.
+//!
+//! Protocols and ciphers are rustls's own choice, which is Mozilla's intermediate one: TLS 1.2 and 1.3 with forward secrecy
+//! and authenticated encryption only. Everything is loaded as a whole ([`Tls::load`]) and swapped as a whole: connections
+//! that are there keep what they were made with.
+
+mod certificate;
+mod error;
+
+pub use certificate::CertificateInfo;
+pub use error::TlsError;
+
+use crate::tls::certificate::{ByName, Certificate};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
+use signalbox_base::ListenerId;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is to be loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates with their keys. Who names no domain, or one that no certificate has, gets the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub tls13_only: bool,
+    /// Whom backends' certificates must be issued by. None: the system's authorities.
+    pub backend_ca_file: Option<PathBuf>,
+    /// What each listener asks of those who connect.
+    pub listeners: Vec<(ListenerId, ClientAuth)>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and behind it those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Whether who connects must show a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// None is asked for.
+    #[default]
+    None,
+    /// One is asked for, and must be good if it is shown.
+    Request {
+        /// Whom it must be issued by.
+        ca_file: PathBuf,
+    },
+    /// Nobody connects without one.
+    Require {
+        /// Whom it must be issued by.
+        ca_file: PathBuf,
+    },
+}
+
+/// Everything that connections over TLS are made with.
+#[derive(Debug)]
+pub struct Tls {
+    servers: HashMap<ListenerId, Arc<ServerConfig>>,
+    client: Arc<ClientConfig>,
+    certificates: Vec<CertificateInfo>,
+}
+
+impl Tls {
+    /// Reads and checks all files.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file, what is wrong with it and what to do.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions: &[&SupportedProtocolVersion] =
+            if files.tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
+        let loaded: Vec<Certificate> = files
+            .certificates
+            .iter()
+            .map(|one| Certificate::load(one, &provider))
+            .collect::<Result<_, _>>()?;
+        let certificates = loaded.iter().map(|one| one.info.clone()).collect();
+        let by_name = Arc::new(ByName::new(loaded));
+        let mut servers = HashMap::new();
+        for (listener, auth) in &files.listeners {
+            let config = server(&provider, versions, auth, Arc::clone(&by_name))?;
+            servers.insert(*listener, Arc::new(config));
+        }
+        let client = Arc::new(client(&provider, versions, files.backend_ca_file.as_deref(), &by_name)?);
+        Ok(Self { servers, client, certificates })
+    }
+
+    /// The certificates that are served.
+    #[must_use]
+    pub fn certificates(&self) -> &[CertificateInfo] {
+        &self.certificates
+    }
+
+    /// The serving side of a connection that a listener has accepted; `None` where the listener serves no TLS.
+    pub(crate) fn accept(&self, listener: ListenerId) -> Option<Box<Connection>> {
+        let config = Arc::clone(self.servers.get(&listener)?);
+        ServerConnection::new(config).ok().map(|connection| Box::new(connection.into()))
+    }
+
+    /// The calling side of a connection to a peer of this name.
+    pub(crate) fn connect(&self, name: &str) -> Option<Box<Connection>> {
+        let name = match name.parse::<IpAddr>() {
+            Ok(ip) => ServerName::IpAddress(ip.into()),
+            Err(_) => ServerName::try_from(name.to_owned()).ok()?,
+        };
+        let connection = ClientConnection::new(Arc::clone(&self.client), name).ok()?;
+        Some(Box::new(connection.into()))
+    }
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    auth: &ClientAuth,
+    certificates: Arc<ByName>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(TlsError::Library)?;
+    let verifier = |ca_file: &Path| {
+        let roots = Arc::new(roots_of(ca_file)?);
+        Ok(WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider)))
+    };
+    let wrong = |ca_file: &Path, why: String| TlsError::Authorities { file: ca_file.to_owned(), why };
+    let builder = match auth {
+        ClientAuth::None => builder.with_no_client_auth(),
+        ClientAuth::Request { ca_file } => builder.with_client_cert_verifier(
+            verifier(ca_file)?
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| wrong(ca_file, error.to_string()))?,
+        ),
+        ClientAuth::Require { ca_file } => builder.with_client_cert_verifier(
+            verifier(ca_file)?.build().map_err(|error| wrong(ca_file, error.to_string()))?,
+        ),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
+    // One ticket is enough for a phone that comes back.
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+fn client(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    ca_file: Option<&Path>,
+    certificates: &Arc<ByName>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = match ca_file {
+        Some(file) => roots_of(file)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            // A broken certificate in the system's store does not spoil the others.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(TlsError::Library)?;
+    let builder = if roots.is_empty() {
+        // Nobody is trusted: fine for an edge that has no backends over TLS.
+        builder.with_root_certificates(roots)
+    } else {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| TlsError::Authorities {
+                file: ca_file.unwrap_or(Path::new("the system's authorities")).to_owned(),
+                why: error.to_string(),
+            })?;
+        builder.with_webpki_verifier(verifier)
+    };
+    Ok(builder.with_client_cert_resolver(Arc::clone(certificates) as _))
+}
+
+fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
+    let wrong = |why: String| TlsError::Authorities { file: file.to_owned(), why };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))? {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("there is no certificate in it".to_owned())) } else { Ok(roots) }
+}
