@@ -166,10 +166,14 @@ impl Setup {
             return State::Inviting(self);
         }
         attempt.judge(core, turn, false);
-        let away = remote::is_peer(turn.settings, &self.attempts[at].branch.leg.flow);
+        let leg = &self.attempts[at].branch.leg;
+        let away = remote::is_peer(turn.settings, &leg.flow);
+        let connection_lost = leg.peer.is_endpoint() && leg.flow.transport.reliable();
         self.best.offer_silence(match why {
             _ if away => remote::PEER_GONE,
             Over::Timeout => 408,
+            // As of a phone that is known to have none.
+            _ if connection_lost => 480,
             _ => 503,
         });
         self.failed(core, turn, true)
@@ -315,7 +319,7 @@ impl Setup {
                 status,
             ),
         }
-        // Noise that no backend took seriously leaves no record (DESIGN.md §6).
+        // Noise that no backend took seriously leaves no record.
         if outcome.category != Category::Cancelled && message.is_some() {
             self.ensure_recorded(core, turn);
         }
