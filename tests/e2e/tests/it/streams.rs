@@ -42,8 +42,8 @@ impl Authority {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
         let key = KeyPair::generate().unwrap();
-        world.file("acme.pem", &params.signed_by(&key, &self.issuer).unwrap().pem());
-        world.file("acme.key", &key.serialize_pem());
+        let _ = world.file("acme.pem", &params.signed_by(&key, &self.issuer).unwrap().pem());
+        let _ = world.file("acme.key", &key.serialize_pem());
     }
 }
 
@@ -182,11 +182,11 @@ fn given_a_renewed_certificate_when_reloaded_then_new_connections_get_it_and_old
     let mut mobile = phone_over(&world, &authority.ca, "tls", "401");
     // A key that is not the certificate's is refused by name, and nothing changes.
     let good = std::fs::read_to_string(world.path("acme.key")).unwrap();
-    world.file("acme.key", &KeyPair::generate().unwrap().serialize_pem());
+    let _ = world.file("acme.key", &KeyPair::generate().unwrap().serialize_pem());
     let refused = edge.verb(&["reload"]);
     assert_ne!(refused.code, 0);
     assert!(format!("{}{}", refused.stdout, refused.stderr).contains("acme.key"), "{refused:?}");
-    world.file("acme.key", &good);
+    let _ = world.file("acme.key", &good);
     phone_over(&world, &authority.ca, "tls", "402");
     // One that ends soon is told of.
     assert!(edge.events("edge.certificate_expiring").is_empty());
