@@ -123,7 +123,7 @@ impl Projection for Cdrs {
             same: "n.cdr_id = o.cdr_id",
             marks: &[(
                 "completeness",
-                "CASE WHEN o.completeness = 'normal' THEN 'imported' ELSE o.completeness END",
+                "CASE WHEN o.completeness = 'estimated' THEN o.completeness ELSE 'imported' END",
             )],
             gives_way: None,
         };
