@@ -70,9 +70,13 @@ fn one_edit(message: &Message<&[u8]>) {
     forward.write_into(&mut out);
     let whole = message.as_bytes();
     let line = b"Via: SIP/2.0/UDP us;branch=z9hG4bKn\r\n";
-    let at = out.windows(line.len()).position(|window| window == line).expect("the new line");
-    let rest = [&out[..at], &out[at + line.len()..]].concat();
     // A message may end where its head does, without the empty line; what is sent has one.
     let ended = [whole, b"\r\n"].concat();
-    assert!(rest == whole || rest == ended, "one line more, and not another byte: {}", out.escape_ascii());
+    let places = (0..out.len()).filter(|at| out[*at..].starts_with(line));
+    let mut rests = places.map(|at| [&out[..at], &out[at + line.len()..]].concat());
+    assert!(
+        rests.any(|rest| rest == whole || rest == ended),
+        "one line more, and not another byte: {}",
+        out.escape_ascii()
+    );
 }

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 /// Messages compared, before effort.
 const ROUNDS: u64 = 30_000;
 
+/// Transport, host, port and branch of a Via.
+type Hop = (Vec<u8>, String, Option<u16>, Vec<u8>);
+
 /// What of a message decides where it goes and to whom it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct View {
     /// Method and Request-URI, or the status.
     start: (Vec<u8>, Vec<u8>),
-    /// Transport, host, port and branch of each.
-    vias: Vec<(Vec<u8>, String, Option<u16>, Vec<u8>)>,
+    vias: Vec<Hop>,
     /// URI and tag.
     from: (Vec<u8>, Vec<u8>),
     to: (Vec<u8>, Vec<u8>),
