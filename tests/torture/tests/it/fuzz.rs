@@ -14,7 +14,10 @@ fn run(name: &str) {
     let begin = (target.seeds)();
     let once = |bytes: &[u8], what: &str| {
         catch_unwind(|| (target.run)(bytes)).unwrap_or_else(|_| {
-            panic!("fuzz target {name}, {what}; again with SIGNALBOX_SEED: \"{}\"", bytes.escape_ascii())
+            panic!(
+                "fuzz target {name}, {what} (SIGNALBOX_SEED runs that one alone): \"{}\"",
+                bytes.escape_ascii()
+            )
         })
     };
     let good = begin.iter().enumerate().filter(|(n, bytes)| once(bytes, &format!("seed file {n}"))).count();
