@@ -21,7 +21,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "run",
     "demo",
     "init",
@@ -30,6 +30,7 @@ const VERBS: [&str; 20] = [
     "stop",
     "status",
     "tail",
+    "projections",
     "locations",
     "calls",
     "cdr",
