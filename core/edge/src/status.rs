@@ -197,9 +197,9 @@ impl Shared {
         Arc::clone(&self.figures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts of connections, where a listener serves them.
-    pub(crate) fn streams(&self) -> Option<StreamFigures> {
-        self.streams.as_ref().map(Streams::figures)
+    /// Counts of connections; zero where no listener serves them.
+    pub(crate) fn streams(&self) -> StreamFigures {
+        self.streams.as_ref().map(Streams::figures).unwrap_or_default()
     }
 
     pub(crate) fn sent_elsewhere(&self) -> (u64, u64) {

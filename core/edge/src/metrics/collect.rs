@@ -2,12 +2,12 @@
 
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
-    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric, REBUILDING, STANDBY,
-    MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REGISTRATION_SECONDS,
+    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric,
+    MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REBUILDING, REGISTRATION_SECONDS,
     REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS,
     SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED, SIP_CONNECTIONS_CLOSED, SIP_CONNECTIONS_REFUSED, SIP_REQUESTS,
-    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, UDP_FAILED, UDP_RECEIVED,
-    UDP_SENT,
+    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, STANDBY, UDP_FAILED,
+    UDP_RECEIVED, UDP_SENT,
 };
 use super::process;
 use crate::status::{Component, ComponentsHook, Figures, Phase, Shared};
@@ -117,22 +117,16 @@ fn calls(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
     )
 }
 
-fn transport_and_journal(
-    out: &mut Out<'_>,
-    figures: &Figures,
-    streams: Option<StreamFigures>,
-) -> fmt::Result {
+fn transport_and_journal(out: &mut Out<'_>, figures: &Figures, streams: StreamFigures) -> fmt::Result {
     out.one(UDP_RECEIVED, figures.traffic.received as f64)?;
     out.one(UDP_SENT, figures.traffic.sent as f64)?;
     out.one(UDP_FAILED, figures.traffic.failed as f64)?;
-    if let Some(streams) = streams {
-        let names = ["tcp", "tls", "ws", "wss"].into_iter().zip(streams.open);
-        out.rows(SIP_CONNECTIONS, names.map(|(name, open)| ([name.to_owned()], open as f64)))?;
-        out.one(SIP_CONNECTIONS_ACCEPTED, streams.accepted as f64)?;
-        out.one(SIP_CONNECTIONS_REFUSED, streams.refused as f64)?;
-        let reasons = StreamEnd::ALL.iter().zip(streams.closed);
-        out.rows(SIP_CONNECTIONS_CLOSED, reasons.map(|(end, n)| ([end.as_str().to_owned()], n as f64)))?;
-    }
+    let names = ["tcp", "tls", "ws", "wss"].into_iter().zip(streams.open);
+    out.rows(SIP_CONNECTIONS, names.map(|(name, open)| ([name.to_owned()], open as f64)))?;
+    out.one(SIP_CONNECTIONS_ACCEPTED, streams.accepted as f64)?;
+    out.one(SIP_CONNECTIONS_REFUSED, streams.refused as f64)?;
+    let reasons = StreamEnd::ALL.iter().zip(streams.closed);
+    out.rows(SIP_CONNECTIONS_CLOSED, reasons.map(|(end, n)| ([end.as_str().to_owned()], n as f64)))?;
     out.one(JOURNAL_SEQUENCE, figures.durable.0 as f64)?;
     out.one(JOURNAL_RECORDS, figures.records as f64)?;
     out.one(JOURNAL_STALLED, f64::from(u8::from(figures.stalled)))
