@@ -111,7 +111,7 @@ fn given_phones_over_every_transport_and_a_kamailio_on_udp_then_they_talk_hold_a
     let ended = edge.await_events("call.ended", 16);
     assert!(ended.iter().all(|event| event["data"]["category"] == "answered"), "{ended:#?}");
     let metrics = http::get(edge.admin(), "/metrics").unwrap().1;
-    assert!(metrics.contains("signalbox_sip_connections_accepted_total 4"), "{metrics}");
+    assert!(metrics.contains("signalbox_sip_connections_accepted_total{} 4.0"), "{metrics}");
 }
 
 #[test]
@@ -224,5 +224,5 @@ fn given_slow_senders_then_they_are_closed_in_time_and_nobody_else_notices() {
         assert!(!matches!(ended, Ok(1..)), "{ended:?}");
     }
     let metrics = http::get(edge.admin(), "/metrics").unwrap().1;
-    assert!(metrics.contains("signalbox_sip_connections_closed_total{reason=\"slow\"} 500"), "{metrics}");
+    assert!(metrics.contains("signalbox_sip_connections_closed_total{reason=\"slow\"} 500.0"), "{metrics}");
 }
