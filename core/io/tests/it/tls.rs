@@ -270,7 +270,7 @@ fn given_files_that_do_not_fit_then_the_error_names_the_file_and_what_to_do() {
         let said = error.to_string();
         assert!(said.starts_with(&file.display().to_string()) && said.contains("; write "), "{said}");
     }
-    let require = ClientAuth::Require { ca_file: missing.clone() };
+    let require = ClientAuth::Require { ca_file: missing };
     let error = Tls::load(&authority.files(vec![one], require)).unwrap_err().to_string();
     assert!(error.contains("missing.pem") && error.contains("authorities"), "{error}");
 }
