@@ -26,6 +26,7 @@ use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
 use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
+use signalbox_sip::uri::without_headers;
 use signalbox_sip::{HeaderName, Limits, Message, Method, Uri};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -341,8 +342,12 @@ fn new_core(
         remote: Raw::from(&*identity::without_tag(from)),
         remote_tag: Raw::from(request.from_tag().unwrap_or_default()),
         target: message::contact_uri(request)
-            .or_else(|| request.from().ok().map(|from| Raw::from(from.uri)))
-            .unwrap_or_default(),
+            .or_else(|| {
+                let from = request.from().ok().map(|from| without_headers(from.uri));
+                from.filter(|uri| message::is_request_uri(uri)).map(Raw::from)
+            })
+            // Neither Contact nor From can stand in a request line: it still has to hear the end of its call.
+            .unwrap_or_else(|| Raw::from(format!("sip:{}", origin.flow.remote).as_bytes())),
         routes: message::route_set(request, false),
         sent: 0,
         seen: request.cseq().number,

@@ -76,3 +76,20 @@ fn given_a_user_with_a_blank_and_a_bracket_when_its_phone_is_pinged_then_the_pin
         assert_eq!(ping.value(HeaderName::To), Some(&b"<sip:a%20%3Eb%0D@example.com>"[..]));
     }
 }
+
+#[test]
+fn given_a_caller_without_contact_whose_from_no_request_line_can_bear_when_its_call_ends_then_its_bye_is_a_request()
+ {
+    let mut edge = edge();
+    let call = invite("odd", "INVITE sip:user@example.com SIP/2.0", &[])
+        .replace("Contact: <sip:caller@198.51.100.10>\r\n", "")
+        .replace("<sip:caller@", "<sip:c\x12ller@");
+    edge.receive(addr(PHONE), call.as_bytes());
+    let asked = edge.take().into_iter().find(|sent| sent.to == addr(PBX)).expect("it reaches the PBX");
+    let answer = response(&asked.message().expect("a request"), 200, "Contact: <sip:user@10.0.1.1>\r\n");
+    edge.receive(addr(PBX), &answer);
+    edge.wait(Duration::from_secs(60));
+    let sent: Vec<_> = edge.take().into_iter().filter(|sent| sent.bytes.starts_with(b"BYE ")).collect();
+    let to_caller = sent.iter().find(|sent| sent.to == addr(PHONE)).expect("no ACK came: the call ends");
+    assert!(to_caller.message().is_some(), "{}", to_caller.bytes.escape_ascii());
+}
