@@ -30,7 +30,7 @@ pub struct Wire {
 enum Kind {
     Datagrams { socket: UdpSocket, edge: SocketAddr },
     Stream(Mutex<Stream>),
-    WebSocket(Mutex<tungstenite::WebSocket<Box<dyn Line>>>),
+    WebSocket(Box<Mutex<tungstenite::WebSocket<Box<dyn Line>>>>),
 }
 
 /// Bytes both ways.
@@ -86,7 +86,7 @@ impl Wire {
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("sip"));
         let socket = loop_until_open(tungstenite::client(request, line));
         let via = if tls.is_some() { "WSS" } else { "WS" };
-        (Self { kind: Kind::WebSocket(Mutex::new(socket)), via, parameter: ";transport=ws" }, local)
+        (Self { kind: Kind::WebSocket(Box::new(Mutex::new(socket))), via, parameter: ";transport=ws" }, local)
     }
 
     fn stream(line: Box<dyn Line>, via: &'static str, parameter: &'static str) -> Self {
