@@ -88,6 +88,9 @@ impl Member {
         let aggregates = parked::aggregates(store, &*self.projection).await?;
         self.parked = aggregates.into_iter().map(|(aggregate, _)| aggregate).collect();
         self.status.parked(self.parked.len());
+        if self.rebuild.is_none() {
+            self.status.begun(&self.track.resume);
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::plan::{Held, Track};
 use serde::Serialize;
-use signalbox_base::Wall;
+use signalbox_base::{Text, Wall};
 use signalbox_bus::{Delivered, Progress};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,6 +136,15 @@ impl StatusHandle {
         let mut status = self.lock();
         status.projection = projection.to_owned();
         status.version = version;
+    }
+
+    /// What is in the tables from before, each source up to there; the bus may have more.
+    pub(crate) fn begun(&self, resume: &BTreeMap<Text, u64>) {
+        let mut status = self.lock();
+        for (source, through) in resume {
+            let lag = SourceLag { through: *through, end: *through };
+            status.sources.entry(source.to_string()).or_insert(lag);
+        }
     }
 
     /// `last`: the last event of a transaction in which this projection wrote; none when it had nothing to write.

@@ -75,6 +75,8 @@ const COMMANDS: &[(&str, How)] = &[
         "signalbox restore /var/backups/signalbox.tar.zst --to /var/lib/signalbox-restored",
         Words(&["restore", "{dir}/signalbox.tar.zst", "--to", "{dir}/restored"]),
     ),
+    ("signalbox projections", Words(&["projections"])),
+    ("signalbox projections rebuild cdr", Words(&["projections", "rebuild", "cdr"])),
     ("signalbox schema list", Words(&["schema", "list"])),
     ("signalbox schema show call.ended", Words(&["schema", "show", "call.ended"])),
     ("signalbox schema asyncapi", Words(&["schema", "asyncapi"])),
