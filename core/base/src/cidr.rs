@@ -53,6 +53,12 @@ impl Cidr {
         }
     }
 
+    /// Whether every address of its family is in it.
+    #[must_use]
+    pub const fn contains_everything(&self) -> bool {
+        self.len == 0
+    }
+
     /// The single address.
     #[must_use]
     pub fn host(ip: IpAddr) -> Self {

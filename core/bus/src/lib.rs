@@ -9,12 +9,14 @@
 //! - a slow subscription delays nobody else.
 
 mod event;
+pub mod heartbeat;
 mod hints;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod local;
 mod named;
 pub mod nats;
+pub mod presence;
 pub mod publisher;
 pub mod relay;
 mod subscription;

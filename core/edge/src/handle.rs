@@ -394,7 +394,12 @@ impl EdgeHandle {
         self.command(Command::Acted { action, target, outcome, actor }).await.map(drop)
     }
 
-    fn why_not(&self) -> NoAnswer {
+    /// Queues something for the engine thread; `false` when it is full, or gone.
+    pub(crate) fn tell(&self, told: Told) -> bool {
+        self.0.mailbox.tell(told)
+    }
+
+    pub(crate) fn why_not(&self) -> NoAnswer {
         if self.0.end.borrow().is_some() { NoAnswer::Gone } else { NoAnswer::Busy }
     }
 }

@@ -29,6 +29,7 @@ mod listen;
 mod look;
 mod metrics;
 mod recover;
+mod remote;
 mod resolver;
 mod start;
 mod status;
@@ -43,8 +44,10 @@ pub use error::{Fatal, StartError};
 pub use handle::{EdgeHandle, JournalAccess, NoAnswer};
 pub use look::{Page, ROWS_MAX, Which};
 pub use metrics::{METRICS, Metric, MetricKind};
+pub use remote::UPDATES_MAX;
 pub use start::Edge;
 pub use status::{
-    BackendFigure, Component, ComponentState, ComponentsHook, Figures, Phase, RelayFigure, Traffic,
+    BackendFigure, Component, ComponentState, ComponentsHook, EdgeFigure, Figures, Phase, RelayFigure,
+    Traffic,
 };
 pub use supervise::{End, StopReport};

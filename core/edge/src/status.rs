@@ -38,6 +38,9 @@ pub struct Component {
     /// How many events it is behind, where that means something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_events: Option<u64>,
+    /// Another edge, as this process hears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeFigure>,
     /// What a relay to a broker has done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayFigure>,
@@ -72,6 +75,21 @@ pub enum ComponentState {
     Degraded,
     /// Does not work.
     Down,
+}
+
+/// Another edge, as of now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EdgeFigure {
+    /// Its name.
+    pub name: Text,
+    /// `alive`, `lost` or `stopped`.
+    pub state: &'static str,
+    /// Since it was heard, seconds; none for one that was never heard.
+    pub heard_seconds: Option<f64>,
+    /// Bindings of its that are known here.
+    pub bindings: u64,
+    /// Its calls in progress, as it said last.
+    pub calls: u64,
 }
 
 /// A relay to a broker, as of now.

@@ -13,6 +13,8 @@ pub enum Sent {
     InDialog,
     /// A response of this status.
     Response(u16),
+    /// A request or response between a phone of this edge and another edge, whose call it is.
+    Passed,
 }
 
 /// One row of the table.
@@ -48,6 +50,7 @@ fn row(method: Method, sent: Sent) -> Row {
         Ack, Cancel, Challenge, InDialog, Keepalive, Provisional, Refresh, Rejected, Standalone, Trying,
     };
     match (method, sent) {
+        (_, Sent::Passed) => free(ClassB::Passed),
         // Challenges are never a failure, whatever they challenge (RFC 3261 §22).
         (_, Sent::Response(401 | 407)) => free(Challenge),
 

@@ -112,7 +112,9 @@ impl Turn<'_> {
             let held = self.net.table.user(tx).is_some();
             return Err(if held { RespondError::Answered } else { RespondError::Gone });
         }
-        let release = classes::release(method, Sent::Response(status), record);
+        let passed = matches!(self.net.table.user(tx), Some(User::Hop(_)));
+        let sent = if passed { Sent::Passed } else { Sent::Response(status) };
+        let release = classes::release(method, sent, record);
         let bytes = self.write(build);
         let gate = self.gate(release);
         let slice = self.out.bytes(&bytes);

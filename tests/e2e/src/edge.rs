@@ -27,6 +27,8 @@ pub struct Edge {
     process: Option<Process>,
     /// None: all.
     roles: &'static [&'static str],
+    /// The key that all edges of a cluster have.
+    key: Option<PathBuf>,
 }
 
 /// What a verb said.
@@ -86,6 +88,26 @@ impl Edge {
             store: store.to_owned(),
             process: None,
             roles: &[],
+            key: None,
+        };
+        edge.write_config(more);
+        edge
+    }
+
+    /// One of several edges of a cluster, on a host of its own. They share a key.
+    #[must_use]
+    pub fn in_cluster(world: &World, name: &str, host: u8, more: &str) -> Self {
+        let mut edge = Self {
+            name: name.to_owned(),
+            dir: world.dir().to_owned(),
+            config: world.path(&format!("{name}.toml")),
+            data_dir: world.path(name),
+            sip: world.at(host, 5060),
+            admin: world.free(host),
+            store: "sqlite:signalbox.db".to_owned(),
+            process: None,
+            roles: &[],
+            key: Some(world.file("cluster.key", "the key that the edges of the story's cluster share")),
         };
         edge.write_config(more);
         edge
@@ -124,8 +146,12 @@ impl Edge {
         } else {
             format!("[[listener]]\naddress = \"udp:{sip}\"\n")
         };
+        let key = self
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!("cluster_key_file = \"{}\"\n", key.display()));
         let text = format!(
-            "[edge]\ncluster = \"e2e\"\nname = \"{name}\"\ndata_dir = \"{data_dir}\"\n\n\
+            "[edge]\ncluster = \"e2e\"\nname = \"{name}\"\ndata_dir = \"{data_dir}\"\n{key}\n\
              [journal]\nsegment_size = \"4MiB\"\nmax_size = \"256MiB\"\n\n\
              [store]\nurl = \"{store}\"\n\n[admin]\nlisten = \"{admin}\"\n\n{probe}\n{listener}\n{more}"
         );

@@ -67,6 +67,9 @@ catalogue! {
     RELAY_PUBLISHED = Counter "signalbox_relay_published_total" ["sink"] "Events sent to the bus, again ones included";
     RELAY_ACKED = Counter "signalbox_relay_acked_total" ["sink"] "Events that the bus has acknowledged";
     RELAY_REWINDS = Counter "signalbox_relay_rewinds_total" ["sink"] "Times the relay went back to its cursor";
+    PEER_UP = Gauge "signalbox_peer_edge_up" ["edge"] "1 while another edge is heard";
+    PEER_SILENT = Gauge "signalbox_peer_edge_lag_seconds" ["edge"] "Time since another edge was heard";
+    PEER_BINDINGS = Gauge "signalbox_peer_edge_bindings" ["edge"] "Bindings of another edge that are known here";
     EDGE_DRAINING = Gauge "signalbox_edge_draining" [] "1 while new calls and registrations are refused before a stop";
     CONFIG_REVISION = Gauge "signalbox_config_revision" [] "Revision of the configuration in force";
     BUILD_INFO = Gauge "signalbox_build_info" ["version"] "1, with the version of the program";

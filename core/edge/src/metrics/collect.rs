@@ -3,14 +3,14 @@
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
     EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric,
-    MetricKind, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT, PROCESS_START, REBUILDING, REGISTRATION_SECONDS,
-    REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS,
-    SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED, SIP_CONNECTIONS_CLOSED, SIP_CONNECTIONS_REFUSED, SIP_REQUESTS,
-    SIP_RESPONSES, SIP_RESPONSES_RECEIVED, SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, STANDBY, UDP_FAILED,
-    UDP_RECEIVED, UDP_SENT,
+    MetricKind, PEER_BINDINGS, PEER_SILENT, PEER_UP, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT,
+    PROCESS_START, REBUILDING, REGISTRATION_SECONDS, REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED,
+    RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED,
+    SIP_CONNECTIONS_CLOSED, SIP_CONNECTIONS_REFUSED, SIP_REQUESTS, SIP_RESPONSES, SIP_RESPONSES_RECEIVED,
+    SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, STANDBY, UDP_FAILED, UDP_RECEIVED, UDP_SENT,
 };
 use super::process;
-use crate::status::{Component, ComponentsHook, Figures, Phase, Shared};
+use crate::status::{Component, ComponentsHook, EdgeFigure, Figures, Phase, Shared};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -73,7 +73,19 @@ fn readers(out: &mut Out<'_>, components: &[Component]) -> fmt::Result {
     out.rows(REBUILDING, all(|c| c.rebuilding.map(|is| f64::from(u8::from(is)))))?;
     out.rows(RELAY_PUBLISHED, all(|c| c.relay.map(|relay| relay.published as f64)))?;
     out.rows(RELAY_ACKED, all(|c| c.relay.map(|relay| relay.acked as f64)))?;
-    out.rows(RELAY_REWINDS, all(|c| c.relay.map(|relay| relay.rewinds as f64)))
+    out.rows(RELAY_REWINDS, all(|c| c.relay.map(|relay| relay.rewinds as f64)))?;
+    peers(out, components)
+}
+
+/// The other edges.
+fn peers(out: &mut Out<'_>, components: &[Component]) -> fmt::Result {
+    let all = |of: fn(&EdgeFigure) -> Option<f64>| {
+        let edges = components.iter().filter_map(|component| component.edge.as_ref());
+        edges.filter_map(move |edge| Some(([edge.name.to_string()], of(edge)?)))
+    };
+    out.rows(PEER_UP, all(|edge| Some(f64::from(u8::from(edge.state == "alive")))))?;
+    out.rows(PEER_SILENT, all(|edge| edge.heard_seconds))?;
+    out.rows(PEER_BINDINGS, all(|edge| Some(edge.bindings as f64)))
 }
 
 fn sip(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {

@@ -23,6 +23,8 @@ pub(crate) enum Told {
     Resolved(QueryId, Vec<ResolvedTarget>),
     /// A held message could not be sent.
     Unsent(Unsent),
+    /// What other edges said.
+    Remote(Vec<signalbox_engine::remote::Update>),
     /// How much the disk still takes.
     Pressure(Pressure),
     /// Whose steps are noted from now on.

@@ -260,6 +260,9 @@ impl Core {
                 self.unsent.push(unsent);
                 self.tell_unsent();
             }
+            Told::Remote(updates) => {
+                self.turn(Input::Remote(&updates));
+            }
             Told::Pressure(pressure) => self.disk = pressure,
             Told::Watch(watch) => self.parts.watch = watch,
             Told::WhenNoCallIsLeft(asker) => self.drained.push(asker),

@@ -34,6 +34,9 @@ pub enum ClassB {
     Standalone,
     /// Requests inside a dialog that change nothing durable (INFO, PRACK, UPDATE without target change …) and answers.
     InDialog,
+    /// Passed on between a phone of this edge and another edge: the call and its records are the other edge's, which has
+    /// released it once they were durable there.
+    Passed,
     /// A repetition of something released before.
     Retransmission,
 }

@@ -16,6 +16,7 @@ mod call_peers;
 mod call_reinvite;
 mod call_support;
 mod edges;
+mod edges_cache;
 mod fold;
 mod gate;
 mod growing;

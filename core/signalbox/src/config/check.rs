@@ -44,9 +44,10 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     let (problems, warnings) = super::tls::check(file, sources);
     check.problems.extend(problems);
     check.warnings.extend(warnings);
-    let (problems, warnings) = super::bus::check(file, sources);
-    check.problems.extend(problems);
-    check.warnings.extend(warnings);
+    for (problems, warnings) in [super::bus::check(file, sources), super::cluster::check(file, sources)] {
+        check.problems.extend(problems);
+        check.warnings.extend(warnings);
+    }
     if check.problems.is_empty() { Ok(check.warnings) } else { Err(Problems(check.problems)) }
 }
 

@@ -3,7 +3,7 @@
 use super::span::{Origin, Problem, Problems, Sources};
 
 /// Tables that the environment may override; lists have no name to address them by.
-const SECTIONS: [&str; 8] = ["edge", "probe", "sip", "journal", "bus", "store", "admin", "log"];
+const SECTIONS: [&str; 9] = ["edge", "probe", "sip", "journal", "bus", "cluster", "store", "admin", "log"];
 /// Tables in them.
 const INNER: [(&str, &str); 3] = [("bus", "nats"), ("bus", "kafka"), ("bus", "max_age")];
 const PREFIX: &str = "SIGNALBOX__";

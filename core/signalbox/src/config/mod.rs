@@ -5,6 +5,7 @@
 
 mod bus;
 mod check;
+pub mod cluster;
 mod connections;
 mod env;
 mod explain;

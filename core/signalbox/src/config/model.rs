@@ -1,6 +1,7 @@
 //! The file's shape: every key, its meaning and its default. The JSON Schema of the configuration is made from it.
 
 pub use super::bus::{Bus, BusKind};
+pub use super::cluster::Cluster;
 pub use super::connections::Connections;
 pub use super::tls::{ClientCertificate, TlsTable};
 use super::value::{Address, Size, Span};
@@ -31,6 +32,8 @@ pub struct File {
     pub journal: Journal,
     /// How events reach projections and subscribers.
     pub bus: Bus,
+    /// The other edges.
+    pub cluster: Cluster,
     /// Where the tables are.
     pub store: Store,
     /// The read-only HTTP port.

@@ -83,7 +83,7 @@ impl Effective {
                 ..engine::TimerSettings::default()
             },
             noise: engine::NoiseBudget::default(),
-            edges: Vec::new(),
+            edges: file.cluster.prefixes(),
             cluster_key: keys.cluster_key.clone(),
         })
     }

@@ -53,6 +53,49 @@ fn a_good_file_becomes_settings() {
     assert_eq!(settings.networks[usize::from(acme.backends[0].network)], "inside");
 }
 
+const CLUSTER: &str = r#"
+[bus]
+kind = "nats"
+url = "nats://10.0.0.9:4222"
+[[listener]]
+network = "edges"
+address = "udp:10.0.9.1:5070"
+serves = ["edges"]
+[cluster]
+edges = ["10.0.9.0/24"]
+"#;
+
+#[test]
+fn given_other_edges_then_they_need_a_key_a_bus_a_listener_and_an_address_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
+    let with_key = format!("cluster = \"prod\"\ncluster_key_file = \"{}\"", key.display());
+    let good = GOOD.replace("cluster = \"prod\"", &with_key) + CLUSTER;
+    let settings = Effective::new(&load_text(&good).unwrap().file).settings(&keys()).unwrap();
+    assert_eq!(settings.edges, ["10.0.9.0/24".parse().unwrap()]);
+    for (from, to, path) in [
+        (with_key.as_str(), "cluster = \"prod\"", "edge.cluster_key_file"),
+        ("kind = \"nats\"\nurl = \"nats://10.0.0.9:4222\"", "kind = \"journal\"", "cluster.edges"),
+        ("serves = [\"edges\"]", "serves = [\"trunks\"]", "cluster.edges"),
+        (
+            "serves = [\"edges\"]",
+            "serves = [\"edges\"]\nadvertise = \"sbc.example.net\"",
+            "listener[2].advertise",
+        ),
+        ("10.0.9.0/24", "10.0.9.0/99", "cluster.edges[0]"),
+        ("10.0.9.0/24", "0.0.0.0/0", "cluster.edges[0]"),
+        ("[cluster]", "[cluster]\nlease = \"2s\"", "cluster.lease"),
+        ("[cluster]", "[cluster]\nheartbeat = \"0s\"", "cluster.heartbeat"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let problems = load_text(&good.replace(from, to)).unwrap_err();
+        assert!(problems.0.iter().any(|problem| problem.path == path), "{to}: {problems}");
+    }
+    let nobody = load_text(&good.replace("edges = [\"10.0.9.0/24\"]", "")).unwrap();
+    assert!(nobody.warnings.iter().any(|warning| warning.to_string().contains("none is served here")));
+}
+
 /// Each wrong file, with the place it must name and words that must stand in the answer.
 #[test]
 fn a_mistake_names_file_line_key_and_fix() {

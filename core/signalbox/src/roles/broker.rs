@@ -3,6 +3,7 @@
 use super::Journal;
 use crate::config::model::{BusKind, File};
 use signalbox_base::{EdgeIdentity, EventSeq};
+use signalbox_bus::heartbeat::Pulse;
 use signalbox_bus::publisher::Broker;
 use signalbox_bus::relay::reconcile::{self, Own, questions, verdict};
 use signalbox_bus::relay::{JournalOrigin, Link, Origin, Saved, Verdict};
@@ -38,6 +39,19 @@ impl Wiring {
     pub(super) fn broker(&self, edge: &str) -> Option<Arc<dyn Broker>> {
         let client = self.client(if edge == "store" { "outbox" } else { "relay" });
         self.bus.broker(client, edge)
+    }
+
+    /// How signs of life go; none with the journal alone, where there are no other edges.
+    pub(super) fn pulse(&self) -> Option<Pulse> {
+        let client = self.client("presence");
+        match self.bus.kind {
+            BusKind::Journal => None,
+            BusKind::Nats => Some(Pulse::Nats(self.bus.nats(client))),
+            #[cfg(feature = "kafka")]
+            BusKind::Kafka => Some(Pulse::Kafka(self.bus.kafka(client))),
+            #[cfg(not(feature = "kafka"))]
+            BusKind::Kafka => None,
+        }
     }
 
     /// To read from.

@@ -93,7 +93,8 @@ fn reload(
     let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
     let old = effective_json(&Effective::new(&current).file);
     let changes = diff(&old, &effective_json(&effective.file));
-    let fixed = ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "connections.", "log.format"];
+    let fixed =
+        ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "cluster.", "connections.", "log.format"];
     let of_socket = |c: &str| {
         c.starts_with("listener[") && [".address:", ".network:", ".origins"].iter().any(|k| c.contains(k))
     };

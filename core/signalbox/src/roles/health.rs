@@ -1,13 +1,18 @@
 //! What the roles of this process tell about themselves: for `/health`, `/ready`, metrics and `signalbox status`.
 
 use super::Roles;
+use super::presence::{Observing, Presence, View};
 use crate::config::model::{Bus, BusKind};
-use signalbox_base::{EventSeq, Wall};
-use signalbox_bus::relay::{RelayHandle, RelayStatus, State};
-use signalbox_edge::{Component, ComponentState, RelayFigure};
+use signalbox_base::{EventSeq, Text, Wall};
+use signalbox_bus::heartbeat::Beat;
+use signalbox_bus::presence::{Seen, State};
+use signalbox_bus::relay::{self, RelayHandle, RelayStatus};
+use signalbox_edge::{Component, ComponentState, EdgeFigure, RelayFigure};
 use signalbox_io::Clock;
 use signalbox_journal::Mark;
 use signalbox_projections::StatusHandle;
+use signalbox_store::Store;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What projections' components are called, before their names.
@@ -35,6 +40,7 @@ struct Told {
     standby: Option<String>,
     projections: Vec<StatusHandle>,
     relays: Vec<(String, RelayHandle)>,
+    presence: Option<Presence>,
     /// The journal's durable end: a projection that hears nothing does not know how far it is behind.
     mark: Option<Mark>,
 }
@@ -78,6 +84,17 @@ impl Report {
         self.lock().relays.push((name, relay));
     }
 
+    /// This process hears the other edges.
+    pub(super) fn sees(&self, presence: Presence) {
+        self.lock().presence = Some(presence);
+    }
+
+    /// What this process hears of the other edges goes to the store, until the result is dropped.
+    pub(super) fn observed(&self, store: &Store, by: &str) -> Option<Observing> {
+        let presence = self.lock().presence.clone()?;
+        Some(presence.observe(store.clone(), by.to_owned()))
+    }
+
     /// Stops one, if it still runs.
     pub(super) fn end_relay(&self, name: &str) {
         let mut told = self.lock();
@@ -112,6 +129,8 @@ impl Report {
                 all.extend(PROJECTIONS.map(|name| unreached(name, *since, durable, now)));
             }
         }
+        let (view, bindings) = told.presence.as_ref().map(Presence::look).unwrap_or_default();
+        all.extend(view.edges.iter().map(|(name, seen)| other_edge(name, seen, &view, &bindings, now)));
         all
     }
 
@@ -132,6 +151,37 @@ impl Report {
     }
 }
 
+fn other_edge(name: &Text, seen: &Seen, view: &View, bindings: &BTreeMap<Text, u64>, now: Wall) -> Component {
+    let silent = seen.heard_at.map(|at| now.since(at).as_secs_f64());
+    let state = match seen.state {
+        State::Alive => "alive",
+        State::Lost => "lost",
+        State::Stopped => "stopped",
+    };
+    let heard = silent.map_or_else(|| "not heard yet".to_owned(), |secs| format!("heard {secs:.1} s ago"));
+    let judged = if view.hears { "" } else { ", not judged: the bus is away" };
+    let known = bindings.get(name).copied().unwrap_or(0);
+    let takes = seen.beat.takes_at.map_or_else(|| ", takes no calls".to_owned(), |at| format!(" at {at}"));
+    let Beat { calls, registrations, .. } = &seen.beat;
+    let trip = view.round_trip_ms.map_or_else(String::new, |ms| format!(", round trip {ms:.1} ms"));
+    let detail = format!(
+        "{state}{judged}, {heard}{takes}, {registrations} registrations ({known} known here), {calls} calls{trip}"
+    );
+    Component {
+        name: format!("edge {name}"),
+        state: if seen.state == State::Lost { ComponentState::Down } else { ComponentState::Up },
+        detail: Some(detail),
+        edge: Some(EdgeFigure {
+            name: name.clone(),
+            state,
+            heard_seconds: silent,
+            bindings: known,
+            calls: *calls,
+        }),
+        ..Component::default()
+    }
+}
+
 fn relayed(name: &str, told: &RelayStatus, now: Wall, roles: Roles) -> Component {
     let status = &told.status;
     let behind = told.lag_events();
@@ -139,12 +189,13 @@ fn relayed(name: &str, told: &RelayStatus, now: Wall, roles: Roles) -> Component
     let refused = status.refused.map(|seq| format!("event {seq} is not taken"));
     let error = status.error.as_ref().map(ToString::to_string);
     let detail: Vec<String> = [waits, refused, error].into_iter().flatten().collect();
-    let well = status.state == State::Flowing && status.refused.is_none();
+    let well = status.state == relay::State::Flowing && status.refused.is_none();
     Component {
         name: name.to_owned(),
         state: if well { ComponentState::Up } else { ComponentState::Degraded },
         lag_seconds: Some(told.lag(now).as_secs_f64()),
         lag_events: Some(behind),
+        edge: None,
         relay: Some(RelayFigure {
             state: status.state.as_str(),
             published: status.published,

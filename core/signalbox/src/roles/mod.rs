@@ -6,6 +6,7 @@
 mod broker;
 mod edge;
 mod health;
+mod presence;
 mod projections;
 mod relay;
 mod standby;
@@ -95,6 +96,7 @@ pub struct Running {
     pub edge: Option<EdgeHandle>,
     health: Option<HealthServer>,
     report: Report,
+    presence: Option<presence::Presence>,
     projections: Option<projections::Handle>,
 }
 
@@ -161,11 +163,12 @@ pub fn start(
     if roles.relay {
         relay::start(&file.bus, &wiring, &journal, &identity, &report)?;
     }
+    let presence = presence::start(file, (&wiring, &journal), &identity, edge.as_ref(), &report, runtime);
     let projections = roles.projections.then(|| {
         let bus = wiring.bus(&journal);
         projections::start(file, store, (&wiring, bus), &identity, &report, runtime)
     });
-    Ok(Running { roles, identity, edge, health, report, projections })
+    Ok(Running { roles, identity, edge, health, report, presence, projections })
 }
 
 impl Running {
@@ -197,10 +200,17 @@ impl Running {
 
     /// After the edge's end: lets the others catch up, for a moment, and whoever asked for the end hear of it.
     pub async fn finish(self) {
-        let relays = self.report.take_relays();
-        let stopped = move || relays.into_iter().for_each(|relay| relay.stop(RELAY_FLUSH));
+        let (relays, presence) = (self.report.take_relays(), self.presence.clone());
+        let stopped = move || {
+            // The other edges hear of it first: calls for our phones are not handed to us any more.
+            presence.iter().for_each(presence::Presence::stop);
+            relays.into_iter().for_each(|relay| relay.stop(RELAY_FLUSH));
+        };
         // What was not sent is sent by the next process.
         let _ = tokio::task::spawn_blocking(stopped).await;
+        if let Some(presence) = &self.presence {
+            presence.written().await;
+        }
         if let Some(projections) = self.projections {
             projections.finish().await;
         }

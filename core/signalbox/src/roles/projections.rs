@@ -165,6 +165,7 @@ impl Projecting {
             ..GroupConfig::default()
         };
         let relay = self.relay_outbox(&store);
+        let observed = self.report.observed(&store, self.candidacy.holder());
         let group = Group::new(all(), Arc::clone(&self.bus), store.clone(), config);
         self.report.running(group.statuses());
         let (halt, halted) = watch::channel(false);
@@ -191,6 +192,7 @@ impl Projecting {
         let ended = watcher.await.unwrap_or(Ended::Stopped);
         over.send_replace(true);
         let _ = keeper.await;
+        drop(observed);
         if let Some(name) = relay {
             let report = self.report.clone();
             // It saves its place, which may take a moment.

@@ -7,6 +7,7 @@ mod brokered;
 mod buses;
 mod commands;
 mod compose;
+mod edges;
 mod examples;
 mod failover;
 mod given;

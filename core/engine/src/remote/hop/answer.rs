@@ -42,8 +42,7 @@ impl Pending {
         let told = turn.respond(self.server, self.method, status, None, |out| out.extend_from_slice(&bytes));
         if told.is_err() && self.method == Method::Invite && (200..300).contains(&status) {
             // The sender was told otherwise: it must know of this dialog, to end it (RFC 3261 §13.2.2.4).
-            let sent = Sent::Response(status);
-            turn.send(self.from, self.method, sent, None, |out| out.extend_from_slice(&bytes));
+            turn.send(self.from, self.method, Sent::Passed, None, |out| out.extend_from_slice(&bytes));
         }
         turn.net.give_back(bytes);
         self.answered |= status >= 200;
@@ -71,7 +70,7 @@ impl Pending {
         let to = sent.value(HeaderName::To).unwrap_or_default();
         let new = Outgoing {
             method: Method::Cancel,
-            sent: Sent::Request,
+            sent: Sent::Passed,
             flow: self.flow,
             branch,
             user: User::Nobody,
@@ -94,7 +93,7 @@ fn acknowledge(
 ) {
     let Ok(sent) = Message::parse(sent, &Limits::DATAGRAM) else { return };
     let to = response.value(HeaderName::To).unwrap_or_default();
-    let range = turn.send(pending.flow, Method::Ack, Sent::InDialog, None, |out| {
+    let range = turn.send(pending.flow, Method::Ack, Sent::Passed, None, |out| {
         write::hop_by_hop(out, Method::Ack, &sent, to);
     });
     turn.net.transactions_mut().ack(client, turn.out.bytes(&range));

@@ -142,7 +142,7 @@ impl Hops {
                 let branch = turn.branch(Method::Ack);
                 let via = write::via(turn, &admitted.flow, branch);
                 let settings = turn.settings;
-                turn.send(admitted.flow, Method::Ack, Sent::InDialog, None, |out| {
+                turn.send(admitted.flow, Method::Ack, Sent::Passed, None, |out| {
                     write::request(out, settings, request, &admitted, &via);
                 });
                 true
@@ -161,7 +161,7 @@ impl Hops {
         }
         let (flow, branch) = (admitted.flow, turn.branch(method));
         let via = write::via(turn, &flow, branch);
-        let sent = if request.to_tag().is_some() { Sent::InDialog } else { Sent::Request };
+        let sent = Sent::Passed;
         let new = Outgoing { method, sent, flow, branch, user: User::Hop(number), record: None };
         let settings = turn.settings;
         match turn.request(new, |out| write::request(out, settings, request, admitted, &via)) {

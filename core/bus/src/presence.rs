@@ -1,0 +1,219 @@
+//! Who lives: judged by who is heard, by the listener's own clock, and only while it would hear.
+//!
+//! Whoever listens also speaks, and hears itself: its canary. While that comes back, an edge that is silent for longer than
+//! the lease is lost. While it does not, the line is at fault and nobody is judged; when it is back, everybody has a whole
+//! lease to be heard again.
+
+use crate::heartbeat::Beat;
+use signalbox_base::{Mono, Now, Text, Wall};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How an edge is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Heard, or not judged.
+    #[default]
+    Alive,
+    /// Silent for longer than the lease, though it would have been heard.
+    Lost,
+    /// It said that it stops.
+    Stopped,
+}
+
+/// An edge as it was heard last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How it is.
+    pub state: State,
+    /// What it said last.
+    pub beat: Beat,
+    /// When it was heard, by the listener's clock; `None` for one that is only known from before.
+    pub heard_at: Option<Wall>,
+    /// The same by the monotonic clock.
+    pub heard: Option<Mono>,
+}
+
+/// Everybody of the cluster but the listener.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    own: Text,
+    lease: Duration,
+    canary: Option<Mono>,
+    /// Since when the canary has come back without a pause.
+    since: Option<Mono>,
+    edges: BTreeMap<Text, Seen>,
+}
+
+impl Presence {
+    /// For a listener that speaks under the name `own`. An edge that is silent for `lease` is lost.
+    #[must_use]
+    pub fn new(own: Text, lease: Duration) -> Self {
+        Self { own, lease, canary: None, since: None, edges: BTreeMap::new() }
+    }
+
+    /// An edge is known from before, and expected to be heard.
+    pub fn expect(&mut self, edge: Text, heard_at: Option<Wall>) {
+        self.edges.entry(edge).or_insert(Seen { heard_at, ..Seen::default() });
+    }
+
+    /// Somebody was heard. Returns whose state or place has changed, if it has.
+    pub fn heard(&mut self, beat: Beat, now: Now) -> Option<Text> {
+        if beat.edge == self.own {
+            if !self.hears(now.mono) {
+                self.since = Some(now.mono);
+            }
+            self.canary = Some(now.mono);
+            return None;
+        }
+        if beat.observer {
+            return None;
+        }
+        let state = if beat.stopping { State::Stopped } else { State::Alive };
+        let name = beat.edge.clone();
+        let known = self.edges.get(&name);
+        let changed = known.is_none_or(|seen| {
+            seen.heard.is_none() || seen.state != state || seen.beat.takes_at != beat.takes_at
+        });
+        let seen = Seen { state, beat, heard_at: Some(now.wall), heard: Some(now.mono) };
+        self.edges.insert(name.clone(), seen);
+        changed.then_some(name)
+    }
+
+    /// Whether the listener would hear others now: its own heartbeat came back within half a lease.
+    #[must_use]
+    pub fn hears(&self, now: Mono) -> bool {
+        self.canary.is_some_and(|at| now.since(at) <= self.lease / 2)
+    }
+
+    /// Whether that has been so for a whole lease: who lives was heard.
+    #[must_use]
+    pub fn is_settled(&self, now: Mono) -> bool {
+        self.hears(now) && self.since.is_some_and(|since| now.since(since) > self.lease)
+    }
+
+    /// Who is found lost now.
+    pub fn judge(&mut self, now: Mono) -> Vec<Text> {
+        if !self.hears(now) {
+            self.since = None;
+            return Vec::new();
+        }
+        let Some(since) = self.since else { return Vec::new() };
+        let lease = self.lease;
+        let silent = |seen: &Seen| now.since(seen.heard.map_or(since, |heard| heard.max(since))) > lease;
+        let lost = self.edges.iter_mut().filter(|(_, seen)| seen.state == State::Alive && silent(seen));
+        lost.map(|(name, seen)| {
+            seen.state = State::Lost;
+            name.clone()
+        })
+        .collect()
+    }
+
+    /// An edge.
+    #[must_use]
+    pub fn get(&self, edge: &str) -> Option<&Seen> {
+        self.edges.get(edge)
+    }
+
+    /// All edges, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Text, &Seen)> {
+        self.edges.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(ms: u64) -> Now {
+        let by = Duration::from_millis(ms);
+        Now { mono: Mono(0).plus(by), wall: Wall(0).plus(by) }
+    }
+
+    fn beat(edge: &str) -> Beat {
+        Beat { edge: edge.into(), ..Beat::default() }
+    }
+
+    fn presence() -> Presence {
+        Presence::new("own".into(), Duration::from_secs(5))
+    }
+
+    /// Hears itself each second, and others too, from one moment to another.
+    fn live(it: &mut Presence, from: u64, to: u64, others: &[&str]) -> Vec<Text> {
+        let mut lost = Vec::new();
+        for ms in (from..to).step_by(1000) {
+            it.heard(beat("own"), at(ms));
+            for other in others {
+                it.heard(beat(other), at(ms));
+            }
+            lost.extend(it.judge(at(ms + 500).mono));
+        }
+        lost
+    }
+
+    #[test]
+    fn given_an_edge_that_falls_silent_when_its_lease_is_over_then_it_is_lost_once_and_back_when_heard() {
+        let mut it = presence();
+        assert!(live(&mut it, 0, 10_000, &["a", "b"]).is_empty());
+        assert!(live(&mut it, 10_000, 14_000, &["b"]).is_empty(), "within the lease");
+        assert_eq!(live(&mut it, 14_000, 40_000, &["b"]), ["a"], "once");
+        assert_eq!(
+            it.get("a").map(|seen| (seen.state, seen.heard_at)),
+            Some((State::Lost, Some(at(9_000).wall)))
+        );
+        assert_eq!(it.heard(beat("a"), at(40_000)), Some("a".into()));
+        assert_eq!(it.heard(beat("a"), at(41_000)), None, "no news");
+    }
+
+    #[test]
+    fn given_a_bus_that_is_away_then_nobody_is_lost_and_all_have_a_lease_when_it_is_back() {
+        let mut it = presence();
+        live(&mut it, 0, 10_000, &["a"]);
+        for ms in (10_000..600_000).step_by(500) {
+            assert!(it.judge(at(ms).mono).is_empty());
+        }
+        assert!(live(&mut it, 600_000, 605_000, &[]).is_empty(), "it may be slower to come back than we");
+        assert_eq!(live(&mut it, 605_000, 610_000, &[]), ["a"]);
+    }
+
+    #[test]
+    fn given_an_edge_that_said_that_it_stops_then_its_silence_is_no_loss() {
+        let mut it = presence();
+        live(&mut it, 0, 3_000, &["a"]);
+        assert_eq!(it.heard(Beat { stopping: true, ..beat("a") }, at(3_000)), Some("a".into()));
+        assert!(live(&mut it, 3_000, 60_000, &[]).is_empty());
+        assert_eq!(it.get("a").map(|seen| seen.state), Some(State::Stopped));
+    }
+
+    #[test]
+    fn given_an_edge_known_from_before_when_it_is_never_heard_then_it_is_lost_and_observers_are_no_edges() {
+        let mut it = presence();
+        it.expect("a".into(), None);
+        assert_eq!(live(&mut it, 0, 20_000, &[]), ["a"]);
+        assert_eq!(it.heard(Beat { observer: true, ..beat("observer-1") }, at(20_000)), None);
+        assert_eq!(it.iter().count(), 1);
+    }
+
+    proptest! {
+        /// Whatever is heard when: an edge is lost only after a whole lease of silence during which the canary came back.
+        #[test]
+        fn nobody_is_lost_who_was_heard_within_the_lease(steps in prop::collection::vec((0u64..3_000, 0u8..3), 1..200)) {
+            let (mut it, mut now, mut heard, mut canaries) = (presence(), 0, None, Vec::new());
+            for (pause, what) in steps {
+                now += pause;
+                match what {
+                    0 => { it.heard(beat("own"), at(now)); canaries.push(now); }
+                    1 => { it.heard(beat("a"), at(now)); heard = Some(now); }
+                    _ => {}
+                }
+                for name in it.judge(at(now).mono) {
+                    prop_assert_eq!(&*name, "a");
+                    let from = heard.expect("only who was heard can be lost");
+                    prop_assert!(now - from > 5_000);
+                    prop_assert!(canaries.iter().any(|c| now - c <= 2_500), "it would have been heard");
+                }
+            }
+        }
+    }
+}
