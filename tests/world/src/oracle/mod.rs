@@ -52,6 +52,8 @@ pub struct Oracle {
     faults: Vec<Fault>,
     /// What edges have sent: destination and hash of the bytes.
     sent: BTreeSet<(SocketAddr, u64)>,
+    /// What came to any edge.
+    heard: BTreeSet<(Option<u16>, String, Vec<u8>, u32)>,
     /// Call-ID, From tag and CSeq of INVITEs that began a call, as edges got them.
     invites: BTreeSet<(Vec<u8>, Vec<u8>, u32)>,
     /// Marked messages delivered: proof that the rule about tenants was applied to something.
@@ -94,7 +96,9 @@ impl Oracle {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let new = self.sent.insert((flow.remote, hasher.finish()));
-        if let (Release::Now(class), true) = (release, new && self.is_class_a(&message)) {
+        // What one edge passes on for another has left that one behind its record, and has come here.
+        let passed = release == Release::Now(ClassB::Passed) && self.heard.contains(&identity(&message));
+        if let (Release::Now(class), true) = (release, new && !passed && self.is_class_a(&message)) {
             self.fault(at, MISCLASSED, format!("{class:?}: {} to {}", first_line(bytes), flow.remote));
         }
         if let (Release::Now(ClassB::Retransmission), true) = (release, new) {
@@ -111,6 +115,7 @@ impl Oracle {
     /// An edge gets something.
     pub fn edge_gets(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
+        self.heard.insert(identity(&message));
         if message.is_request() {
             self.senders.hear(&message);
         }
@@ -155,6 +160,12 @@ pub const MARK: &str = " of tenant ";
 fn named(message: &Message<&[u8]>) -> (Vec<u8>, Vec<u8>, u32) {
     let from = message.from_tag().unwrap_or_default();
     (message.call_id().to_vec(), from.to_vec(), message.cseq().number)
+}
+
+/// What tells a message from others, on whichever side of an edge it is.
+fn identity(message: &Message<&[u8]>) -> (Option<u16>, String, Vec<u8>, u32) {
+    let method = message.method().as_str().to_owned();
+    (message.status(), method, message.call_id().to_vec(), message.cseq().number)
 }
 
 fn first_line(bytes: &[u8]) -> String {

@@ -12,7 +12,8 @@ use signalbox_actors::{
     Attacker, AttackerProfile, CallSeen, Datagram, Pbx, PbxProfile, Phone, PhoneProfile, Random,
 };
 use signalbox_base::{Mono, Now, Wall};
-use signalbox_engine::{Command, CommandReply, Settings};
+use signalbox_engine::remote::Update;
+use signalbox_engine::{Command, CommandReply, Input, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -281,6 +282,17 @@ impl World {
         self.perform(id.0, effects);
         self.wake(Node::Edge(id.0));
         reply
+    }
+
+    /// An edge that lives learns what others said.
+    pub fn tell(&mut self, id: EdgeId, updates: &[Update]) {
+        let (now, mut effects) = (self.now, Vec::new());
+        let host = &mut self.edges[id.0];
+        let Some(mut life) = host.life.take() else { return };
+        life.turn(now, Input::Remote(updates), &mut self.oracle, &mut effects, host);
+        host.life = Some(life);
+        self.perform(id.0, effects);
+        self.wake(Node::Edge(id.0));
     }
 
     /// An edge dies now, and starts again after a while.

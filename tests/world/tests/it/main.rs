@@ -6,6 +6,7 @@
 
 mod architecture;
 mod calls;
+mod edges;
 mod failover;
 mod nat;
 mod promise_1;
