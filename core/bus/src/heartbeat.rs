@@ -94,7 +94,7 @@ pub enum Pulse {
 pub struct Line(Inner);
 
 enum Inner {
-    Nats(nats::Heartbeats, nats::Heard),
+    Nats(nats::Heartbeats, Box<nats::Heard>),
     #[cfg(feature = "kafka")]
     Kafka {
         cluster: Text,
@@ -113,7 +113,7 @@ impl Pulse {
             Self::Nats(config) => {
                 let line = nats::Heartbeats::connect(config, cluster).await?;
                 let heard = line.listen().await?;
-                Inner::Nats(line, heard)
+                Inner::Nats(line, Box::new(heard))
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(config) => {

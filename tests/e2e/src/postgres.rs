@@ -105,6 +105,11 @@ impl Database {
     pub fn query(&self, sql: &str) -> Vec<String> {
         psql(self.port, &self.name, sql).lines().map(str::to_owned).collect()
     }
+
+    /// Runs what has no rows.
+    pub fn run(&self, sql: &str) {
+        psql(self.port, &self.name, sql);
+    }
 }
 
 fn psql(port: u16, database: &str, sql: &str) -> String {

@@ -68,14 +68,18 @@ proptest! {
         let updates = updates(&history);
         let (mut once, mut often) = (Cache::default(), Cache::default());
         for cache in [&mut once, &mut often] {
-            (1..4).for_each(|edge| drop(cache.apply(alive(edge, Liveness::Alive))));
+            for edge in 1..4 {
+                cache.apply(alive(edge, Liveness::Alive));
+            }
         }
         for (at, update) in updates.iter().enumerate() {
             once.apply(update.clone());
             often.apply(update.clone());
             // A reader that goes back reads a stretch again, in its order.
             for (_, back) in again.iter().filter(|(when, _)| *when == at) {
-                updates[at.saturating_sub(*back)..=at].iter().for_each(|old| drop(often.apply(old.clone())));
+                for old in &updates[at.saturating_sub(*back)..=at] {
+                    often.apply(old.clone());
+                }
             }
         }
         prop_assert_eq!(dump(&once), dump(&often));
@@ -98,9 +102,13 @@ proptest! {
     #[test]
     fn what_is_written_and_read_again_is_the_same(history in history()) {
         let mut cache = Cache::default();
-        updates(&history).into_iter().for_each(|update| drop(cache.apply(update)));
+        for update in updates(&history) {
+            cache.apply(update);
+        }
         let mut again = Cache::default();
-        cache.dump().for_each(|update| drop(again.apply(update)));
+        for update in cache.dump() {
+            again.apply(update);
+        }
         prop_assert_eq!(dump(&cache), dump(&again));
     }
 }
@@ -128,7 +136,9 @@ fn given_an_edge_with_a_new_disk_when_it_starts_then_what_it_had_is_gone_and_a_c
 fn given_a_lost_owner_then_nobody_is_reached_there_and_all_is_forgotten_in_its_time() {
     let mut cache = Cache::default();
     cache.apply(alive(1, Liveness::Alive));
-    (0..200).for_each(|key| drop(cache.apply(bound(1, u64::from(key) + 1, key))));
+    for key in 0..200 {
+        cache.apply(bound(1, u64::from(key) + 1, key));
+    }
     cache.apply(alive(1, Liveness::Lost));
     let found = cache.find_all(NAME, NOW);
     assert!(found.away.is_empty() && found.lost);

@@ -127,7 +127,7 @@ impl Crew {
     /// Whether tables are not as they should be any more, at rest too, when no event finds out. The next session mends them.
     pub(super) async fn tables_are_gone(&mut self) -> Result<bool, Fault> {
         self.ticks += 1;
-        if self.ticks % TABLES_EVERY != 0 {
+        if !self.ticks.is_multiple_of(TABLES_EVERY) {
             return Ok(false);
         }
         let whole = |member: &&Member| member.rebuild.is_none() && !member.mended;

@@ -6,7 +6,7 @@ use signalbox_brokers::{Nats, NatsOptions, Server, kafka};
 use signalbox_e2e::load::Voicemail;
 use signalbox_e2e::phone::unique;
 use signalbox_e2e::{Edge, Phone, World, http, wait};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Hosts of edge a, where phones register, and edge b, where a PBX calls.
 const A: u8 = 1;
@@ -126,7 +126,7 @@ fn called_through_the_other(world: &World, broker: &dyn Broker) {
         .map(|nth| {
             let before = pair.known();
             let _phone = phone(world, &pair.a, &format!("5{nth:02}"), 6000 + u16::try_from(nth).unwrap());
-            let answered = Instant::now();
+            let answered = wait::now();
             wait::until_true("the other edge to know", || pair.known() > before);
             answered.elapsed()
         })
@@ -173,11 +173,11 @@ fn given_an_edge_that_is_killed_then_its_phones_are_480_at_once_and_its_loss_and
     let mut called = phone(&world, &pair.a, "401", 5062);
     pair.await_known(1);
     let mut subscriber = nats.subscriber(&world, "subscriber");
-    let killed = Instant::now();
+    let killed = wait::now();
     pair.a.kill();
     await_told(&mut subscriber, "io.signalbox.edge.lost.v1");
     let told = killed.elapsed();
-    let dialled = Instant::now();
+    let dialled = wait::now();
     let (answer, _) = pair.pbx.call(USER);
     assert_eq!(answer.status(), Some(480), "{answer}");
     eprintln!(

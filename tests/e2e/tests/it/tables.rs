@@ -113,7 +113,7 @@ fn given_a_dropped_table_when_the_edge_runs_then_it_heals_and_when_asked_a_rebui
     let id = |database: &Database| database.query("SELECT 'location'::regclass::oid").remove(0);
     let first = id(&database);
 
-    database.query("DROP TABLE location");
+    database.run("DROP TABLE location");
     wait::until_true("the table to be made anew", || {
         let said = edge.verb(&["locations", "--json"]);
         said.code == 0 && said.stdout.lines().count() == 1
@@ -157,7 +157,7 @@ fn given_a_database_of_a_later_version_when_the_edge_starts_then_one_line_names_
     edge.start();
     edge.await_rows(&["locations"], 0);
     edge.terminate();
-    database.query(
+    database.run(
         "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (99, 'later', '2026-11-21T00:00:00Z', '1'); \
          UPDATE store_meta SET value = '9.9.0' WHERE name = 'migrated_by'",
     );
