@@ -4,6 +4,7 @@
 
 mod crash;
 mod durability;
+mod lease;
 mod migrations;
 mod outbox;
 mod positions;

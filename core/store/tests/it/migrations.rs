@@ -60,3 +60,22 @@ async fn given_an_applied_file_that_differs_when_migrating_then_it_is_refused_be
         assert_eq!(store.migrate().await.unwrap_err().class(), Class::Config, "{}", store.kind());
     }
 }
+
+#[tokio::test]
+async fn given_tables_of_a_later_version_when_migrating_then_both_versions_are_named_and_nothing_changes() {
+    for (_database, store) in both_migrated().await {
+        let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) \
+            VALUES (99, 'later', '2026-11-21T00:00:00Z', '1')";
+        store.execute(later, vec![]).await.unwrap();
+        store
+            .execute("UPDATE store_meta SET value = '9.9.0' WHERE name = 'migrated_by'", vec![])
+            .await
+            .unwrap();
+        let error = store.migrate().await.unwrap_err();
+        assert_eq!(error.class(), Class::Newer, "{}", store.kind());
+        let text = error.to_string();
+        for word in ["migration 99", "Signalbox 9.9.0", concat!("Signalbox ", env!("CARGO_PKG_VERSION"))] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+}
