@@ -12,7 +12,7 @@ while :; do # an edge that restarts, or a slow reader, ends the connection: conn
         'event: '*) notice=${line#event: } ;; # reset, gap or slow: not an event of a call
         'data: '*) [ -z "$notice" ] && jq -r '[.id, .type, .tenantid, .subject] | join(" ")' <<<"${line#data: }" || echo "$line" >&2 ;;
         '') # the end of a block; its position may also come without an event
-          [ -n "$id" ] && printf '%s' "$id" > "$place"
+          [ -n "$id" ] && printf '%s' "$id" > "$place.new" && mv "$place.new" "$place"
           notice='' ;;
       esac
     done

@@ -211,13 +211,17 @@ fn relayed(name: &str, told: &RelayStatus, now: Wall, roles: Roles) -> Component
 }
 
 fn store(told: &Told, fault: Option<String>, roles: Roles) -> Component {
+    // Before the lease was asked for, nobody knows whose the tables are: a process that does nothing else is not ready yet.
+    let asked = told.trouble.is_some() || told.standby.is_some() || !told.projections.is_empty();
+    let unasked = (roles.projections && !roles.edge && !asked).then(|| "not opened yet".to_owned());
+    let fault = unasked.or(fault);
     let state = match (&told.trouble, &fault) {
         (Some(_), _) => ComponentState::Down,
         (None, Some(_)) => ComponentState::Degraded,
         (None, None) => ComponentState::Up,
     };
     let waits = told.standby.as_ref().map(|who| format!("standby: {who}"));
-    let standby = told.trouble.is_none().then_some(waits.is_some());
+    let standby = (asked && told.trouble.is_none()).then_some(waits.is_some());
     let away_since = told.trouble.as_ref().map(|(_, since)| since.to_string());
     let detail = told.trouble.as_ref().map(|(why, _)| why.clone()).or(waits).or(fault);
     let (name, blocks_ready) = ("store".to_owned(), !roles.edge);

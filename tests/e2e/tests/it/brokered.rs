@@ -45,7 +45,7 @@ impl Broker for Nats {
     }
     fn of_replay(&self, world: &World, id: &str) -> Subscriber {
         let subject = format!("signalbox.replay.{id}");
-        Subscriber::start(world, "of-replay", "nats_all.py", &[&self.url(), "SIGNALBOX_REPLAY", &subject])
+        Subscriber::start(world, &subject, "nats_all.py", &[&self.url(), "SIGNALBOX_REPLAY", &subject])
     }
 }
 
@@ -58,7 +58,7 @@ impl Broker for Lease {
     }
     fn of_replay(&self, world: &World, id: &str) -> Subscriber {
         let topic = format!("signalbox.replay.{id}");
-        Subscriber::start(world, "of-replay", "kafka_all.py", &[&self.url(), &topic])
+        Subscriber::start(world, &topic, "kafka_all.py", &[&self.url(), &topic])
     }
 }
 
