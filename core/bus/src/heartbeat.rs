@@ -3,6 +3,7 @@
 //! A heartbeat is a CloudEvent too (`edge.heartbeat`, structured), so that anybody's client reads it. It may be lost, and
 //! an old one is worth nothing.
 
+use crate::event::Source;
 #[cfg(feature = "kafka")]
 use crate::kafka;
 use crate::nats;
@@ -59,10 +60,11 @@ impl Beat {
     /// The structured CloudEvent. `journal` is the edge's, for `source` and `id`.
     #[must_use]
     pub fn encode(&self, cluster: &str, journal: JournalId, now: Wall) -> Vec<u8> {
+        let source = Source { cluster: cluster.into(), edge: self.edge.clone(), journal };
         let envelope = Envelope {
             specversion: "1.0".into(),
             id: format!("{journal}.heartbeat.{}", self.number),
-            source: format!("urn:signalbox:{cluster}:{}:{journal}", self.edge),
+            source: source.to_string(),
             kind: TYPE.into(),
             subject: self.edge.clone(),
             time: now.to_string().into(),

@@ -8,6 +8,7 @@ use crate::statement::Statement;
 use crate::store::Store;
 use crate::value::{Row, Value};
 use signalbox_base::Wall;
+use signalbox_schemas::Event;
 
 /// An event before it has its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,22 @@ const APPEND: &str = "INSERT INTO outbox \
     FROM outbox_counter whole, outbox_counter part WHERE whole.domain = '*' AND part.domain = $10";
 
 impl Draft {
+    /// An event about an aggregate of no tenant. `cause` is the `id` of the event that led to it, or empty.
+    #[must_use]
+    pub fn of(event: &Event, subject: &str, cause: &str, at: Wall) -> Self {
+        let mut data = Vec::new();
+        event.write_data(&mut data);
+        Self {
+            kind: event.kind().versioned().to_owned(),
+            tenant: String::new(),
+            subject: subject.to_owned(),
+            at,
+            correlation: String::new(),
+            causation: cause.to_owned(),
+            data: String::from_utf8_lossy(&data).into_owned(),
+        }
+    }
+
     /// The domain of the type: the part before its first dot.
     #[must_use]
     pub fn domain(&self) -> &str {

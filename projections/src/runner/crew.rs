@@ -63,6 +63,15 @@ impl Context {
         self.floors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn rebuilding(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A projection of the group and its status, by its name.
+    fn of(&self, name: &str) -> Option<&(Arc<dyn Projection>, StatusHandle)> {
+        self.all.iter().find(|(projection, _)| projection.name() == name)
+    }
+
     /// What every projection has of a source.
     fn floor(&self, source: &str) -> u64 {
         let floors = self.floors();
@@ -311,7 +320,7 @@ impl Crew {
             Back::Panicked { projection, status, what } => {
                 let stopped = Stopped::Panicked { projection, what };
                 status.stopped(&stopped.to_string(), wall_now());
-                if !self.context.all.iter().any(|(one, _)| one.name() == projection) {
+                if self.context.of(projection).is_none() {
                     self.context.floors().remove(projection);
                 }
                 (self.context.stopped)(stopped);

@@ -1,7 +1,7 @@
 //! One projection of a group: its claim, how far it is, what it has put aside.
 
 use super::plan::{Aggregate, Track};
-use super::rebuild::{Rebuild, tell};
+use super::rebuild::Rebuild;
 use super::status::StatusHandle;
 use super::{Config, parked};
 use crate::projection::Projection;
@@ -9,6 +9,7 @@ use signalbox_base::Wall;
 use signalbox_bus::{Hint, Order};
 use signalbox_schemas::Event;
 use signalbox_schemas::projection::ProjectionResumed;
+use signalbox_store::outbox::Draft;
 use signalbox_store::positions::{self, Claim};
 use signalbox_store::{Class, Error, Statement, Store};
 use std::collections::HashSet;
@@ -132,7 +133,7 @@ impl Member {
                 decision: wanted.into(),
                 events: events.len() as u64,
             });
-            statements.extend(tell(self.name(), &resumed, "", now));
+            statements.extend(Draft::of(&resumed, self.name(), "", now).append(now));
             match store.transaction(statements).await {
                 Ok(_) => {
                     self.passed();

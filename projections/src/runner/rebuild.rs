@@ -16,7 +16,8 @@ use signalbox_base::Wall;
 use signalbox_bus::Delivered;
 use signalbox_schemas::projection::ProjectionRebuilt;
 use signalbox_schemas::{Event, Kind};
-use signalbox_store::{Carry, Error, Statement, Store, Switch, TableFault, Value, outbox};
+use signalbox_store::outbox::Draft;
+use signalbox_store::{Carry, Error, Statement, Store, Switch, TableFault, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -298,29 +299,13 @@ impl Rebuild {
             carried_rows,
             duration_ms: took,
         });
-        tell(self.of.name(), &data, "", now)
+        Draft::of(&data, self.of.name(), "", now).append(now)
     }
 
     /// How long it has run.
     pub(crate) fn age(&self, now: Wall) -> Duration {
         now.since(self.begun)
     }
-}
-
-/// The statements by which the store tells an event about a projection.
-pub(crate) fn tell(projection: &str, event: &Event, cause: &str, now: Wall) -> Vec<Statement> {
-    let mut data = Vec::new();
-    event.write_data(&mut data);
-    let draft = outbox::Draft {
-        kind: event.kind().versioned().to_owned(),
-        tenant: String::new(),
-        subject: projection.to_owned(),
-        at: now,
-        correlation: String::new(),
-        causation: cause.to_owned(),
-        data: String::from_utf8_lossy(&data).into_owned(),
-    };
-    draft.append(now)
 }
 
 /// A projection whose statements go to the tables beside.

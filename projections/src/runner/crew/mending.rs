@@ -7,8 +7,8 @@ use crate::runner::member::Member;
 use crate::runner::rebuild::{self, Rebuild};
 use crate::runner::status::Rebuilding;
 use signalbox_store::{Class, Error, TableFault};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// A rebuild that has found nothing to read when it has looked so often has read all there is.
@@ -86,8 +86,8 @@ impl Crew {
     /// A rebuild is not under way any more.
     fn ended(&self, rebuild: &Rebuild, name: &'static str) {
         self.context.floors().remove(name);
-        self.context.rebuilding.lock().unwrap_or_else(PoisonError::into_inner).remove(rebuild.of());
-        if let Some((_, status)) = self.context.all.iter().find(|(one, _)| one.name() == rebuild.of()) {
+        self.context.rebuilding().remove(rebuild.of());
+        if let Some((_, status)) = self.context.of(rebuild.of()) {
             status.rebuilding(None);
         }
     }
@@ -155,7 +155,7 @@ impl Crew {
             return;
         };
         tracing::error!(projection = member.name(), reason, "the tables are made anew from history");
-        self.context.rebuilding.lock().unwrap_or_else(PoisonError::into_inner).insert(member.name());
+        self.context.rebuilding().insert(member.name());
         (member.mended, member.looked) = (true, true);
         let stands_still = Rebuilding { reason: reason.clone(), stands_still: true, ..Rebuilding::default() };
         member.status.rebuilding(Some(stands_still));
@@ -190,16 +190,11 @@ impl Crew {
             }
         };
         for (name, reason) in wanted {
-            let Some((projection, status)) = self.context.all.iter().find(|(one, _)| *one.name() == *name)
-            else {
-                continue;
-            };
+            let Some((projection, status)) = self.context.of(&name) else { continue };
             let Some(tables) = projection.tables() else { continue };
-            let mut rebuilding = self.context.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-            if !rebuilding.insert(projection.name()) {
+            if !self.context.rebuilding().insert(projection.name()) {
                 continue;
             }
-            drop(rebuilding);
             tracing::info!(projection = name, reason, "the tables are made anew beside those that are read");
             status.rebuilding(Some(Rebuilding { reason: reason.clone(), ..Rebuilding::default() }));
             let rebuild = Rebuild::new(Arc::clone(projection), tables, reason, &[], wall_now());
@@ -218,7 +213,7 @@ impl Crew {
             rebuild.looks += 1;
             // Only for people to look at: the next one comes in a second.
             let _ = rebuild.progress(&self.context.store, done, total).await;
-            if let Some((_, status)) = self.context.all.iter().find(|(one, _)| one.name() == rebuild.of()) {
+            if let Some((_, status)) = self.context.of(rebuild.of()) {
                 let (reason, stands_still) = (rebuild.reason.clone(), member.waits.is_some());
                 status.rebuilding(Some(Rebuilding { reason, done, total, stands_still }));
             }

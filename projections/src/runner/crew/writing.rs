@@ -5,11 +5,11 @@ use crate::runner::fault::{Fault, Refused, Transaction, refused};
 use crate::runner::member::Member;
 use crate::runner::parked;
 use crate::runner::plan::{Batched, Plan, aggregate_of};
-use crate::runner::rebuild::tell;
 use signalbox_base::{EventSeq, Wall};
 use signalbox_bus::{Batch, Delivered, Floor, Progress, Subscription};
 use signalbox_schemas::Event;
 use signalbox_schemas::projection::ProjectionParked;
+use signalbox_store::outbox::Draft;
 use signalbox_store::{Class, Error, Statement};
 
 impl Crew {
@@ -166,7 +166,7 @@ impl Crew {
                 kind: event.kind.clone(),
                 error_class: (*class).into(),
             });
-            tell(member.name(), &parked, &event.id(), now)
+            Draft::of(&parked, member.name(), &event.id(), now).append(now)
         })
         .collect()
     }

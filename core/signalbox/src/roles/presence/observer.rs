@@ -86,8 +86,8 @@ async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<(), Err
     let text = serde_json::to_string(&after).unwrap_or_else(|_| "{}".to_owned());
     let condition = vec![text.into(), now.into(), PLACE.into(), before.into()];
     let mut statements = vec![Statement::guard(REPLACE, condition, 1)];
-    for event in events {
-        statements.extend(draft(&event, now).append(now));
+    for (edge, event) in events {
+        statements.extend(Draft::of(&event, &edge, "", now).append(now));
     }
     match store.transaction(statements).await {
         // Somebody else has told it.
@@ -96,8 +96,8 @@ async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<(), Err
     }
 }
 
-/// What is to be told, and what has been told then. Pure.
-fn changes(row: &Row, edges: &BTreeMap<Text, Seen>, by: &str, now: Wall) -> (Row, Vec<Event>) {
+/// What is to be told of whom, and what has been told then. Pure.
+fn changes(row: &Row, edges: &BTreeMap<Text, Seen>, by: &str, now: Wall) -> (Row, Vec<(Text, Event)>) {
     let (mut after, mut events) = (row.clone(), Vec::new());
     for (name, seen) in edges {
         let told = row.get(name);
@@ -105,22 +105,24 @@ fn changes(row: &Row, edges: &BTreeMap<Text, Seen>, by: &str, now: Wall) -> (Row
         let calls = seen.beat.calls;
         match (seen.state, told.is_some_and(|told| told.lost)) {
             (State::Lost, false) => {
-                events.push(Event::from(EdgeLost {
+                let event = Event::from(EdgeLost {
                     edge: name.clone(),
                     last_heard_at: heard_at.into(),
                     detected_by: Text::new(by),
                     calls,
-                }));
+                });
+                events.push((name.clone(), event));
                 after.insert(name.clone(), Told { lost: true, stopped: false, heard_at: heard_at.0 });
             }
             (State::Alive, true) if seen.heard_at.is_some() => {
                 let last_heard_at = told.map_or(heard_at, |told| Wall(told.heard_at));
-                events.push(Event::from(EdgeReturned {
+                let event = Event::from(EdgeReturned {
                     edge: name.clone(),
                     last_heard_at: last_heard_at.into(),
                     detected_by: Text::new(by),
                     calls,
-                }));
+                });
+                events.push((name.clone(), event));
                 after.insert(name.clone(), Told { lost: false, stopped: false, heard_at: heard_at.0 });
             }
             // Lost and never heard since: nothing new.
@@ -135,25 +137,6 @@ fn changes(row: &Row, edges: &BTreeMap<Text, Seen>, by: &str, now: Wall) -> (Row
         }
     }
     (after, events)
-}
-
-fn draft(event: &Event, now: Wall) -> Draft {
-    let mut data = Vec::new();
-    event.write_data(&mut data);
-    let edge = match event {
-        Event::EdgeLost(lost) => &lost.edge,
-        Event::EdgeReturned(returned) => &returned.edge,
-        _ => "",
-    };
-    Draft {
-        kind: event.kind().versioned().to_owned(),
-        tenant: String::new(),
-        subject: edge.to_owned(),
-        at: now,
-        correlation: String::new(),
-        causation: String::new(),
-        data: String::from_utf8_lossy(&data).into_owned(),
-    }
 }
 
 #[cfg(test)]
