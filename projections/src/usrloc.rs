@@ -1,6 +1,6 @@
 //! The written forms of the usual usrloc `location` table.
 
-use signalbox_base::Text;
+use signalbox_base::{Text, fnv1a};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::Transport;
 
@@ -44,10 +44,7 @@ pub(crate) fn user_of(aor: &str) -> &str {
 
 /// A positive number that is always the same for the same key (FNV-1a, 63 bits, each part ended by a zero byte).
 pub(crate) fn row_id(key: &[&str]) -> i64 {
-    let bytes = key.iter().flat_map(|part| part.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = fnv1a(0, key.iter().flat_map(|part| part.bytes().chain([0])));
     i64::try_from(hash >> 1).unwrap_or(i64::MAX)
 }
 

@@ -5,6 +5,7 @@
 
 mod cidr;
 mod flow;
+mod hash;
 mod ids;
 #[cfg(feature = "schemars")]
 mod schema;
@@ -15,6 +16,7 @@ mod time;
 
 pub use cidr::{Cidr, canonical, canonical_ip};
 pub use flow::{CompactFlow, ConnId, Flow, ListenerId, Transport};
+pub use hash::fnv1a;
 pub use ids::{BlockId, CallUid, EdgeIdentity, EventSeq, IdError, JournalId, ShortToken, TenantId};
 pub use secret::{Secret, constant_time_eq};
 pub use small::SmallText;

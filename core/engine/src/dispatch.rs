@@ -106,9 +106,7 @@ fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message
     match method {
         Method::Ack => ack(turn, rooms, flow, key, request),
         _ => {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
-            let known = turn.net.table.on_request(key, &mut outputs);
-            turn.net.outputs = outputs;
+            let known = turn.net.table.on_request(key, &mut turn.net.outputs);
             if known != OnRequest::New {
                 return;
             }
@@ -387,12 +385,7 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
         .and_then(|via| via.branch())
         .and_then(|branch| ClientKey::of_response(branch, response.cseq().method));
     let what = match key {
-        Some(key) => {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
-            let what = turn.net.table.on_response(key, status, turn.now.mono, &mut outputs);
-            turn.net.outputs = outputs;
-            what
-        }
+        Some(key) => turn.net.table.on_response(key, status, turn.now.mono, &mut turn.net.outputs),
         None => OnResponse::Stray,
     };
     let tx = match &what {

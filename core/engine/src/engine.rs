@@ -211,9 +211,7 @@ impl Engine {
         self.count();
         let mut due = std::mem::take(&mut self.due);
         let (mut turn, rooms) = self.lend(now, cx, out);
-        let mut outputs = std::mem::take(&mut turn.net.outputs);
-        turn.net.table.due(now.mono, Input::DUE_MAX, &mut outputs);
-        turn.net.outputs = outputs;
+        turn.net.table.due(now.mono, Input::DUE_MAX, &mut turn.net.outputs);
         settle(&mut turn, rooms);
         turn.net.timers.pop_due(now.mono, Input::DUE_MAX, &mut due);
         for timer in due.drain(..) {
@@ -313,9 +311,7 @@ fn unsent(
         return;
     }
     if let Some(tx) = ticket.and_then(|t| turn.net.client_of(t)) {
-        let mut outputs = std::mem::take(&mut turn.net.outputs);
-        turn.net.table.transport_error(tx, &mut outputs);
-        turn.net.outputs = outputs;
+        turn.net.table.transport_error(tx, &mut turn.net.outputs);
         return;
     }
     if matches!(cause, SendError::Refused | SendError::Unreachable) {

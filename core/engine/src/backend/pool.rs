@@ -5,7 +5,7 @@ use crate::settings::{ContactMode, Hide};
 use crate::state::Aor;
 use crate::tenancy::{Directory, PeerRef};
 use crate::turn::Turn;
-use signalbox_base::{Flow, TenantId, Text};
+use signalbox_base::{Flow, TenantId, Text, fnv1a};
 use smallvec::SmallVec;
 
 /// A backend that may be tried.
@@ -128,10 +128,7 @@ pub(crate) fn flow_to(turn: &Turn<'_>, peer: PeerRef) -> Option<Flow> {
 
 /// A number above 0 and up to 1, the same on every edge and in every run.
 fn draw(aor: &str, backend: &str, seed: u64) -> f64 {
-    let mut hash = 0xCBF2_9CE4_8422_2325 ^ seed;
-    for byte in aor.bytes().chain([0]).chain(backend.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-    }
+    let mut hash = fnv1a(seed, aor.bytes().chain([0]).chain(backend.bytes()));
     // The finalizer of SplitMix64: FNV alone leaves the high bits of short names alike.
     hash = (hash ^ hash >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     hash = (hash ^ hash >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -216,9 +216,7 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
 fn on_timeout(turn: &mut Turn<'_>, peer: PeerRef, number: u32) {
     let Some(health) = turn.backends.get_mut(peer) else { return };
     let Some(probe) = health.in_flight.take_if(|p| p.number == number) else { return };
-    let mut outputs = std::mem::take(&mut turn.net.outputs);
-    turn.net.table.withdraw(probe.tx, &mut outputs);
-    turn.net.outputs = outputs;
+    turn.net.table.withdraw(probe.tx, &mut turn.net.outputs);
     no_answer(turn, peer);
 }
 

@@ -42,10 +42,7 @@ pub(crate) fn dismiss(
 
 /// The same of a process that is gone: ACK and BYE may not have left, or not arrived.
 pub(crate) fn again(core: &mut Core, turn: &mut Turn<'_>, known: &Dismissed) {
-    let mut leg = known.leg.clone();
-    leg.jump();
-    acknowledge(core, turn, &leg, known.cseq);
-    core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::DISMISSAL, 0));
+    repeat(core, turn, known, owner::DISMISSAL);
 }
 
 /// The BYE was answered. Who would not have it, because it overtook the ACK, gets another.
@@ -56,10 +53,15 @@ pub(crate) fn on_response(core: &mut Core, turn: &mut Turn<'_>, response: &Messa
     let tag = response.to_tag().unwrap_or_default();
     let known = turn.state.calls().get(core.uid).map_or(&[][..], |call| call.dismissed());
     let Some(known) = known.iter().find(|known| *known.leg.remote_tag == *tag).cloned() else { return };
-    let mut leg = known.leg;
+    repeat(core, turn, &known, owner::OWN);
+}
+
+/// ACK and BYE once more, with numbers above all that were sent; `by` owns the BYE.
+fn repeat(core: &mut Core, turn: &mut Turn<'_>, known: &Dismissed, by: u8) {
+    let mut leg = known.leg.clone();
     leg.jump();
     acknowledge(core, turn, &leg, known.cseq);
-    core.send_own(turn, Method::Bye, &mut leg, 0, None, (owner::OWN, 0));
+    core.send_own(turn, Method::Bye, &mut leg, 0, None, (by, 0));
 }
 
 /// An ACK of our own to a 2xx of an INVITE with this CSeq number. It does not overtake the call's last record.

@@ -4,7 +4,7 @@ use super::raw::Raw;
 use crate::contract::Entropy;
 use crate::settings::Settings;
 use crate::tenancy::{Origin, OriginKind};
-use signalbox_base::{CallUid, Flow, ShortToken, Text};
+use signalbox_base::{CallUid, Flow, ShortToken, Text, fnv1a};
 use signalbox_sip::header::{HeaderName, ListValues, Via};
 use signalbox_sip::transaction::Branch;
 use signalbox_sip::{Message, Put};
@@ -68,7 +68,7 @@ pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Opti
 pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, message: &Message<B>) -> u64 {
     // Keyed, so that nobody outside can make a Via that looks like a loop of someone else's call.
     let key = settings.cluster_key.expose();
-    let mut hasher = foldhash::quality::FixedState::with_seed(seed_of(key)).build_hasher();
+    let mut hasher = foldhash::quality::FixedState::with_seed(fnv1a(0, key.iter().copied())).build_hasher();
     let mut field = |bytes: &[u8]| {
         hasher.write_usize(bytes.len());
         hasher.write(bytes);
@@ -104,11 +104,6 @@ pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, mess
         let own = loop_cookie(settings, origin, message);
         carried.any(|token| token.0 == own)
     }
-}
-
-fn seed_of(key: &[u8]) -> u64 {
-    key.iter()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// Our Contact on a leg. Header parameters of the peer's own Contact (feature tags, RFC 3840) follow it.

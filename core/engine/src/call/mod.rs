@@ -290,11 +290,9 @@ impl Calls {
             .filter_map(|(_, uid)| self.calls.get(uid))
             .flat_map(|call| call.state.silent().filter(|(peer, _)| *peer == remote).map(|(_, tx)| tx))
             .collect();
-        let mut outputs = std::mem::take(&mut turn.net.outputs);
         for tx in silent {
-            turn.net.transactions_mut().transport_error(tx, &mut outputs);
+            turn.net.table.transport_error(tx, &mut turn.net.outputs);
         }
-        turn.net.outputs = outputs;
     }
 
     /// Whether much more memory is held than is needed.

@@ -122,17 +122,13 @@ pub(crate) fn supersede(core: &mut Core, turn: &mut Turn<'_>, from: End) {
     while let Some(at) = core.relays.iter().position(old) {
         let relay = core.relays.swap_remove(at);
         withdraw(turn, &relay);
-        let mut outputs = std::mem::take(&mut turn.net.outputs);
-        turn.net.transactions_mut().abandon(relay.server, &mut outputs);
-        turn.net.outputs = outputs;
+        turn.net.table.abandon(relay.server, &mut turn.net.outputs);
     }
 }
 
 fn withdraw(turn: &mut Turn<'_>, relay: &Relay) {
     let Some(client) = relay.client else { return };
-    let mut outputs = std::mem::take(&mut turn.net.outputs);
-    turn.net.transactions_mut().withdraw(client, &mut outputs);
-    turn.net.outputs = outputs;
+    turn.net.table.withdraw(client, &mut turn.net.outputs);
 }
 
 /// The CANCEL of such an INVITE was refused. Its receiver may have answered just before.

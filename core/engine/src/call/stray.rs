@@ -77,12 +77,9 @@ fn on_answered(
         return State::Answered(state);
     };
     let key = ClientKey::of_message(response);
-    let mut outputs = std::mem::take(&mut turn.net.outputs);
     let (status, now) = (response.status().unwrap_or(200), turn.now.mono);
-    let how = key.map_or(OnResponse::Stray, |key| {
-        turn.net.transactions_mut().on_response(key, status, now, &mut outputs)
-    });
-    turn.net.outputs = outputs;
+    let how = key
+        .map_or(OnResponse::Stray, |key| turn.net.table.on_response(key, status, now, &mut turn.net.outputs));
     match relay::on_response(core, turn, number, &how, response) {
         Some(done) => relayed(State::Answered(state), core, turn, done),
         None => State::Answered(state),

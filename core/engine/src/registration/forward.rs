@@ -81,9 +81,7 @@ impl Registrar {
             turn.cancel_timer(timer);
         }
         if let Some(client) = pending.client.take() {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
-            turn.net.table.withdraw(client, &mut outputs);
-            turn.net.outputs = outputs;
+            turn.net.table.withdraw(client, &mut turn.net.outputs);
         }
         let peer = pending.at.peer;
         let about = About { aor: Some(pending.address()), source: Some(pending.flow.remote), call: None };

@@ -7,7 +7,7 @@
 use crate::state::BindingKey;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
-use signalbox_base::{EventSeq, JournalId, Text, Wall};
+use signalbox_base::{EventSeq, JournalId, Text, Wall, fnv1a};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -59,9 +59,7 @@ impl Registered {
 /// A Call-ID in eight bytes: enough to tell a device's own ones apart.
 #[must_use]
 pub fn call_of(call_id: &[u8]) -> u64 {
-    call_id
-        .iter()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+    fnv1a(0, call_id.iter().copied())
 }
 
 /// A binding at another edge: what a call to it must know.
@@ -173,6 +171,13 @@ struct Entry {
     name: Text,
 }
 
+impl Entry {
+    /// Neither removed nor expired.
+    fn is_good(&self, now: Wall) -> bool {
+        !self.gone && self.expires_at > now
+    }
+}
+
 /// A binding that can be reached through its owner now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Away {
@@ -255,13 +260,13 @@ impl Cache {
     /// An edge.
     #[must_use]
     pub fn peer(&self, edge: &str) -> Option<&Peer> {
-        self.edges.iter().find(|(name, _)| **name == *edge).map(|(_, peer)| peer)
+        self.index_of(edge).map(|at| &self.edges[at].1)
     }
 
     /// Bindings of one edge.
     #[must_use]
     pub fn len_of(&self, edge: &str) -> usize {
-        let at = self.edges.iter().position(|(name, _)| **name == *edge);
+        let at = self.index_of(edge);
         let own = |entry: &&Entry| !entry.gone && Some(usize::from(entry.edge)) == at;
         self.bindings.values().flatten().filter(own).count()
     }
@@ -303,7 +308,7 @@ impl Cache {
     pub fn is_newer(&self, key: BindingKey, here: &Registered, now: Wall) -> bool {
         let Some(entries) = self.bindings.get(&key) else { return false };
         entries.iter().any(|entry| {
-            entry.registered.is_later_than(here) && self.is_live(entry, now) && self.place(entry).is_some()
+            entry.registered.is_later_than(here) && entry.is_good(now) && self.way(entry).is_some()
         })
     }
 
@@ -347,7 +352,7 @@ impl Cache {
     }
 
     fn edge(&mut self, name: &Text) -> usize {
-        if let Some(at) = self.edges.iter().position(|(known, _)| known == name) {
+        if let Some(at) = self.index_of(name) {
             return at;
         }
         self.edges.push((name.clone(), Peer::default()));
@@ -379,7 +384,7 @@ impl Cache {
     /// Only the owner's word counts. What is gone is remembered until it would have expired: an event that comes again must
     /// not bring it back.
     fn unbind(&mut self, edge: &Text, version: Version, key: BindingKey) -> bool {
-        let Some(at) = self.edges.iter().position(|(known, _)| known == edge) else { return false };
+        let Some(at) = self.index_of(edge) else { return false };
         let entries = self.bindings.get_mut(&key).into_iter().flatten();
         let mut own = entries.filter(|entry| usize::from(entry.edge) == at);
         match own.next() {
@@ -443,10 +448,10 @@ impl Cache {
     fn collect(&self, key: BindingKey, now: Wall, found: &mut Found, wanted: impl Fn(&Entry) -> bool) {
         let mut best: Option<(&Entry, SocketAddr)> = None;
         for entry in self.bindings.get(&key).into_iter().flatten() {
-            if entry.gone || entry.expires_at <= now || !wanted(entry) {
+            if !entry.is_good(now) || !wanted(entry) {
                 continue;
             }
-            match self.place(entry).filter(|_| self.is_live(entry, now)) {
+            match self.way(entry) {
                 None => found.lost = true,
                 Some(address) if best.is_none_or(|(b, _)| entry.registered.is_later_than(&b.registered)) => {
                     best = Some((entry, address));
@@ -464,12 +469,13 @@ impl Cache {
         }));
     }
 
-    fn place(&self, entry: &Entry) -> Option<SocketAddr> {
-        self.edges[usize::from(entry.edge)].1.address
+    /// Where its owner takes requests, while that lives.
+    fn way(&self, entry: &Entry) -> Option<SocketAddr> {
+        let owner = &self.edges[usize::from(entry.edge)].1;
+        owner.address.filter(|_| owner.liveness == Liveness::Alive)
     }
 
-    fn is_live(&self, entry: &Entry, now: Wall) -> bool {
-        let alive = self.edges[usize::from(entry.edge)].1.liveness == Liveness::Alive;
-        !entry.gone && entry.expires_at > now && alive
+    fn index_of(&self, edge: &str) -> Option<usize> {
+        self.edges.iter().position(|(name, _)| **name == *edge)
     }
 }

@@ -1,7 +1,7 @@
 //! Handing a request to the edge that owns a binding: which bindings are elsewhere, and the way there.
 
 use super::ticket::{self, HAND_GOOD, Hand, Ticket};
-use super::{Away, Found, listener};
+use super::{Away, Found, flow_to};
 use crate::call::Target;
 use crate::call::leg::Peer;
 use crate::call::raw::Raw;
@@ -59,11 +59,10 @@ pub(crate) fn beyond(nobody: Nobody, found: &Found) -> Nobody {
 /// The way of a request to the edge that owns a binding: over which flow, and its Route. `None` when this edge has no
 /// listener for it.
 fn way(turn: &mut Turn<'_>, tenant: &Text, away: &Away) -> Option<(Flow, String)> {
-    let (id, listener) = listener(turn.settings)?;
-    if listener.address.is_ipv4() != away.address.is_ipv4() {
+    let flow = flow_to(turn.settings, away.address)?;
+    if flow.local.is_ipv4() != flow.remote.is_ipv4() {
         return None;
     }
-    let flow = Flow { transport: listener.transport, ..Flow::udp(id, listener.address, away.address) };
     let hand = Hand {
         id: turn.entropy.next_u64(),
         tenant: tenant.clone(),

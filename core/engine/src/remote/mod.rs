@@ -35,6 +35,7 @@ use crate::turn::Turn;
 use signalbox_base::{Flow, ListenerId, Wall};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, Message, Uri};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The listener for other edges, where this one has any to speak to: the first that serves them.
@@ -45,6 +46,12 @@ pub fn listener(settings: &Settings) -> Option<(ListenerId, &ListenerSettings)> 
     }
     let at = settings.listeners.iter().position(|listener| listener.serves.edges)?;
     Some((ListenerId(u16::try_from(at).ok()?), &settings.listeners[at]))
+}
+
+/// The flow from the listener for other edges to one of them.
+fn flow_to(settings: &Settings, edge: SocketAddr) -> Option<Flow> {
+    let (id, listener) = listener(settings)?;
+    Some(Flow { transport: listener.transport, ..Flow::udp(id, listener.address, edge) })
 }
 
 /// Whether a flow is that of another edge: a listener for edges, and an address where the cluster's edges are.

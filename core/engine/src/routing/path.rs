@@ -27,7 +27,7 @@ pub fn by_path<'s>(
     path: BindingKey,
     uri: &[u8],
 ) -> Option<(&'s Aor, &'s Binding)> {
-    let (aor, named) = registrations.binding(path).filter(|(aor, _)| aor.tenant() == tenant)?;
+    let (aor, named) = registrations.binding_of(tenant, path)?;
     let Ok(uri) = Uri::parse(uri) else { return Some((aor, named)) };
     let is_meant = |binding: &&Binding| {
         Uri::parse(binding.contact.as_bytes()).is_ok_and(|contact| equivalent(&contact, &uri))

@@ -107,10 +107,9 @@ pub fn select<'s>(
 
 type Found<'s> = SmallVec<[(&'s Aor, &'s Binding); 2]>;
 
-/// A token of another tenant's binding is as good as none.
 fn by_token<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u8]) -> Option<Found<'s>> {
-    let found = registrations.binding(BindingKey::from_user(user)?)?;
-    (found.0.tenant() == query.tenant).then(|| Found::from_iter([found]))
+    let found = registrations.binding_of(query.tenant, BindingKey::from_user(user)?)?;
+    Some(Found::from_iter([found]))
 }
 
 fn by_address<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u8]) -> Found<'s> {

@@ -141,9 +141,7 @@ impl Standalone {
             turn.cancel_timer(timer);
         }
         if let Some(client) = pending.client.take() {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
-            turn.net.table.withdraw(client, &mut outputs);
-            turn.net.outputs = outputs;
+            turn.net.table.withdraw(client, &mut turn.net.outputs);
         }
         pending.heard = false;
         if let Some(peer) = pending.peer.filter(|_| at_fault) {

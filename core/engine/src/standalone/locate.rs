@@ -2,7 +2,7 @@
 
 use super::sip_uri;
 use crate::routing::{by_path, path_of};
-use crate::state::{Aor, AorName, Binding, BindingKey};
+use crate::state::{AorName, Binding, BindingKey};
 use crate::tenancy::Origin;
 use crate::turn::Turn;
 use signalbox_sip::Message;
@@ -28,8 +28,8 @@ pub(crate) fn locate(
     let user = uri.decoded_user();
     let reachable = |binding: &&Binding| turn.is_here(binding);
     if let Some(key) = user.as_deref().and_then(BindingKey::from_user) {
-        let found = turn.state.registrations().binding(key);
-        let (_, binding) = found.filter(|(aor, _)| is_in(aor, origin)).ok_or(NOT_FOUND)?;
+        let found = turn.state.registrations().binding_of(origin.tenant.as_str(), key);
+        let (_, binding) = found.ok_or(NOT_FOUND)?;
         return Some(binding).filter(reachable).map(|b| b.key).ok_or(UNAVAILABLE);
     }
     let path = path_of(request).and_then(|path| {
@@ -46,8 +46,4 @@ pub(crate) fn locate(
     let best =
         aor.bindings.iter().map(|b| &**b).filter(reachable).max_by_key(|b| (b.q.unwrap_or(1000), b.seq));
     best.map(|b| b.key).ok_or(UNAVAILABLE)
-}
-
-fn is_in(aor: &Aor, origin: &Origin) -> bool {
-    aor.tenant() == origin.tenant.as_str()
 }

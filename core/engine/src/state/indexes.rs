@@ -127,6 +127,12 @@ impl Registrations {
         aor.binding(key).map(|binding| (aor, binding))
     }
 
+    /// The same within a tenant: another's binding is as good as none.
+    #[must_use]
+    pub fn binding_of(&self, tenant: &str, key: BindingKey) -> Option<(&Aor, &Binding)> {
+        self.binding(key).filter(|(aor, _)| aor.tenant() == tenant)
+    }
+
     /// Bindings reached over this flow (same transport, same remote address, same connection).
     pub fn over_flow(&self, flow: &Flow) -> impl Iterator<Item = (&Aor, &Binding)> {
         let (remote, conn) = (flow.remote, flow.conn);

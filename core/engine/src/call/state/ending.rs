@@ -157,11 +157,9 @@ impl Ending {
     pub(crate) fn on_due(mut self, core: &mut Core, turn: &mut Turn<'_>) -> State {
         self.resend = self.resend.take().and_then(|resend| say_again(turn, resend));
         if turn.now.mono >= self.until {
-            let mut outputs = std::mem::take(&mut turn.net.outputs);
             for tx in self.attempts.iter().filter_map(|attempt| attempt.tx) {
-                turn.net.transactions_mut().withdraw(tx, &mut outputs);
+                turn.net.table.withdraw(tx, &mut turn.net.outputs);
             }
-            turn.net.outputs = outputs;
             return State::Gone;
         }
         self.settle(core, turn)

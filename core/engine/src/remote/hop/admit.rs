@@ -2,7 +2,7 @@
 
 use super::{Admitted, Between, End, Refused, Way};
 use crate::remote::ticket::{self, Hand, Ticket};
-use crate::remote::{call_of, is_peer, listener, ticket_of};
+use crate::remote::{call_of, flow_to, is_peer, ticket_of};
 use crate::state::Binding;
 use crate::turn::Turn;
 use foldhash::HashSet;
@@ -89,8 +89,7 @@ fn handed(
     if hand.to != *own || hand.until < now || !outside || !used.take(hand.id, hand.until, now) {
         return Err(BAD);
     }
-    let known = turn.state.registrations().binding(hand.key);
-    let (_, binding) = known.filter(|(aor, _)| aor.tenant() == &*hand.tenant).ok_or(GONE)?;
+    let (_, binding) = turn.state.registrations().binding_of(&hand.tenant, hand.key).ok_or(GONE)?;
     if !turn.net.is_reachable(hand.key) {
         return Err(GONE);
     }
@@ -127,8 +126,7 @@ fn inside(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>, way: Way) -> R
             if !is_phone(turn, flow, &way) {
                 return Err(STRANGER);
             }
-            let (id, listener) = listener(turn.settings).ok_or(GONE)?;
-            Flow { transport: listener.transport, ..Flow::udp(id, listener.address, way.edge) }
+            flow_to(turn.settings, way.edge).ok_or(GONE)?
         }
     };
     if turn.settings.listener(out.listener).is_none() {
@@ -142,9 +140,8 @@ fn inside(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>, way: Way) -> R
 }
 
 fn binding<'t>(turn: &'t Turn<'_>, way: &Way) -> Option<&'t Binding> {
-    let found = turn.state.registrations().binding(way.key);
-    let same = |(aor, _): &(&crate::state::Aor, &Binding)| aor.tenant() == &*way.tenant;
-    found.filter(same).map(|(_, binding)| binding).filter(|binding| turn.net.is_reachable(binding.key))
+    let (_, binding) = turn.state.registrations().binding_of(&way.tenant, way.key)?;
+    turn.net.is_reachable(binding.key).then_some(binding)
 }
 
 /// Whether a flow is the phone's: it is registered over it; or nobody is, and it is no peer's (who bears the ticket may have

@@ -207,14 +207,12 @@ impl Hops {
 
     /// A peer cannot be reached: what was sent there and has heard nothing has failed.
     pub(crate) fn on_unreachable(&mut self, turn: &mut Turn<'_>, remote: SocketAddr) {
-        let mut outputs = std::mem::take(&mut turn.net.outputs);
         for number in self.asked.take(remote) {
             let pending = self.pending.get(&number).filter(|pending| pending.waits_for(remote));
             if let Some(client) = pending.and_then(|pending| pending.client) {
-                turn.net.transactions_mut().transport_error(client, &mut outputs);
+                turn.net.table.transport_error(client, &mut turn.net.outputs);
             }
         }
-        turn.net.outputs = outputs;
     }
 }
 
