@@ -36,36 +36,29 @@ pub fn with_body(head: &[&str], body: &str) -> String {
 /// An INVITE, ordinary but for its start line and what `rest` adds.
 #[must_use]
 pub fn invite(name: &str, start: &str, rest: &[&str]) -> String {
-    let (via, call_id) = (via(name), format!("Call-ID: {name}.8af3@198.51.100.10"));
-    let head = [
-        start,
-        "To: <sip:user@example.com>",
-        "From: <sip:caller@example.net>;tag=8814",
-        "Max-Forwards: 70",
-        &call_id,
-        "CSeq: 8 INVITE",
-        &via,
-        "Contact: <sip:caller@198.51.100.10>",
-        "Content-Type: application/sdp",
-    ];
-    with_body(&[&head, rest].concat(), SDP)
+    let head = head(name, start, "8 INVITE");
+    let own = ["Contact: <sip:caller@198.51.100.10>", "Content-Type: application/sdp"];
+    with_body(&[&head.each_ref().map(String::as_str)[..], &own, rest].concat(), SDP)
 }
 
 /// A request without a body, ordinary but for its start line, CSeq and what `rest` adds.
 #[must_use]
 pub fn request(name: &str, start: &str, cseq: &str, rest: &[&str]) -> String {
-    let (via, call_id) = (via(name), format!("Call-ID: {name}.8af3@198.51.100.10"));
-    let cseq = format!("CSeq: {cseq}");
-    let head = [
-        start,
-        "To: <sip:user@example.com>",
-        "From: <sip:caller@example.net>;tag=8814",
-        "Max-Forwards: 70",
-        &call_id,
-        &cseq,
-        &via,
-    ];
-    lines(&[&head, rest, &["Content-Length: 0"]].concat())
+    let head = head(name, start, cseq);
+    lines(&[&head.each_ref().map(String::as_str)[..], rest, &["Content-Length: 0"]].concat())
+}
+
+/// What every request begins with here.
+fn head(name: &str, start: &str, cseq: &str) -> [String; 7] {
+    [
+        start.to_owned(),
+        "To: <sip:user@example.com>".to_owned(),
+        "From: <sip:caller@example.net>;tag=8814".to_owned(),
+        "Max-Forwards: 70".to_owned(),
+        format!("Call-ID: {name}.8af3@198.51.100.10"),
+        format!("CSeq: {cseq}"),
+        via(name),
+    ]
 }
 
 fn via(name: &str) -> String {
