@@ -42,6 +42,18 @@ fn every_event_has_a_sample_in_its_own_directory() {
 }
 
 #[test]
+fn no_two_samples_have_one_identity_or_one_number_in_a_domain() {
+    let mut taken = BTreeSet::new();
+    for (path, text) in samples() {
+        let sample = json(&text);
+        let word = |name: &str| sample[name].as_str().unwrap().to_owned();
+        let domain = word("type").split('.').nth(2).unwrap().to_owned();
+        assert!(taken.insert((word("source"), "*".to_owned(), word("sequence"))), "{path}: sequence");
+        assert!(taken.insert((word("source"), domain, word("domainsequence"))), "{path}: domainsequence");
+    }
+}
+
+#[test]
 fn every_sample_is_valid_by_its_schema_and_the_envelope_s() {
     let envelope = validator(&schema::envelope());
     for (path, text) in samples() {
