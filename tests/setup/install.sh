@@ -49,6 +49,15 @@ install_rust() {
   fi
 }
 
+# A test builds the core for a machine that has no clock, no randomness and no sockets. Without rustup it does without.
+install_wasm() {
+  local name=wasm32-unknown-unknown
+  command -v rustup >/dev/null || return 0
+  rustup target list --installed | grep -qx "$name" && return 0
+  echo "installing: Rust's target $name"
+  rustup target add "$name"
+}
+
 # Asterisk is not in every Debian release: it runs from a tree of its own that is made once.
 install_asterisk() {
   local tree="$cache/asterisk-16"
@@ -61,11 +70,16 @@ install_asterisk() {
   local mirror
   for mirror in "" https://archive.debian.org/debian; do
     as_root rm -rf "$tree"
-    as_root mmdebstrap --quiet --variant=apt --include=asterisk,asterisk-core-sounds-en-gsm,asterisk-modules \
+    if as_root mmdebstrap --quiet --variant=apt --include=asterisk,asterisk-core-sounds-en-gsm,asterisk-modules \
       --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
-      bullseye "$tree" ${mirror:+"$mirror"} && break
+      bullseye "$tree" ${mirror:+"$mirror"}; then
+      as_root touch "$tree/.complete"
+      return 0
+    fi
   done
-  as_root touch "$tree/.complete"
+  as_root rm -rf "$tree"
+  echo "Asterisk 16 is not to be had: neither the Debian mirrors nor archive.debian.org gave it (see above)" >&2
+  exit 1
 }
 
 # Current brokers and subscribers' client libraries of other languages, from the Python package index, in a tree of their own.
@@ -96,9 +110,10 @@ case "${1:-}" in
     install_rust
     ;;
   peers)
-    install_packages kamailio sip-tester postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
+    install_packages kamailio sip-tester sipsak postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
       openssl default-jre-headless maven python3-venv kcat jq prometheus
     command -v go >/dev/null || install_packages golang-go
+    install_wasm
     install_asterisk
     install_python
     install_kafka
