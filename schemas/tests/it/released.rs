@@ -58,7 +58,7 @@ fn faults(old: &Value, new: &Value) -> Vec<String> {
 }
 
 #[test]
-fn released_schemas_are_as_they_were_released() {
+fn promise_9_released_schemas_are_as_they_were_released() {
     let lock = std::fs::read_to_string(here("released.lock")).unwrap();
     for (hash, path) in lock_lines(&lock) {
         let text = std::fs::read_to_string(here("json").join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -121,7 +121,7 @@ fn given_a_release_when_anything_else_changes_then_it_is_named() {
 }
 
 #[test]
-fn given_any_released_schema_when_a_field_is_removed_retyped_or_required_then_the_gate_fails() {
+fn promise_9_given_any_released_schema_when_a_field_is_removed_retyped_or_required_then_the_gate_fails() {
     let lock = std::fs::read_to_string(here("released.lock")).unwrap();
     let released = lock_lines(&lock);
     // What later releases add is locked when they are released.
