@@ -51,7 +51,7 @@ e2e: setup-build setup-peers ## only what runs against real servers
 brokers: setup-build setup-peers ## only the suite that each bus passes, against real NATS and Kafka
 	cargo test --locked -p signalbox-brokers --test e2e
 
-chaos: setup-build setup-peers ## the long forms: 200 kills, ten times the random cases
+chaos: setup-build setup-peers ## the long forms: 200 kills, ten times the random cases, brokers away for three minutes
 	cargo build $(CARGO_FLAGS) --bins
 	SIGNALBOX_EFFORT=10 cargo test $(CARGO_FLAGS) --lib --bins --test it --test e2e
 
