@@ -2,7 +2,7 @@
 
 mod reject;
 
-pub(crate) use reject::{malformed, reject, reject_after, to_tag};
+pub(crate) use reject::{malformed, reject, reject_after, reject_with, to_tag};
 
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, METHODS, Release};
@@ -10,6 +10,7 @@ use crate::engine::Rooms;
 use crate::fields::fields_of;
 use crate::gate::fingerprints;
 use crate::net::User;
+use crate::registration::Access;
 use crate::settings::CallsFrom;
 use crate::tenancy::{Origin, OriginKind, Refusal, resolve_among};
 use crate::turn::{About, Turn};
@@ -193,7 +194,23 @@ impl Fresh<'_, '_, '_> {
             }
             return self.rooms.registrar.on_register(self.turn, origin, self.flow, self.key, self.request);
         }
-        if !self.may_enter(&origin) {
+        match self.rooms.registrar.ask(self.turn, &origin, self.request) {
+            Access::Answered => {}
+            Access::Open => {
+                let may = self.may_enter(&origin);
+                self.enter(origin, may);
+            }
+            Access::Proven(bytes) => {
+                // It was a message before one header of it was taken out.
+                let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) else { return };
+                let Self { turn, rooms, flow, key, method, .. } = self;
+                Fresh { turn, rooms, flow, key, method, request: &request }.enter(origin, true);
+            }
+        }
+    }
+
+    fn enter(mut self, origin: Origin, may: bool) {
+        if !may {
             self.turn.reject_request(self.flow.remote.ip(), RequestRule::UnknownPeer, None, self.request);
             return self.reject(403, "Forbidden");
         }

@@ -8,8 +8,8 @@ use signalbox_base::{
     EdgeIdentity, Flow, JournalId, ListenerId, Mono, Now, Secret, TenantId, Text, Transport, Wall,
 };
 use signalbox_engine::settings::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget,
-    PeerAddress, ProbeSettings, Serves, TenantLimits, TenantSettings, TimerSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
+    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::State;
 use signalbox_engine::{Context, Engine, Entropy, Input, Outbox, Settings, Watch};
@@ -92,6 +92,9 @@ fn settings() -> Result<Settings> {
         network: 0,
         contact: ContactMode::Token,
         hide: Hide::Off,
+        trusts_edge: false,
+        early_dialogs: EarlyDialogs::Single,
+        redirects: Redirects::Follow,
         probe,
     };
     let listener = ListenerSettings {
@@ -104,7 +107,7 @@ fn settings() -> Result<Settings> {
     };
     let tenant = TenantSettings {
         name: "bench".parse::<TenantId>().context("a tenant's name")?,
-        domains: vec![DomainSettings { name: Text::new(DOMAIN), aliases: Vec::new() }],
+        domains: vec![DomainSettings { name: Text::new(DOMAIN), ..DomainSettings::default() }],
         calls_from: CallsFrom::Registered,
         backends: vec![backend],
         limits: TenantLimits::default(),

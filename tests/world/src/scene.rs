@@ -2,8 +2,9 @@
 
 use signalbox_base::{Cidr, EdgeIdentity, JournalId, Secret, Text, Transport};
 use signalbox_engine::settings::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget,
-    PeerAddress, ProbeSettings, Serves, Settings, TenantLimits, TenantSettings, TimerSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
+    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, Settings, TenantLimits, TenantSettings,
+    TimerSettings,
 };
 use std::net::SocketAddr;
 
@@ -95,7 +96,7 @@ fn listener(network: u16, address: SocketAddr, serves: Serves) -> ListenerSettin
 }
 
 fn tenant(plan: &TenantPlan, network: u16) -> TenantSettings {
-    let domain = |name: &&str| DomainSettings { name: Text::new(name), aliases: Vec::new() };
+    let domain = |name: &&str| DomainSettings { name: Text::new(name), ..DomainSettings::default() };
     TenantSettings {
         name: plan.name.parse().expect("stories write good names"),
         domains: plan.domains.iter().map(domain).collect(),
@@ -122,6 +123,9 @@ fn backend(plan: &BackendPlan, network: u16) -> BackendSettings {
         network,
         contact: plan.contact,
         hide: plan.hide,
+        trusts_edge: false,
+        early_dialogs: EarlyDialogs::Single,
+        redirects: Redirects::Follow,
         probe: ProbeSettings::default(),
     }
 }

@@ -156,7 +156,7 @@ impl Pbx {
     }
 
     fn challenge(&self, now: Now, realm: &[u8], stale: bool) -> Vec<(HeaderName, String)> {
-        let nonce = self.registrar.nonces.issue(realm, now.wall);
+        let nonce = self.registrar.nonces.issue(realm, now.wall, 0);
         let realm = String::from_utf8_lossy(realm);
         let algorithm = self.profile.algorithm.as_str();
         let stale = if stale { ", stale=true" } else { "" };

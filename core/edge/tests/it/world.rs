@@ -4,8 +4,8 @@ use signalbox_base::{EdgeIdentity, JournalId, Secret, Text, Transport};
 use signalbox_edge::{Edge, EdgeConfig, EdgeHandle, Hooks, InForce, StartError};
 use signalbox_engine::Settings;
 use signalbox_engine::settings::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget,
-    PeerAddress, ProbeSettings, Serves, TenantLimits, TenantSettings, TimerSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
+    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
 };
 use signalbox_journal::storage::SharedStorage;
 use std::future::Future;
@@ -198,6 +198,9 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
         network: 0,
         contact: ContactMode::Token,
         hide: Hide::Off,
+        trusts_edge: false,
+        early_dialogs: EarlyDialogs::Single,
+        redirects: Redirects::Follow,
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },
     };
     Settings {
@@ -215,7 +218,7 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
         }],
         tenants: vec![TenantSettings {
             name: "acme".parse().unwrap(),
-            domains: vec![DomainSettings { name: Text::new("acme.test"), aliases: Vec::new() }],
+            domains: vec![DomainSettings { name: Text::new("acme.test"), ..DomainSettings::default() }],
             calls_from: CallsFrom::Registered,
             backends: vec![backend],
             limits: TenantLimits::default(),

@@ -40,6 +40,8 @@ pub(crate) struct Health {
     pub(super) timer: Option<TimerId>,
     pub(super) resolve_timer: Option<TimerId>,
     pub(super) last_status: Option<u16>,
+    /// How often it came back from an outage.
+    pub(super) restarts: u32,
     pub(super) rtt_ms: Option<u64>,
 }
 
@@ -81,6 +83,7 @@ impl Backends {
                 now.successes = was.successes;
                 now.last_status = was.last_status;
                 now.rtt_ms = was.rtt_ms;
+                now.restarts = was.restarts;
             }
         }
         self.last_number = before.last_number;
@@ -102,6 +105,12 @@ impl Backends {
     #[must_use]
     pub fn last_probe(&self, peer: PeerRef) -> (Option<u16>, Option<u64>) {
         self.get(peer).map_or((None, None), |h| (h.last_status, h.rtt_ms))
+    }
+
+    /// How often a backend came back from an outage: it may have forgotten what it knew.
+    #[must_use]
+    pub fn restarts(&self, peer: PeerRef) -> u32 {
+        self.get(peer).map_or(0, |h| h.restarts)
     }
 
     pub(super) fn get(&self, peer: PeerRef) -> Option<&Health> {
@@ -139,6 +148,7 @@ impl Health {
             timer: None,
             resolve_timer: None,
             last_status: None,
+            restarts: 0,
             rtt_ms: None,
         }
     }
@@ -188,6 +198,7 @@ impl Health {
 
     fn go(&mut self, to: BackendState, consecutive: u32) -> Option<Change> {
         let from = self.state();
+        self.restarts += u32::from(self.seen == BackendState::Down && to == BackendState::Up);
         self.seen = to;
         (self.state() != from).then_some(Change { from, to: self.state(), consecutive })
     }

@@ -7,7 +7,7 @@ mod probe;
 
 pub(crate) use asked::Asked;
 pub use health::{Backends, Change};
-pub(crate) use pool::registrars;
 pub use pool::{Candidate, Candidates, candidates};
+pub(crate) use pool::{flow_to, registrars};
 pub use probe::on_traffic;
 pub(crate) use probe::{on_command, on_ended, on_resolved, on_response, on_timer, reload, resume};

@@ -32,6 +32,21 @@ pub struct Candidate {
 
 impl Candidate {
     /// The same backend after a reload, when places mean others; `false` when it is configured no more. Its answer may still
+    /// The edge itself, where it is the registrar: no backend is asked, and none is named.
+    pub(crate) fn nobody(flow: Flow) -> Self {
+        Self {
+            peer: PeerRef::NOBODY,
+            name: Text::default(),
+            priority: 0,
+            weight: 0,
+            sticky: false,
+            flow,
+            contact: ContactMode::default(),
+            hide: Hide::default(),
+            order: 0.0,
+        }
+    }
+
     /// come, but tells of nobody's health.
     pub(crate) fn find_again(&mut self, turn: &Turn<'_>, tenant: &str) -> bool {
         let found = turn.directory.find(turn.settings, tenant, &self.name);

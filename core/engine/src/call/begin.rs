@@ -16,6 +16,7 @@ use crate::backend::{Candidate, candidates};
 use crate::facts::call as facts;
 use crate::remote;
 use crate::routing::{Nobody, Query, Route, Source, explain, path_of, select};
+use crate::registration;
 use crate::settings::Hide;
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind};
@@ -118,6 +119,22 @@ fn answer_again(calls: &mut Calls, turn: &mut Turn<'_>, uid: CallUid, tx: Server
         let Some(bytes) = state.resend().map(|resend| resend.bytes.clone()) else { return state };
         let status =
             Message::parse(&*bytes, &Limits::DATAGRAM).ok().and_then(|answer| answer.status()).unwrap_or(503);
+/// The INVITE as whoever it goes to would have written it.
+fn translated(
+    calls: &Calls,
+    turn: &Turn<'_>,
+    origin: &Origin,
+    plan: &Plan,
+    request: &Message<&[u8]>,
+) -> Option<Translated> {
+    if !names_one(request) {
+        return None;
+    }
+    let to = &plan.targets.front()?.peer;
+    let from = peer_of(turn, origin);
+    calls.translated(turn, Way { tenant: &origin.tenant, from: &from, to }, request)
+}
+
         core.caller_tx = Some(tx);
         own(turn, core, tx);
         // Nothing can have answered a transaction that was opened in this turn.
@@ -192,7 +209,7 @@ fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: O
         let about = About { source: Some(origin.flow.remote), ..About::default() };
         turn.note(about, || line);
     }
-    known.unwrap_or_else(|| to_backends(turn, origin, ruri, first))
+    known.unwrap_or_else(|| to_backends(turn, origin, request, first))
 }
 
 /// The choice: contacts or nobody; none when the pool of backends has the word. Beside it, the choice in words, for whoever
@@ -210,7 +227,7 @@ fn chosen(
         user: user.as_deref(),
         uri: ruri,
         path,
-        source: if origin.is_backend() { Source::Backend } else { Source::Endpoint },
+        source: registration::source(turn, origin, user.as_deref()),
     };
     let hide = match &origin.kind {
         OriginKind::Backend { peer, .. } => {
@@ -265,7 +282,7 @@ fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) ->
 }
 
 /// The tenant's backends in the order of the pool. `first` is the one that asked for credentials.
-fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<&Text>) -> Plan {
+fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
     let binding = match origin.kind {
         OriginKind::Endpoint { binding } => binding,
         OriginKind::Backend { .. } => None,
@@ -275,7 +292,7 @@ fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<
     if let Some(place) = first.and_then(|name| list.iter().position(|c| c.name == *name)) {
         list[..=place].rotate_right(1);
     }
-    let uri = dialled(turn, origin, ruri);
+    let uri = dialled(turn, origin, request.request_uri().unwrap_or_default());
     let weights = |of: &Candidate| -> u32 {
         list.iter().filter(|c| c.priority == of.priority).map(|c| u32::from(c.weight)).sum()
     };
@@ -285,7 +302,10 @@ fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<
             peer: Peer::Backend { name: candidate.name.clone() },
             flow: candidate.flow,
             uri: uri.clone(),
-            routes: Default::default(),
+            routes: registration::service_routes(turn, origin, request, &candidate.name)
+                .iter()
+                .map(|route| route.as_bytes())
+                .collect(),
             event: RouteTarget {
                 kind: TargetKind::Backend,
                 name: candidate.name.clone(),
@@ -302,7 +322,7 @@ fn to_backends(turn: &mut Turn<'_>, origin: &Origin, ruri: &[u8], first: Option<
         })
         .collect();
     let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
-    Plan { targets, fork: false, hide, nobody: None }
+    Plan { targets, fork: false, hide, single: false, nobody: None }
 }
 
 /// The Request-URI towards a backend: as dialled when it names a domain of the tenant, else with the tenant's domain.

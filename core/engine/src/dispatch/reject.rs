@@ -51,19 +51,29 @@ pub(crate) fn reject_after(
     reason: &str,
     retry_after: Option<u32>,
 ) {
+    let secs = retry_after.map(|secs| secs.to_string());
+    let header = secs.as_ref().map(|secs| (HeaderName::RetryAfter, secs.as_bytes()));
+    reject_with(turn, flow, request, (status, reason), header.as_slice());
+}
+
+/// The same with headers of the caller's.
+pub(crate) fn reject_with(
+    turn: &mut Turn<'_>,
+    flow: Flow,
+    request: &Message<&[u8]>,
+    (status, reason): (u16, &str),
+    headers: &[(HeaderName, &[u8])],
+) {
     if request.method() == Method::Ack {
         return;
     }
     let tag = to_tag(turn, request);
-    let release = Release::Now(ClassB::Rejected);
+    let class = if matches!(status, 401 | 407) { ClassB::Challenge } else { ClassB::Rejected };
     count_response(turn, status);
-    turn.send_as(flow, release, |out| {
+    turn.send_as(flow, Release::Now(class), |out| {
         let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
         let response = ResponseBuilder::new(out, request, &head);
-        match retry_after {
-            Some(secs) => response.header(HeaderName::RetryAfter, secs).finish(),
-            None => response.finish(),
-        }
+        headers.iter().fold(response, |response, (name, value)| response.header(*name, *value)).finish();
     });
 }
 

@@ -37,7 +37,7 @@ pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
                 source,
                 aor: counted.last.aor.clone(),
                 user_agent: counted.last.user_agent.clone(),
-                method: Text::new("REGISTER"),
+                method: counted.last.method.clone().unwrap_or_default(),
                 count: counted.count,
                 window_ms: millis(window),
                 ..SecurityAuthFailed::default()

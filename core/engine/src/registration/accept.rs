@@ -1,11 +1,13 @@
 //! The backend's final word: what is stored, what is told, what the phone gets.
 
-use super::binding::{CONTACTS_MAX, Wanted, is_behind_nat, text_of};
-use super::register::{Pending, Place, Registrar, has_credentials, keys_of};
+use super::admit::Place;
+use super::binding::{Wanted, contacts_max, is_behind_nat, path_of};
+use super::register::{Pending, Registrar, has_credentials, keys_of};
 use crate::facts::registration as facts;
 use crate::facts::registration::{Refused, Stored};
 use crate::net::Net;
 use crate::state::{BindingKey, Registrations};
+use crate::trace::Traceparent;
 use crate::turn::Turn;
 use signalbox_base::{EventSeq, Text};
 use signalbox_schemas::words::{RejectedBy, RemovalReason};
@@ -26,6 +28,7 @@ impl Registrar {
             _ => {}
         }
         let Some(pending) = self.pending.remove(&number) else { return };
+        turn.traceparent = Traceparent::of(&pending.request);
         let refused = match status {
             // The first challenge asks, a second one refuses; a stale nonce is the backend's clock, not the phone's fault.
             401 | 407 => has_credentials(&pending.request) && !is_stale(response),
@@ -41,38 +44,54 @@ impl Registrar {
 
     fn accept(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
         let Some(pending) = self.pending.remove(&number) else { return };
+        turn.traceparent = Traceparent::of(&pending.request);
         let max = turn.settings.timers.max_expires_secs;
-        let mut granted = pending.wanted.granted(&pending.request, response, max);
+        let mut granted = pending.wanted.granted(&pending.request, response, pending.stretched, max);
+        if pending.stretched.is_some() {
+            self.shared_out(turn, &pending, &mut granted);
+        }
+        let record = self.settle(turn, &pending, &mut granted);
+        Self::relay(turn, &pending, response, &granted, record);
+    }
+
+    /// Stores and removes as was granted, per asked contact; what has no room any more is granted nothing. Gives the record
+    /// that the answer must wait for.
+    pub(super) fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pending: &Pending,
+        granted: &mut [u32],
+    ) -> Option<EventSeq> {
         let mut record = None;
         match &pending.wanted {
             Wanted::Query => {}
             Wanted::RemoveAll => {
-                self.removals.remember(turn, &pending, None);
+                self.removals.remember(turn, pending, None);
                 for key in keys_of(turn, &pending.name) {
-                    record = self.remove_older(turn, &pending, key).or(record);
+                    record = self.remove_older(turn, pending, key).or(record);
                 }
             }
             Wanted::Each(each) => {
                 let values =
                     pending.request.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
-                for ((asked, secs), contact) in each.iter().zip(&mut granted).zip(values) {
+                for ((asked, secs), contact) in each.iter().zip(granted).zip(values) {
                     let seq = if *secs == 0 {
-                        self.removals.remember(turn, &pending, Some(asked.key));
-                        self.remove_older(turn, &pending, asked.key)
+                        self.removals.remember(turn, pending, Some(asked.key));
+                        self.remove_older(turn, pending, asked.key)
                     } else if self.removals.is_behind(turn, &pending.request, &pending.name, asked.key) {
                         None
-                    } else if is_full(turn, &pending.name, asked.key) {
+                    } else if is_full(turn, pending, asked.key) {
                         // It was not when the request came: others came with it. What is not stored is not shown.
                         *secs = 0;
                         None
                     } else {
-                        self.store(turn, &pending, asked.key, &contact, *secs)
+                        self.store(turn, pending, asked.key, &contact, *secs)
                     };
                     record = seq.or(record);
                 }
             }
         }
-        Self::relay(turn, &pending, response, &granted, record);
+        record
     }
 
     /// Removes a binding, unless a later REGISTER of the same phone stored it meanwhile.
@@ -124,7 +143,7 @@ impl Registrar {
             instance: contact.sip_instance().map(Text::lossy),
             reg_id: contact.reg_id(),
             q: contact.q(),
-            path: text_of(&pending.request, HeaderName::Path),
+            path: path_of(&pending.request),
             user_agent: pending
                 .request
                 .value(HeaderName::UserAgent)
@@ -187,11 +206,12 @@ impl Registrar {
         by: RejectedBy,
     ) {
         let registered = turn.state.registrations().of_aor_over_flow(&pending.name, &pending.flow).is_some();
+        let backend = pending.backend();
         let refused = Refused {
             flow: &pending.flow,
             tenant: &pending.tenant,
             name: &pending.name,
-            backend: Some(&pending.at.name),
+            backend: backend.as_ref(),
             status,
             reason,
             by,
@@ -233,9 +253,10 @@ fn come_back(net: &mut Net, registrations: &Registrations, pending: &Pending) {
 }
 
 /// Whether an AoR has no room for a binding that it does not have yet.
-fn is_full(turn: &Turn<'_>, aor: &str, key: BindingKey) -> bool {
-    let aor = turn.state.registrations().aor(aor);
-    aor.is_some_and(|aor| aor.bindings.len() >= CONTACTS_MAX && aor.binding(key).is_none())
+fn is_full(turn: &Turn<'_>, pending: &Pending, key: BindingKey) -> bool {
+    let aor = turn.state.registrations().aor(&pending.name);
+    let max = contacts_max(turn, pending.domain());
+    aor.is_some_and(|aor| aor.bindings.len() >= max && aor.binding(key).is_none())
 }
 
 /// The home an AoR had, unless the one that accepted now is better or the home is no more.

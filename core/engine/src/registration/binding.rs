@@ -4,6 +4,7 @@ use super::token::{TokenKey, key_of};
 use crate::call::is_request_uri;
 use crate::state::{Aor, Binding, BindingKey};
 use crate::tenancy::Directory;
+use crate::turn::Turn;
 use signalbox_base::{Flow, Text, canonical_ip};
 use signalbox_sip::header::{NameAddr, delta_seconds};
 use signalbox_sip::message::Sink;
@@ -86,22 +87,24 @@ impl Wanted {
         Ok(if each.is_empty() { Self::Query } else { Self::Each(each) })
     }
 
-    /// Whether the AoR would have more contacts than [`CONTACTS_MAX`]. Refreshes and removals never are too many.
-    pub(super) fn is_too_many(&self, aor: Option<&Aor>) -> bool {
+    /// Whether the AoR would have more contacts than `max`. Refreshes and removals never are too many.
+    pub(super) fn is_too_many(&self, aor: Option<&Aor>, max: usize) -> bool {
         let Self::Each(each) = self else { return false };
         let is_known = |key| aor.is_some_and(|aor| aor.binding(key).is_some());
         let new = each.iter().filter(|asked| asked.expires > 0 && !is_known(asked.key)).count();
         let removed = each.iter().filter(|asked| asked.expires == 0 && is_known(asked.key)).count();
         let there = aor.map_or(0, |aor| aor.bindings.len());
-        new > 0 && (there + new).saturating_sub(removed) > CONTACTS_MAX
+        new > 0 && (there + new).saturating_sub(removed) > max
     }
 
     /// Seconds a response grants each asked contact: that Contact's own parameter, else its Expires header, else what was
-    /// asked (RFC 3261 §10.2.4), never above `max`. In order of what was asked.
+    /// asked (RFC 3261 §10.2.4), never above `max`; `stretched` is what was asked where that is more than the phone did. In
+    /// order of what was asked.
     pub(super) fn granted<B: AsRef<[u8]>>(
         &self,
         request: &Message<B>,
         response: &Message<&[u8]>,
+        stretched: Option<u32>,
         max: u32,
     ) -> SmallVec<[u32; 1]> {
         let Self::Each(each) = self else { return SmallVec::new() };
@@ -117,10 +120,17 @@ impl Wanted {
                     .values(HeaderName::Contact)
                     .filter_map(|value| NameAddr::parse(value).ok())
                     .find(|shown| is_same(shown, asked.key, own.as_ref()));
-                listed.and_then(|c| c.expires()).or(header).unwrap_or(asked.expires).min(max)
+                let told = listed.and_then(|c| c.expires()).or(header).or(stretched);
+                told.unwrap_or(asked.expires).min(stretched.map_or(max, |secs| max.max(secs)))
             })
             .collect()
     }
+}
+
+/// Contacts that an AoR of a domain may have.
+pub(super) fn contacts_max(turn: &Turn<'_>, domain: &str) -> usize {
+    let own = turn.directory.policy(turn.settings, domain).and_then(|policy| policy.registrar);
+    own.map_or(CONTACTS_MAX, |own| CONTACTS_MAX.min(usize::from(own.contacts_max)))
 }
 
 /// Whether a Contact that a backend shows is this binding: by token, or in path mode by its URI.
@@ -239,9 +249,17 @@ pub(super) fn write_params(contact: &NameAddr<'_>, without: &[&[u8]], out: &mut 
     }
 }
 
-/// Text of a header, if it is there.
-pub(super) fn text_of<B: AsRef<[u8]>>(message: &Message<B>, name: HeaderName) -> Option<Text> {
-    message.value(name).map(Text::lossy)
+/// Path values, joined with commas (RFC 3327 §5.3); none for most phones.
+pub(super) fn path_of<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Text> {
+    let mut headers = message.all(HeaderName::Path);
+    let first = headers.next()?.value;
+    let Some(second) = headers.next() else { return Some(Text::lossy(first)) };
+    let mut joined = first.to_vec();
+    for header in std::iter::once(second).chain(headers) {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(header.value);
+    }
+    Some(Text::lossy(&joined))
 }
 
 #[cfg(test)]

@@ -13,15 +13,25 @@ use signalbox_sip::{HeaderName, Method, RequestBuilder};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
+/// Pings without an answer until a flow has failed.
+const SILENT_PINGS: u32 = 4;
+/// What comes so soon behind a REGISTER belongs to it, and answers no ping.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Flows remembered beyond twice the number of bindings before those that lead nowhere are dropped.
 const HEARD_SLACK: usize = 1024;
 
 impl Registrar {
     /// Something came over a flow: whoever is registered over it is alive.
-    pub(crate) fn seen(&mut self, turn: &Turn<'_>, flow: &Flow) {
+    pub(crate) fn seen(&mut self, turn: &mut Turn<'_>, flow: &Flow) {
         let registrations = turn.state.registrations();
         if !registrations.knows_flow(flow) {
             return;
+        }
+        if !turn.net.lost.is_empty() {
+            // Who was silent is there again.
+            registrations.over_flow(flow).for_each(|(_, binding)| {
+                turn.net.lost.remove(&binding.key);
+            });
         }
         let at = self.heard_by.hash_one((flow.transport, flow.remote));
         self.heard.insert(at, turn.now.wall);
@@ -55,6 +65,7 @@ impl Registrar {
     /// After a restart: every binding is extended once by what it was last granted, so that a refresh lost with the crash
     /// loses nobody; phones over UDP are pinged soon; connections are gone.
     pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) {
+        self.begun = turn.now.wall;
         let all: Vec<(BindingKey, Wall, bool)> = turn
             .state
             .registrations()
@@ -95,6 +106,7 @@ impl Registrar {
     /// Forgets the timers of a binding that is gone.
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
         turn.net.lost.remove(&key);
+        self.upstream.remove(&key);
         if let Some(live) = self.live.remove(&key) {
             turn.cancel_timer(live.expiry);
             live.ping.into_iter().for_each(|ping| turn.cancel_timer(ping));
@@ -118,6 +130,9 @@ impl Registrar {
             return;
         }
         let seen = self.last_heard(turn, key, live.seen);
+        if self.is_known_upstream(turn, key) {
+            self.withdraw(turn, key);
+        }
         if let Some(fact) = facts::expired(turn, key, seen) {
             turn.record(fact);
         }
@@ -125,8 +140,12 @@ impl Registrar {
     }
 
     pub(super) fn on_ping(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+        if self.is_silent(turn, key) && self.on_silence(turn, key) {
+            return;
+        }
         let Some((aor, binding)) = turn.state.registrations().binding(key) else { return };
-        if !turn.net.is_reachable(key) {
+        // A connection that is gone does not come back; who is behind a datagram's flow may.
+        if !turn.net.is_reachable(key) && binding.flow.transport().reliable() {
             return;
         }
         let (flow, contact, address, nat) =
@@ -161,6 +180,27 @@ impl Registrar {
         } else if let Some(live) = self.live.get_mut(&key) {
             live.ping = None;
         }
+    }
+
+    /// Whether a phone that answered pings since it registered has not been heard for several. Who never answers any is not
+    /// judged by it.
+    fn is_silent(&self, turn: &Turn<'_>, key: BindingKey) -> bool {
+        let Some(live) = self.live.get(&key) else { return false };
+        let heard = self.last_heard(turn, key, live.seen);
+        let answered = heard.since(live.seen) > ANSWER_WITHIN;
+        answered && turn.now.wall.since(heard) > turn.settings.timers.ping_interval * SILENT_PINGS
+    }
+
+    /// A flow has failed. Where the edge is the registrar, or may take the phone out at its backend, the binding ends, which
+    /// is true then; else it stays, and whoever calls it hears 480 at once until the phone is heard again.
+    fn on_silence(&mut self, turn: &mut Turn<'_>, key: BindingKey) -> bool {
+        let Some((aor, _)) = turn.state.registrations().binding(key) else { return true };
+        if !aor.backend.is_empty() && !self.withdraw(turn, key) {
+            turn.net.lost.insert(key);
+            return false;
+        }
+        self.remove_binding(turn, key, RemovalReason::FlowFailed, None, EventSeq(0));
+        true
     }
 
     fn start(&mut self, turn: &mut Turn<'_>, key: BindingKey, live: Start) {

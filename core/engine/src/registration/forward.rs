@@ -1,7 +1,8 @@
 //! To the backend and back: the REGISTER as the backend sees it, failover, and the answer as the phone sees it.
 
-use super::binding::{Wanted, WithExpires, is_same, token_of, write_params};
+use super::binding::{Asked, Wanted, WithExpires, is_same, token_of, write_params};
 use super::register::{Pending, RETRY_SECS, Registrar};
+use super::service_route;
 use crate::backend::{self, Candidate};
 use crate::classes::Sent;
 use crate::net::{Timer, User};
@@ -137,8 +138,9 @@ impl Registrar {
         });
         let is_success = (200..300).contains(&status);
         let contacts = if is_success { shown(turn, pending, response, granted) } else { Shown::default() };
+        let service = service_route::sealed(turn, pending, response).filter(|_| is_success);
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
-            write_response(pending, response, &contacts, out);
+            write_response(pending, response, &contacts, service.as_deref(), out);
         });
         let _ = sent;
     }
@@ -193,9 +195,11 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
                 // Another phone behind another NAT may have this one's address: two of them would only confuse it.
                 let shared = |uri: &[u8]| own.iter().any(|own| own.uri == uri);
                 if let Some((_, binding)) = other.filter(|(_, b)| !shared(b.contact.as_bytes())) {
-                    let left = contact.expires().unwrap_or_else(|| {
-                        u32::try_from(binding.expires_at.since(turn.now.wall).as_secs()).unwrap_or(0)
-                    });
+                    let here = binding.expires_at.since(turn.now.wall).as_secs();
+                    let here = u32::try_from(here).unwrap_or(u32::MAX);
+                    let told = contact.expires().unwrap_or(here);
+                    // Where the backend has been asked for more, what ends first is true.
+                    let left = if pending.stretched.is_some() { told.min(here) } else { told };
                     out.push(("<", (&*binding.contact, (">;expires=", left))));
                 }
             }
@@ -211,7 +215,13 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
     out
 }
 
-fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &Shown, out: &mut Vec<u8>) {
+fn write_response(
+    pending: &Pending,
+    response: &Message<&[u8]>,
+    contacts: &Shown,
+    service: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
     let head = ResponseHead {
         status: response.status().unwrap_or(500),
@@ -222,6 +232,9 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contacts: &Shown
     let mut builder = ResponseBuilder::new(out, &pending.request, &head);
     for contact in contacts.iter() {
         builder = builder.header(HeaderName::Contact, contact);
+    }
+    if let Some(service) = service {
+        builder = builder.header(HeaderName::ServiceRoute, service);
     }
     for header in response.headers() {
         let passes = !matches!(
@@ -306,39 +319,59 @@ fn write_request(pending: &Pending, own: EdgeAsHost, branch: Branch, host: &Text
     let _ = forward.decrement_max_forwards();
     let suffix = if transport == signalbox_base::Transport::Udp { "" } else { ";transport=" };
     let transport = if suffix.is_empty() { "" } else { transport.as_str() };
+    if let Some(secs) = pending.stretched {
+        forward.set(HeaderName::Expires, secs);
+    }
     if let Wanted::Each(each) = &pending.wanted {
+        let here = Here { host, suffix, transport };
         match pending.at.contact {
-            ContactMode::Token => {
-                let mut line: SmallVec<[u8; 128]> = SmallVec::new();
-                for (asked, value) in each.iter().zip(request.values(HeaderName::Contact)) {
-                    let Ok(contact) = NameAddr::parse(value) else { continue };
-                    line.clear();
-                    ("<sip:", (asked.key.digits(), ("@", (host, (suffix, (transport, ">")))))).put(&mut line);
-                    // Outbound ends here: the backend has one flow to us, not the phone's (RFC 5626 §6).
-                    write_params(&contact, &[b"reg-id"], &mut line);
-                    forward.replace_part(contact.raw, &*line);
-                }
-            }
-            // One Path serves all Contacts of a REGISTER (RFC 3327 §5.1): it bears the first one's token, which names the AoR,
-            // and the Request-URI of what comes back tells which Contact is meant.
-            ContactMode::Path => {
-                if let Some(first) = each.first() {
-                    forward.insert_first(
-                        HeaderName::Path,
-                        ("<sip:", (first.key.digits(), ("@", (host, (suffix, (transport, ";lr>")))))),
-                    );
-                    let named = request
-                        .values(HeaderName::Supported)
-                        .any(|value| value.eq_ignore_ascii_case(b"path"));
-                    if !named {
-                        forward.append(HeaderName::Supported, "path");
-                    }
-                }
-            }
+            ContactMode::Token => write_tokens(pending, each, here, &mut forward),
+            ContactMode::Path => write_path(pending, each, here, &mut forward),
         }
     }
     if pending.at.flow.transport.reliable() {
         forward.ensure_content_length();
     }
     forward.write_into(out);
+}
+
+/// How the backend writes to us.
+#[derive(Clone, Copy)]
+struct Here<'h> {
+    host: &'h str,
+    suffix: &'h str,
+    transport: &'h str,
+}
+
+fn write_tokens<'m>(pending: &'m Pending, each: &[Asked], here: Here<'_>, forward: &mut Forward<'m>) {
+    let Here { host, suffix, transport } = here;
+    // Outbound ends here: the backend has one flow to us, not the phone's (RFC 5626 §6).
+    let without: &[&[u8]] = if pending.stretched.is_some() { &[b"reg-id", b"expires"] } else { &[b"reg-id"] };
+    let mut line: SmallVec<[u8; 128]> = SmallVec::new();
+    for (asked, value) in each.iter().zip(pending.request.values(HeaderName::Contact)) {
+        let Ok(contact) = NameAddr::parse(value) else { continue };
+        line.clear();
+        ("<sip:", (asked.key.digits(), ("@", (host, (suffix, (transport, ">")))))).put(&mut line);
+        write_params(&contact, without, &mut line);
+        forward.replace_part(contact.raw, &*line);
+    }
+}
+
+/// One Path serves all Contacts of a REGISTER (RFC 3327 §5.1): it bears the first one's token, which names the AoR, and the
+/// Request-URI of what comes back tells which Contact is meant.
+fn write_path<'m>(pending: &'m Pending, each: &[Asked], here: Here<'_>, forward: &mut Forward<'m>) {
+    let Some(first) = each.first() else { return };
+    let Here { host, suffix, transport } = here;
+    let request = &pending.request;
+    forward.insert_first(
+        HeaderName::Path,
+        ("<sip:", (first.key.digits(), ("@", (host, (suffix, (transport, ";lr>")))))),
+    );
+    if !request.values(HeaderName::Supported).any(|value| value.eq_ignore_ascii_case(b"path")) {
+        forward.append(HeaderName::Supported, "path");
+    }
+    let Some(expires) = pending.stretched else { return };
+    for contact in request.values(HeaderName::Contact).filter_map(|value| NameAddr::parse(value).ok()) {
+        forward.replace_part(contact.raw, WithExpires { contact: &contact, expires });
+    }
 }

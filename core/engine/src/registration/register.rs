@@ -1,33 +1,33 @@
 //! REGISTER from its arrival to its answer.
 
-use super::binding::{BadContacts, Wanted, names_the_edge};
+use super::admit::{Stop, TOO_MANY, aor_of, in_order, within_limit};
+use super::binding::{BadContacts, Wanted, contacts_max, names_the_edge};
+use super::own::Arrived;
 use super::removed::Removals;
+use super::throttle::{Upstream, stretched};
 use crate::backend::{self, Asked, Candidate};
 use crate::contract::{CommandReply, Pressure};
-use crate::dispatch::{open, reject, reject_after};
+use crate::dispatch::{open, reject, reject_after, reject_with};
 use crate::facts::admin;
 use crate::facts::registration::{self as facts, Refused};
 use crate::net::{Timer, User};
-use crate::state::{AorName, Binding, BindingKey};
+use crate::state::{AorName, BindingKey};
 use crate::tenancy::{Origin, PeerRef};
 use crate::tidy::{is_sparse, shrink};
-use crate::turn::{About, Turn};
+use crate::turn::Turn;
 use foldhash::HashMap;
 use foldhash::quality::RandomState;
 use signalbox_base::{EventSeq, Flow, Mono, TenantId, Text, Wall};
 use signalbox_schemas::words::{RejectedBy, RemovalReason, RequestRule};
-use signalbox_sip::header::NameAddr;
+use signalbox_sip::digest::Replays;
 use signalbox_sip::transaction::{ClientTx, End, RequestFields, ServerKey, ServerTx, TimerId};
-use signalbox_sip::{HeaderName, Message, Method, Uri};
+use signalbox_sip::{HeaderName, Message, Method};
 use smallvec::SmallVec;
-use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// REGISTERs under way at most; more get 503.
 const PENDING_MAX: usize = 100_000;
-/// Bytes of an AoR's user: tables and the journal's subjects have room for it.
-const USER_BYTES_MAX: usize = 255;
 /// A challenge and the request that answers it go to the same backend within this time.
 const CHALLENGE_WITHIN: Duration = Duration::from_secs(60);
 /// Challenges remembered at most.
@@ -45,13 +45,20 @@ pub struct Registrar {
     challenged: HashMap<ServerKey, (PeerRef, Mono)>,
     sweeping: bool,
     pub(super) removals: Removals,
+    /// What backends granted for longer than phones asked, where refreshes are answered here.
+    pub(super) upstream: HashMap<BindingKey, Upstream>,
     pub(super) live: HashMap<BindingKey, Live>,
     /// When a flow with bindings was last heard: one entry a flow, whatever number of phones is behind it. Flows are known by
-    /// a hash of transport and address: two that shared one would be heard together, and nothing but `last_seen_at` be wrong.
+    /// a hash of transport and address: two that shared one would be heard together: `last_seen_at` would be wrong, and one that
+    /// died be thought alive.
     pub(super) heard: HashMap<u64, Wall>,
     pub(super) heard_by: RandomState,
     /// Rejections recorded in the running window, and when it began.
     pub(super) rejected: (Mono, usize),
+    /// Counts of nonces that were used, once any was.
+    pub(super) replays: Option<Replays>,
+    /// When this process began: it knows of no count that was used before.
+    pub(super) begun: Wall,
 }
 
 /// What is volatile about one binding.
@@ -73,6 +80,8 @@ pub(crate) struct Pending {
     /// `tenant/user@domain`.
     pub(crate) name: Text,
     pub(super) wanted: Wanted,
+    /// Seconds that the backend is asked for, where that is not what the phone asks.
+    pub(super) stretched: Option<u32>,
     pub(crate) at: Candidate,
     pub(super) tried: SmallVec<[PeerRef; 4]>,
     pub(super) client: Option<ClientTx>,
@@ -87,6 +96,11 @@ impl Pending {
         self.name.split_once('/').map_or(&self.name, |(_, address)| address)
     }
 
+    /// The backend that is asked; none where the edge is the registrar.
+    pub(crate) fn backend(&self) -> Option<Text> {
+        Some(&self.at.name).filter(|name| !name.is_empty()).cloned()
+    }
+
     pub(super) fn waits_for(&self, remote: SocketAddr) -> bool {
         self.client.is_some() && self.at.flow.remote == remote
     }
@@ -96,18 +110,6 @@ impl Pending {
         self.name.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 }
-
-/// Why a REGISTER goes no further.
-enum Stop {
-    /// Answered with this.
-    Reject(u16, &'static str),
-    /// 503 with Retry-After, and why.
-    Later(u32, &'static str),
-    /// Above a limit of the tenant.
-    Limit,
-}
-
-const TOO_MANY: Stop = Stop::Reject(403, "Too Many Contacts");
 
 impl Registrar {
     /// A new REGISTER from an endpoint.
@@ -123,43 +125,81 @@ impl Registrar {
             Ok(name) => name,
             Err((status, reason)) => return reject(turn, flow, request, status, reason),
         };
-        match self.prepare(turn, &origin, &name, request) {
-            Ok((name, wanted, at)) => {
-                self.last_number += 1;
-                let number = self.last_number;
-                let Some(tx) = open(turn, flow, key, Method::Register, User::Register(number)) else {
-                    return reject_after(turn, flow, request, 503, "Service Unavailable", Some(RETRY_SECS));
-                };
-                let pending = Pending {
-                    request: request.to_owned(),
-                    flow,
-                    tx,
-                    tenant: origin.tenant,
-                    name,
-                    wanted,
-                    at,
-                    tried: SmallVec::new(),
-                    client: None,
-                    attempt: 0,
-                    timer: None,
-                    begun: turn.now.mono,
-                };
+        let policy = turn.directory.policy(turn.settings, name.domain());
+        if let Some((own, users)) = policy.and_then(|p| p.registrar.zip(p.users.as_deref())) {
+            let arrived = Arrived { origin, key, request, name };
+            return self.on_own(turn, &arrived, own, users);
+        }
+        let prepared = self.prepare(turn, &origin, &name, request).and_then(|(aor, wanted)| {
+            let at = self.choose(turn, &origin, &name, request);
+            Ok((aor, wanted, at.ok_or(Stop::Later(RETRY_SECS, "No Backend Is Up"))?))
+        });
+        let (aor, wanted, at) = match prepared {
+            Ok(prepared) => prepared,
+            Err(stop) => return self.stop(turn, &origin, &name, request, stop),
+        };
+        let stretched = stretched(turn, name.domain(), &wanted);
+        let covered = stretched.and_then(|_| self.covered(turn, &flow, request, &wanted, &at));
+        self.last_number += 1;
+        let number = self.last_number;
+        let user = if covered.is_some() { User::Nobody } else { User::Register(number) };
+        let Some(tx) = open(turn, flow, key, Method::Register, user) else {
+            return reject_after(turn, flow, request, 503, "Service Unavailable", Some(RETRY_SECS));
+        };
+        let pending = Pending {
+            request: request.to_owned(),
+            flow,
+            tx,
+            tenant: origin.tenant,
+            name: aor,
+            wanted,
+            stretched,
+            at,
+            tried: SmallVec::new(),
+            client: None,
+            attempt: 0,
+            timer: None,
+            begun: turn.now.mono,
+        };
+        match covered {
+            Some(granted) => self.grant(turn, &pending, granted),
+            None => {
                 self.pending.insert(number, pending);
                 self.forward(turn, number);
             }
-            Err(Stop::Reject(status, reason)) => {
-                self.tell_refused(turn, &origin, &name, request, status, reason);
+        }
+    }
+
+    /// Answers a REGISTER that goes no further.
+    pub(super) fn stop(
+        &mut self,
+        turn: &mut Turn<'_>,
+        origin: &Origin,
+        name: &AorName,
+        request: &Message<&[u8]>,
+        stop: Stop,
+    ) {
+        let flow = origin.flow;
+        match stop {
+            Stop::Reject(status, reason) => {
+                self.tell_refused(turn, origin, name, request, status, reason);
                 reject(turn, flow, request, status, reason);
             }
-            Err(Stop::Later(secs, reason)) => {
+            // RFC 3261 §10.2.8: the phone asks again for longer.
+            Stop::TooBrief(min) => {
+                let min = min.to_string();
+                let header = (HeaderName::MinExpires, min.as_bytes());
+                reject_with(turn, flow, request, (423, "Interval Too Brief"), &[header]);
+            }
+            Stop::Later(secs, reason) => {
                 turn.net.shed += 1;
-                self.tell_refused(turn, &origin, &name, request, 503, reason);
+                self.tell_refused(turn, origin, name, request, 503, reason);
                 reject_after(turn, flow, request, 503, "Service Unavailable", Some(secs));
             }
-            Err(Stop::Limit) => {
+            Stop::Limit => {
                 const REASON: &str = "Registration Limit Reached";
                 turn.reject_request(flow.remote.ip(), RequestRule::Limit, None, request);
-                self.tell_refused(turn, &origin, &name, request, 403, REASON);
+                self.tell_refused(turn, origin, name, request, 403, REASON);
                 reject(turn, flow, request, 403, REASON);
             }
         }
@@ -167,7 +207,7 @@ impl Registrar {
 
     /// Tells of a REGISTER that no backend was asked about. The budget is for all: what makes the edge refuse one phone makes
     /// it refuse thousands. A full disk has no room for it.
-    fn tell_refused(
+    pub(super) fn tell_refused(
         &mut self,
         turn: &mut Turn<'_>,
         origin: &Origin,
@@ -191,13 +231,14 @@ impl Registrar {
         self.tell_rejected(turn, request, &refused, false);
     }
 
-    fn prepare(
-        &mut self,
-        turn: &mut Turn<'_>,
+    /// What is asked for, when it may be granted. The AoR's name is the one that its bindings share.
+    pub(super) fn prepare(
+        &self,
+        turn: &Turn<'_>,
         origin: &Origin,
         name: &AorName,
         request: &Message<&[u8]>,
-    ) -> Result<(Text, Wanted, Candidate), Stop> {
+    ) -> Result<(Text, Wanted), Stop> {
         if let Some(secs) = turn.closed_for_new() {
             let draining = turn.net.draining;
             return Err(Stop::Later(secs, if draining { "Draining" } else { "Overloaded" }));
@@ -215,15 +256,13 @@ impl Registrar {
         if names_the_edge(turn.directory, origin.network, request, &wanted) {
             return Err(Stop::Reject(403, "Contact Is This Edge"));
         }
-        if wanted.is_too_many(aor) {
+        if wanted.is_too_many(aor, contacts_max(turn, name.domain())) {
             return Err(TOO_MANY);
         }
         in_order(turn, &self.removals, name.as_str(), &wanted, request)?;
         within_limit(turn, origin, &wanted)?;
-        let at =
-            self.choose(turn, origin, name, request).ok_or(Stop::Later(RETRY_SECS, "No Backend Is Up"))?;
         let name = aor.map_or_else(|| Text::new(name.as_str()), |aor| aor.name.clone());
-        Ok((name, wanted, at))
+        Ok((name, wanted))
     }
 
     /// The backend that challenged this Call-ID, else the pool's first.
@@ -266,6 +305,7 @@ impl Registrar {
     pub(crate) fn is_sparse(&self) -> bool {
         let maps = [
             (self.live.len(), self.live.capacity()),
+            (self.upstream.len(), self.upstream.capacity()),
             (self.heard.len(), self.heard.capacity()),
             (self.pending.len(), self.pending.capacity()),
             (self.challenged.len(), self.challenged.capacity()),
@@ -275,12 +315,14 @@ impl Registrar {
 
     /// Entries that there is room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.live.capacity() + self.heard.capacity() + self.pending.capacity() + self.challenged.capacity()
+        let under_way = self.pending.capacity() + self.challenged.capacity();
+        self.live.capacity() + self.upstream.capacity() + self.heard.capacity() + under_way
     }
 
     /// Gives back some of it. `false` when there is nothing to give.
     pub(crate) fn give_back(&mut self) -> bool {
         shrink(&mut self.live)
+            || shrink(&mut self.upstream)
             || shrink(&mut self.heard)
             || shrink(&mut self.pending)
             || shrink(&mut self.challenged)
@@ -402,99 +444,6 @@ pub(super) fn keys_of(turn: &Turn<'_>, name: &str) -> SmallVec<[BindingKey; 4]> 
         .aor(name)
         .map(|aor| aor.bindings.iter().map(|b| b.key).collect())
         .unwrap_or_default()
-}
-
-/// The AoR that To names. Its domain is the tenant's, by name or alias; the edge's own address stands for the domain that
-/// the request is in.
-fn aor_of(
-    turn: &mut Turn<'_>,
-    origin: &Origin,
-    request: &Message<&[u8]>,
-) -> Result<AorName, (u16, &'static str)> {
-    let to = request.to().map_err(|_| (400, "Bad To"))?;
-    let Ok(Uri::Sip(uri)) = to.parsed_uri() else { return Err((400, "To Is No SIP URI")) };
-    let user = uri.decoded_user().ok_or((404, "Not Found"))?;
-    let user = std::str::from_utf8(&user).ok().filter(|u| !u.is_empty());
-    let user = user.ok_or((400, "Bad User In To"))?;
-    if user.len() > USER_BYTES_MAX {
-        return Err((400, "User In To Too Long"));
-    }
-    let domain = match turn.directory.domain(turn.settings, uri.host) {
-        Some((tenant, domain)) if tenant.name == origin.tenant => domain,
-        None if turn.directory.is_own_host(uri.host) => &origin.domain,
-        _ => return Err((404, "Not Found")),
-    };
-    let name = AorName::new(origin.tenant.as_str(), user, domain);
-    let about = name.as_str().split_once('/').map(|(_, address)| address);
-    let cseq = request.cseq().number;
-    turn.note(About { aor: about, source: Some(origin.flow.remote), call: None }, || {
-        format!("REGISTER, CSeq {cseq}")
-    });
-    Ok(name)
-}
-
-/// With the Call-ID of a binding, CSeq must rise (RFC 3261 §10.3 step 7); else the whole request fails. The request that made
-/// the binding may come again: its answer was lost with a crash.
-fn in_order(
-    turn: &Turn<'_>,
-    removals: &Removals,
-    aor: &str,
-    wanted: &Wanted,
-    request: &Message<&[u8]>,
-) -> Result<(), Stop> {
-    let Wanted::Each(each) = wanted else { return Ok(()) };
-    let stale = each.iter().zip(request.values(HeaderName::Contact)).any(|(asked, value)| {
-        if asked.expires > 0 && removals.is_behind(turn, request, aor, asked.key) {
-            return true;
-        }
-        let known = turn.state.registrations().binding(asked.key);
-        known.is_some_and(|(_, binding)| match Place::of(binding, request) {
-            Place::Behind => false,
-            Place::Same => {
-                let uri = NameAddr::parse(value).map(|contact| contact.uri).unwrap_or_default();
-                asked.expires == 0 || binding.contact.as_bytes() != uri
-            }
-            Place::Before => true,
-        })
-    });
-    if stale { Err(Stop::Reject(500, "CSeq Out Of Order")) } else { Ok(()) }
-}
-
-/// Where a REGISTER stands to the one that a binding is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It is an older one.
-    Before,
-    /// It is that one.
-    Same,
-    /// It is a newer one, or of another Call-ID.
-    Behind,
-}
-
-impl Place {
-    pub(super) fn of<B: AsRef<[u8]>>(binding: &Binding, request: &Message<B>) -> Self {
-        if binding.call_id.as_bytes() != request.call_id() {
-            return Self::Behind;
-        }
-        match request.cseq().number.cmp(&binding.cseq) {
-            Ordering::Less => Self::Before,
-            Ordering::Equal => Self::Same,
-            Ordering::Greater => Self::Behind,
-        }
-    }
-}
-
-fn within_limit(turn: &Turn<'_>, origin: &Origin, wanted: &Wanted) -> Result<(), Stop> {
-    let Wanted::Each(each) = wanted else { return Ok(()) };
-    let limit = turn
-        .directory
-        .tenant_place(origin.tenant.as_str())
-        .and_then(|at| turn.settings.tenants[usize::from(at)].limits.registrations);
-    let Some(limit) = limit else { return Ok(()) };
-    let registrations = turn.state.registrations();
-    let new = each.iter().filter(|a| a.expires > 0 && registrations.binding(a.key).is_none()).count();
-    let total = u64::from(registrations.of_tenant(origin.tenant.as_str())) + new as u64;
-    if new > 0 && total > u64::from(limit) { Err(Stop::Limit) } else { Ok(()) }
 }
 
 fn challenge_key<B: AsRef<[u8]>>(turn: &Turn<'_>, request: &Message<B>, name: &str) -> ServerKey {

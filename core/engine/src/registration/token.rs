@@ -17,6 +17,14 @@ impl TokenKey {
     pub fn new(cluster_key: &Secret) -> Self {
         Self(Hmac::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length"))
     }
+
+    /// A key for another use.
+    pub(crate) fn derived(&self, label: &[u8]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(b"key for ");
+        mac.update(label);
+        mac.finalize().into_bytes().into()
+    }
 }
 
 impl Default for TokenKey {

@@ -7,7 +7,9 @@ use super::select::{Nobody, Query, Route, Source};
 pub fn explain(query: &Query<'_>, route: &Route<'_>) -> String {
     let user = query.user.map_or_else(|| "(no user)".into(), String::from_utf8_lossy);
     let asked = match query.source {
-        Source::Endpoint => format!("a phone of {} calls {user}@{}", query.tenant, query.domain),
+        Source::Endpoint | Source::Neighbour => {
+            format!("a phone of {} calls {user}@{}", query.tenant, query.domain)
+        }
         Source::Backend => format!("a backend of {} calls {user}@{}", query.tenant, query.domain),
     };
     match route {

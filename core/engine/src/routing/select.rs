@@ -29,6 +29,8 @@ pub struct Query<'a> {
 pub enum Source {
     /// A phone.
     Endpoint,
+    /// A phone that calls a user whose registrar the edge is.
+    Neighbour,
     /// A PBX of the tenant.
     Backend,
 }
@@ -84,7 +86,8 @@ pub fn select<'s>(
         return Route::Backends;
     }
     let user = query.user.filter(|user| !user.is_empty());
-    let named = user.and_then(|user| by_token(registrations, query, user)).or_else(|| {
+    let by_name = user.filter(|_| query.source == Source::Backend);
+    let named = by_name.and_then(|user| by_token(registrations, query, user)).or_else(|| {
         let found = by_path(registrations, query.tenant, query.path?, query.uri)?;
         Some(Found::from_iter([found]))
     });
@@ -101,11 +104,24 @@ pub fn select<'s>(
     if contacts.is_empty() {
         return Route::Nobody(Nobody::Unreachable);
     }
+    one_flow_each(&mut contacts);
     contacts.sort_by_key(|(_, binding)| std::cmp::Reverse(binding.q.unwrap_or(1000)));
     Route::Contacts { basis, contacts }
 }
 
 type Found<'s> = SmallVec<[(&'s Aor, &'s Binding); 2]>;
+
+/// Of one device only the flow that it registered last is used (RFC 5626 §5.3).
+fn one_flow_each(contacts: &mut Found<'_>) {
+    if contacts.len() < 2 {
+        return;
+    }
+    let flows: SmallVec<[_; 2]> = contacts.iter().map(|(_, b)| (b.instance.clone(), b.seq)).collect();
+    contacts.retain(|(_, binding)| {
+        let newer = |(instance, seq): &(_, _)| *instance == binding.instance && *seq > binding.seq;
+        binding.instance.is_none() || !flows.iter().any(newer)
+    });
+}
 
 fn by_token<'s>(registrations: &'s Registrations, query: &Query<'_>, user: &[u8]) -> Option<Found<'s>> {
     let found = registrations.binding_of(query.tenant, BindingKey::from_user(user)?)?;
@@ -201,6 +217,29 @@ mod tests {
         assert_eq!(by(1, Some(b"401".as_slice())), [1]);
         assert_eq!(by(2, None), [2], "a Contact without a user");
         assert_eq!(by(9, Some(b"402".as_slice())), Vec::<u128>::new());
+    }
+
+    #[test]
+    fn given_a_neighbour_when_it_calls_then_the_users_contacts_ring_and_tokens_are_nothing_to_it() {
+        let all = world();
+        let ask = |user| Query { source: Source::Neighbour, ..query("acme", "a.example", user) };
+        assert_eq!(keys(&select(&all, &ask(b"401"), |_| true)), [2, 1]);
+        let token = BindingKey(1).to_string();
+        assert_eq!(keys(&select(&all, &ask(token.as_bytes()), |_| true)), Vec::<u128>::new());
+    }
+
+    #[test]
+    fn given_two_flows_of_one_device_when_it_is_called_then_the_later_one_rings_rfc5626_5_3() {
+        let mut all = world();
+        let backend = Text::new("pbx");
+        for (key, seq) in [(1, 7), (2, 9)] {
+            let instance = Some(Text::new("urn:uuid:1"));
+            let one = Binding { instance, reg_id: Some(key as u32), seq: EventSeq(seq), ..binding(key, 500) };
+            all.put(&Text::new("acme/401@a.example"), &backend, &backend, one);
+        }
+        let ask = query("acme", "a.example", b"401");
+        assert_eq!(keys(&select(&all, &ask, |_| true)), [2]);
+        assert_eq!(keys(&select(&all, &ask, |b| b.key.0 == 1)), [1], "the other when that one is gone");
     }
 
     #[test]

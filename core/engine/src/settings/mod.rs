@@ -2,12 +2,14 @@
 
 mod limits;
 mod peers;
+mod registrar;
 
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
 pub use peers::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, PeerAddress, Serves,
     TenantLimits, TenantSettings,
 };
+pub use registrar::{Asking, BadUserLine, Challenged, DomainPolicy, RegistrarSettings, Users};
 
 use signalbox_base::{Cidr, EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text};
 

@@ -1,6 +1,7 @@
 //! Listeners, tenants, domains and backends.
 
 use super::limits::ProbeSettings;
+use super::registrar::DomainPolicy;
 use signalbox_base::{Cidr, TenantId, Text, Transport};
 use std::net::SocketAddr;
 
@@ -48,20 +49,22 @@ pub struct TenantSettings {
     pub domains: Vec<DomainSettings>,
     /// Whose calls from outside are forwarded.
     pub calls_from: CallsFrom,
-    /// PBX nodes, at least one.
+    /// PBX nodes; none only where the edge is the registrar of every domain.
     pub backends: Vec<BackendSettings>,
     /// Limits; `None` is unlimited.
     pub limits: TenantLimits,
 }
 
 /// A SIP domain of a tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DomainSettings {
     /// Canonical name, lower case.
     pub name: Text,
     /// Other names for it, lower case.
     pub aliases: Vec<Text>,
 }
+    /// What the edge does itself for its phones.
+    pub policy: DomainPolicy,
 
 /// Whose requests outside a dialog are forwarded to backends (no open relay, DESIGN.md §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub struct BackendSettings {
 pub struct PeerAddress {
     /// Transport.
     pub transport: Transport,
+    /// Whether it takes a phone out when the edge says so, without that one's credentials.
+    pub trusts_edge: bool,
     /// IP address or host name, without brackets.
     pub host: Text,
     /// Port; the transport's default where the config says none.

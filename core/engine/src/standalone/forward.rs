@@ -31,6 +31,11 @@ impl Way {
         Self { flow: candidate.flow, uri, routes: Vec::new(), side: Side::Backend(candidate.name.clone()) }
     }
 
+    /// The same by these routes, first to be met first.
+    pub(super) fn by(self, routes: Vec<Text>) -> Self {
+        Self { routes, ..self }
+    }
+
     pub(super) fn to_binding(turn: &Turn<'_>, key: BindingKey) -> Option<Self> {
         let (_, binding) = turn.state.registrations().binding(key)?;
         Some(Self {

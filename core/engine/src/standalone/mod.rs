@@ -12,7 +12,9 @@ pub(crate) use locate::{Nobody, UNAVAILABLE, locate};
 use crate::backend::{self, Asked, Candidates};
 use crate::dispatch::to_tag;
 use crate::net::User;
+use crate::registration;
 use crate::remote;
+use crate::routing::Source;
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::Turn;
@@ -94,8 +96,14 @@ impl Standalone {
     ) {
         let contact = contact_uri(request);
         let tenant = Text::new(origin.tenant.as_str());
-        let (side, way, peer, next) = match &origin.kind {
-            OriginKind::Endpoint { binding } => {
+        let user = request.request_uri().and_then(sip_uri).and_then(|uri| uri.decoded_user());
+        let source = registration::source(turn, &origin, user.as_deref());
+        let side = match &origin.kind {
+            OriginKind::Endpoint { binding } => Side::Phone(*binding),
+            OriginKind::Backend { name, .. } => Side::Backend(name.clone()),
+        };
+        let (way, peer, next) = match &origin.kind {
+            OriginKind::Endpoint { binding } if source == Source::Endpoint => {
                 let aor =
                     binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|a| a.name.clone());
                 let mut next = backend::candidates(turn, &origin.tenant, aor.as_deref());
@@ -103,17 +111,14 @@ impl Standalone {
                     return refuse(turn, tx, request, &origin.flow, 503, "Service Unavailable");
                 }
                 let first = next.remove(0);
-                (
-                    Side::Phone(*binding),
-                    Way::to_backend(&first, in_its_domain(turn, &origin, request)),
-                    Some(first.peer),
-                    next,
-                )
+                let routes = registration::service_routes(turn, &origin, request, &first.name);
+                let way = Way::to_backend(&first, in_its_domain(turn, &origin, request)).by(routes);
+                (way, Some(first.peer), next)
             }
-            OriginKind::Backend { name, .. } => match remote::locate(turn, &origin, request) {
+            _ => match remote::locate(turn, &origin, request) {
                 Ok(located) => {
                     let Some(way) = Way::to_located(turn, located) else { return };
-                    (Side::Backend(name.clone()), way, None, Candidates::new())
+                    (way, None, Candidates::new())
                 }
                 Err(Nobody { status, reason }) => {
                     return refuse(turn, tx, request, &origin.flow, status, reason);
@@ -257,6 +262,9 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
     let listener = turn.settings.listener(flow.listener)?;
     match &target.side {
         Side::Phone(_) => {
+            if let Some(neighbour) = neighbour(turn, flow, target) {
+                return Some(neighbour);
+            }
             if !listener.serves.backends {
                 return None;
             }
@@ -284,6 +292,14 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
             (binding.is_some() || flow.remote.ip() == target.other).then_some(Side::Phone(binding))
         }
     }
+}
+
+/// A registered phone that speaks with another, where no backend is between them: only who was given the token can be where
+/// its other end is.
+fn neighbour(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
+    let mut over = turn.state.registrations().over_flow(flow);
+    let (_, binding) = over.find(|(aor, _)| aor.tenant() == &*target.tenant)?;
+    (flow.remote.ip() == target.other).then_some(Side::Phone(Some(binding.key)))
 }
 
 /// Answers within the transaction what goes no further.

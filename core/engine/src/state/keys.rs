@@ -120,6 +120,12 @@ impl AorName {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("it was made of text")
     }
+
+    /// The domain.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.as_str().rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
 }
 
 fn push_readable(name: &mut SmallVec<[u8; 96]>, c: char) {

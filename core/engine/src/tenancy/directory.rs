@@ -1,8 +1,10 @@
 //! Domains and addresses of tenants, indexed. Made anew at each reload.
 
 use crate::media::fixup::is_private;
-use crate::registration::TokenKey;
-use crate::settings::{BackendSettings, ListenerSettings, Settings, TenantSettings};
+use crate::registration::{Nonces, TokenKey};
+use crate::settings::{
+    BackendSettings, Challenged, DomainPolicy, ListenerSettings, Settings, TenantSettings,
+};
 use foldhash::HashMap;
 use signalbox_base::{Cidr, TenantId, Text, canonical, canonical_ip};
 use signalbox_sip::uri::{SipUri, host_address};
@@ -47,6 +49,9 @@ pub struct Directory {
     /// Where listeners are reached: what each advertises and is bound to.
     own_places: Vec<Place>,
     tokens: TokenKey,
+    nonces: Nonces,
+    /// Some domain asks phones for credentials.
+    challenges: bool,
 }
 
 type Refs = SmallVec<[PeerRef; 1]>;
@@ -63,6 +68,7 @@ struct Place {
 #[derive(Clone, Debug)]
 struct Domain {
     tenant: u16,
+    place: u16,
     name: Text,
 }
 
@@ -70,13 +76,15 @@ impl Directory {
     /// Indexes the settings.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let mut it = Self { tokens: TokenKey::new(&settings.cluster_key), ..Self::default() };
+        let tokens = TokenKey::new(&settings.cluster_key);
+        let mut it = Self { nonces: Nonces::new(&tokens), tokens, ..Self::default() };
         for (tenant, t) in numbered(&settings.tenants) {
             it.tenants.insert(Text::new(t.name.as_str()), tenant);
-            for domain in &t.domains {
+            for (place, domain) in numbered(&t.domains) {
+                it.challenges |= domain.policy.challenged != Challenged::None;
                 for name in std::iter::once(&domain.name).chain(&domain.aliases) {
                     let key = Text::from(name.to_ascii_lowercase());
-                    it.domains.insert(key, Domain { tenant, name: domain.name.clone() });
+                    it.domains.insert(key, Domain { tenant, place, name: domain.name.clone() });
                 }
             }
         }
@@ -160,6 +168,24 @@ impl Directory {
         lower.make_ascii_lowercase();
         let domain = self.domains.get(std::str::from_utf8(&lower).ok()?)?;
         Some((settings.tenants.get(usize::from(domain.tenant))?, &domain.name))
+    }
+
+    /// What the edge does itself for a domain, by name or alias.
+    #[must_use]
+    pub fn policy<'s>(&self, settings: &'s Settings, domain: &str) -> Option<&'s DomainPolicy> {
+        let found = self.domains.get(domain)?;
+        let tenant = settings.tenants.get(usize::from(found.tenant))?;
+        tenant.domains.get(usize::from(found.place)).map(|domain| &domain.policy)
+    }
+
+    /// Whether any domain asks for credentials beside those of REGISTER.
+    pub(crate) fn challenges(&self) -> bool {
+        self.challenges
+    }
+
+    /// What nonces are made with.
+    pub(crate) fn nonces(&self) -> &Nonces {
+        &self.nonces
     }
 
     /// Whether a host is the edge's own: an advertised name or a bound address.

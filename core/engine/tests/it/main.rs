@@ -28,3 +28,5 @@ mod registration_rules;
 mod standalone;
 mod tenancy;
 mod tidy;
+mod registrar;
+mod registration_flows;

@@ -4,8 +4,8 @@ use signalbox_base::{
     EdgeIdentity, EventSeq, Flow, JournalId, ListenerId, Mono, Now, Secret, TenantId, Text, Transport, Wall,
 };
 use signalbox_engine::settings::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, NoiseBudget,
-    PeerAddress, ProbeSettings, Serves, TenantLimits, TenantSettings, TimerSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
+    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::{self, State, StoredRecord, snapshot};
 use signalbox_engine::{
@@ -345,12 +345,16 @@ pub(crate) fn backend(name: &str, address: &str, priority: u16, domain: Option<&
         network: 1,
         contact: ContactMode::Token,
         hide: Hide::Off,
+        trusts_edge: false,
+        early_dialogs: EarlyDialogs::Single,
+        redirects: Redirects::Follow,
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },
     }
 }
 
 pub(crate) fn domain(name: &str, aliases: &[&str]) -> DomainSettings {
-    DomainSettings { name: Text::new(name), aliases: aliases.iter().map(|a| Text::new(a)).collect() }
+    let aliases = aliases.iter().map(|a| Text::new(a)).collect();
+    DomainSettings { name: Text::new(name), aliases, ..DomainSettings::default() }
 }
 
 pub(crate) fn tenant(

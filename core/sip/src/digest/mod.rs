@@ -2,10 +2,12 @@
 
 mod challenge;
 mod nonce;
+mod replays;
 mod response;
 mod write;
 
 pub use challenge::{Algorithm, AuthParams, Challenge, Credentials, DigestError, Qop};
 pub use nonce::{NonceIssuer, NonceVerdict, ReplayWindow};
+pub use replays::Replays;
 pub use response::{Ha1, ResponseInput, verify};
 pub use write::{Answer, write_challenge};

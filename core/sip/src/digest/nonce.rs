@@ -5,12 +5,16 @@ use sha2::Sha256;
 use signalbox_base::Wall;
 use subtle::ConstantTimeEq;
 
-const STAMP_DIGITS: usize = 16;
+/// The time in microseconds, and the salt.
+const STAMP_DIGITS: usize = 32;
+const TIME_DIGITS: usize = 16;
 const PROOF_DIGITS: usize = 32;
+/// How long one key proves nonces, microseconds. Each is derived from the secret and its time, so that none has to be kept.
+const KEY_PERIOD_US: i64 = 3_600_000_000;
 
 /// Makes and judges nonces. Edges with the same key and realm accept each other's.
 pub struct NonceIssuer {
-    key: [u8; 32],
+    secret: [u8; 32],
     lifetime_us: i64,
 }
 
@@ -26,46 +30,71 @@ pub enum NonceVerdict {
 }
 
 impl NonceIssuer {
-    /// With a secret key and the seconds a nonce lives.
+    /// With a secret, of which the keys are made, and the seconds a nonce lives.
     #[must_use]
-    pub fn new(key: [u8; 32], lifetime_s: u32) -> Self {
-        Self { key, lifetime_us: i64::from(lifetime_s) * 1_000_000 }
+    pub fn new(secret: [u8; 32], lifetime_s: u32) -> Self {
+        Self { secret, lifetime_us: i64::from(lifetime_s) * 1_000_000 }
     }
 
-    /// A nonce for this realm made at `now`: 48 hexadecimal digits.
+    /// How long a nonce lives.
     #[must_use]
-    pub fn issue(&self, realm: &[u8], now: Wall) -> String {
-        let stamp = format!("{:016x}", now.0);
-        let proof = self.proof(stamp.as_bytes(), realm);
+    pub const fn lifetime_us(&self) -> i64 {
+        self.lifetime_us
+    }
+
+    /// A nonce for this realm made at `now`: 64 hexadecimal digits. The salt tells it from others of the same moment.
+    #[must_use]
+    pub fn issue(&self, realm: &[u8], now: Wall, salt: u64) -> String {
+        let stamp = format!("{:016x}{salt:016x}", now.0);
+        let proof = self.proof(stamp.as_bytes(), now, realm);
         stamp + &proof
     }
 
     /// Judges a nonce that came back.
     #[must_use]
     pub fn judge(&self, nonce: &[u8], realm: &[u8], now: Wall) -> NonceVerdict {
-        if nonce.len() != STAMP_DIGITS + PROOF_DIGITS {
-            return NonceVerdict::Foreign;
-        }
-        let (stamp, proof) = nonce.split_at(STAMP_DIGITS);
-        let wanted = self.proof(stamp, realm);
+        let Some((made, stamp, proof)) = parts(nonce) else { return NonceVerdict::Foreign };
+        let wanted = self.proof(stamp, made, realm);
         if !bool::from(proof.ct_eq(wanted.as_bytes())) {
             return NonceVerdict::Foreign;
         }
-        let made = std::str::from_utf8(stamp).ok().and_then(|stamp| i64::from_str_radix(stamp, 16).ok());
-        match made.map(|made| now.0.saturating_sub(made)) {
-            Some(age) if age > self.lifetime_us => NonceVerdict::Stale,
+        match now.0.saturating_sub(made.0) {
+            age if age > self.lifetime_us => NonceVerdict::Stale,
             // Edges' clocks differ; one lifetime of lead is no lead.
-            Some(age) if age >= -self.lifetime_us => NonceVerdict::Fresh,
+            age if age >= -self.lifetime_us => NonceVerdict::Fresh,
             _ => NonceVerdict::Foreign,
         }
     }
 
-    fn proof(&self, stamp: &[u8], realm: &[u8]) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(stamp);
-        mac.update(realm);
-        mac.finalize().into_bytes()[..PROOF_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
+    fn proof(&self, stamp: &[u8], made: Wall, realm: &[u8]) -> String {
+        let period = made.0.div_euclid(KEY_PERIOD_US).to_be_bytes();
+        let key = mac(&self.secret, &[b"nonce key", &period]);
+        let proof = mac(&key, &[stamp, realm]);
+        proof[..PROOF_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+/// When a nonce says it was made, with its digits and its proof; `None` when it has not the form of ours.
+fn parts(nonce: &[u8]) -> Option<(Wall, &[u8], &[u8])> {
+    if nonce.len() != STAMP_DIGITS + PROOF_DIGITS {
+        return None;
+    }
+    let (stamp, proof) = nonce.split_at(STAMP_DIGITS);
+    let (time, _) = stamp.split_at(TIME_DIGITS);
+    let made = i64::from_str_radix(std::str::from_utf8(time).ok()?, 16).ok()?;
+    Some((Wall(made), stamp, proof))
+}
+
+/// When a nonce of ours was made, and 128 bits that tell it from all others.
+pub(super) fn name_of(nonce: &[u8]) -> Option<(Wall, u128)> {
+    let (made, _, proof) = parts(nonce)?;
+    Some((made, u128::from_str_radix(std::str::from_utf8(proof).ok()?, 16).ok()?))
 }
 
 /// The key never shows itself.
@@ -114,7 +143,7 @@ mod tests {
     #[test]
     fn a_nonce_lives_its_time_then_is_stale() {
         let issuer = NonceIssuer::new([7; 32], 60);
-        let nonce = issuer.issue(b"r", NOON);
+        let nonce = issuer.issue(b"r", NOON, 7);
         assert_eq!(issuer.judge(nonce.as_bytes(), b"r", at(60)), NonceVerdict::Fresh);
         assert_eq!(issuer.judge(nonce.as_bytes(), b"r", at(61)), NonceVerdict::Stale);
         assert_eq!(issuer.judge(nonce.as_bytes(), b"r", at(-60)), NonceVerdict::Fresh);
@@ -122,9 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_outlives_the_key_that_it_was_made_with() {
+        let issuer = NonceIssuer::new([7; 32], 60);
+        let end_of_key = Wall(NOON.0.div_euclid(KEY_PERIOD_US) * KEY_PERIOD_US + KEY_PERIOD_US - 1);
+        let nonce = issuer.issue(b"r", end_of_key, 7);
+        let next_key = end_of_key.plus(std::time::Duration::from_secs(1));
+        assert_eq!(issuer.judge(nonce.as_bytes(), b"r", next_key), NonceVerdict::Fresh);
+        assert_ne!(
+            issuer.proof(b"0000000000000000", end_of_key, b"r"),
+            issuer.proof(b"0000000000000000", next_key, b"r")
+        );
+    }
+
+    #[test]
     fn another_key_realm_or_stamp_is_foreign() {
         let issuer = NonceIssuer::new([7; 32], 60);
-        let nonce = issuer.issue(b"r", NOON);
+        let nonce = issuer.issue(b"r", NOON, 7);
         assert_eq!(NonceIssuer::new([8; 32], 60).judge(nonce.as_bytes(), b"r", NOON), NonceVerdict::Foreign);
         assert_eq!(issuer.judge(nonce.as_bytes(), b"other", NOON), NonceVerdict::Foreign);
         for i in 0..nonce.len() {

@@ -14,6 +14,8 @@ mod promise_2;
 mod promise_3;
 mod promise_6;
 mod promise_8;
+mod races;
+mod registrar;
 mod registrations;
 mod reinvites;
 mod tenants;
