@@ -215,6 +215,9 @@ pub struct CallAnswered {
     /// The Call-ID of the answered leg, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub egress_call_id: Option<Text>,
+    /// The session interval (RFC 4028), in milliseconds: refreshed within it, or the call ends. None without a session timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_interval_ms: Option<u64>,
 }
 
 /// A call in progress was changed by a re-INVITE or UPDATE that was accepted.
@@ -232,6 +235,9 @@ pub struct CallModified {
     /// The codecs after the change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codecs: Vec<Text>,
+    /// The session interval (RFC 4028), in milliseconds: refreshed within it, or the call ends. None without a session timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_interval_ms: Option<u64>,
 }
 
 /// One end of a call asks to change it: an INVITE inside its dialog (RFC 3261 §14). `call.modified` follows if that is accepted

@@ -186,9 +186,9 @@ catalogue! {
     /// The called side is ringing or sends early media.
     CallProgressed(call::CallProgressed) = "call"."progressed", 1 . 0, Call, NONE;
     /// A call was answered.
-    CallAnswered(call::CallAnswered) = "call"."answered", 1 . 0, Call, NONE;
+    CallAnswered(call::CallAnswered) = "call"."answered", 1 . 1, Call, NONE;
     /// A call in progress was changed: hold, resume, codec, target.
-    CallModified(call::CallModified) = "call"."modified", 1 . 0, Call, NONE;
+    CallModified(call::CallModified) = "call"."modified", 1 . 1, Call, NONE;
     /// One end of a call asks to change it.
     CallReinvited(call::CallReinvited) = "call"."reinvited", 1 . 0, Call, NONE;
     /// An answer that nobody wanted was undone.
@@ -228,9 +228,9 @@ catalogue! {
     /// The journal was full and a slow sink lost events.
     JournalOverrun(journal::JournalOverrun) = "journal"."overrun", 1 . 0, Edge, NONE;
     /// A configuration came into force.
-    ConfigApplied(config::ConfigApplied) = "config"."applied", 1 . 0, Config, NONE;
+    ConfigApplied(config::ConfigApplied) = "config"."applied", 1 . 1, Config, NONE;
     /// A configuration was refused.
-    ConfigRejected(config::ConfigRejected) = "config"."rejected", 1 . 0, Config, NONE;
+    ConfigRejected(config::ConfigRejected) = "config"."rejected", 1 . 1, Config, NONE;
     /// Somebody gave a command that changes something.
     AdminActed(admin::AdminActed) = "admin"."acted", 1 . 0, Admin, NONE;
     /// A source gave wrong credentials.
