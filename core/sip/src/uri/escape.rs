@@ -30,15 +30,30 @@ pub(crate) fn decoded(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// Writes a decoded user part so that it reads back as itself: what the grammar of `user` does not hold is escaped.
 pub fn write_escaped_user(user: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in user {
         // unreserved and user-unreserved, without `;` and `?`, which peers have been seen to split at.
         if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&byte) {
             out.push(byte);
         } else {
-            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            write_escape(byte, out);
         }
     }
+}
+
+/// Writes the value of a URI's header so that it reads back as itself (RFC 3261 §25.1 `hvalue`).
+pub fn write_escaped_header(value: &[u8], out: &mut Vec<u8>) {
+    for &byte in value {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+            out.push(byte);
+        } else {
+            write_escape(byte, out);
+        }
+    }
+}
+
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
 const fn hex(digit: u8) -> Option<u8> {
@@ -60,6 +75,15 @@ mod tests {
         assert_eq!(&*decode(b"%25%34%31"), b"%41");
         assert_eq!(&*decode(b"null-%00-null"), b"null-\0-null");
         assert_eq!(&*decode(b"%Z%4"), b"%Z%4");
+    }
+
+    #[test]
+    fn any_header_value_reads_back_after_writing() {
+        let all: Vec<u8> = (0..=255).collect();
+        let mut out = Vec::new();
+        write_escaped_header(&all, &mut out);
+        assert!(out.iter().all(|b| b.is_ascii_graphic() && !b";?@:<>\"&=,+".contains(b)));
+        assert_eq!(&*decode(&out), all.as_slice());
     }
 
     #[test]

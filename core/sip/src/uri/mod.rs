@@ -7,7 +7,7 @@ mod tel;
 
 pub use crate::header::address as host_address;
 pub use compare::equivalent;
-pub use escape::{decode, write_escaped_user};
+pub use escape::{decode, write_escaped_header, write_escaped_user};
 pub use sip::{SipUri, UriHost};
 pub use tel::TelUri;
 
