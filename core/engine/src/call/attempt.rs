@@ -66,6 +66,8 @@ pub(crate) struct Invite<'a> {
     pub(crate) cookie: u64,
     /// Its share of Max-Breadth, where it is one of several.
     pub(crate) breadth: Option<u32>,
+    /// Whether its provisional responses shall not be reliable.
+    pub(crate) unreliable: bool,
 }
 
 impl Attempt {
@@ -87,7 +89,8 @@ impl Attempt {
         let cseq = leg.relayed_cseq(invite.pending.cseq);
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
-        let relayed = Relayed { uri: &uri, via: &via, cseq, by: &core.caller.peer, breadth: invite.breadth };
+        let Invite { breadth, unreliable, .. } = *invite;
+        let relayed = Relayed { cseq, breadth, unreliable, ..Relayed::new(&uri, &via, &core.caller.peer) };
         let mut bytes = turn.net.scratch();
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));

@@ -4,20 +4,22 @@ use super::Calls;
 use super::attempt::Target;
 use super::call::{Call, Core, State, owner};
 use super::cdr::{Clock, Outcome, Reason};
+use super::early::Dialogs;
 use super::identity;
 use super::leg::{Leg, Peer};
 use super::message;
 use super::offer::{self, Description};
 use super::raw::Raw;
+use super::reference::{Translated, Way, names_one};
 use super::relay;
 use super::setup::{Setup, record_attempt};
 use super::state::Challenged;
 use crate::backend::{Candidate, candidates};
 use crate::facts::call as facts;
-use crate::remote;
-use crate::routing::{Nobody, Query, Route, Source, explain, path_of, select};
 use crate::registration;
-use crate::settings::Hide;
+use crate::remote;
+use crate::routing::{Nobody, Query, Route, explain, path_of, select};
+use crate::settings::{EarlyDialogs, Hide};
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::{About, Turn};
@@ -25,6 +27,7 @@ use signalbox_base::{CallUid, Mono, Text};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
+use signalbox_sip::header::lists_token;
 use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::uri::without_headers;
@@ -98,9 +101,13 @@ pub(crate) fn on_invite(
         }
     }
     let plan = plan(turn, origin, request, None);
+    let translated = translated(calls, turn, origin, &plan, request);
+    let message = translated.as_ref().and_then(|translated| translated.message());
+    let request = message.as_ref().unwrap_or(request);
     let session = offer::session(request);
     let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
-    let setup = new_setup(&core, request, (plan.targets, plan.fork), session.as_ref());
+    let targets = (plan.targets, plan.fork, plan.single);
+    let setup = new_setup(&core, request, targets, session.as_ref());
     if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
         record_attempt(&mut core, turn, &setup.invite);
     }
@@ -112,13 +119,6 @@ pub(crate) fn on_invite(
     calls.insert(turn, uid, Call { core, state });
 }
 
-/// The INVITE of a call from before a restart, once more: the answer goes into its new transaction, which repeats it from now
-/// on.
-fn answer_again(calls: &mut Calls, turn: &mut Turn<'_>, uid: CallUid, tx: ServerTx) {
-    calls.step(turn, uid, |mut state, core, turn| {
-        let Some(bytes) = state.resend().map(|resend| resend.bytes.clone()) else { return state };
-        let status =
-            Message::parse(&*bytes, &Limits::DATAGRAM).ok().and_then(|answer| answer.status()).unwrap_or(503);
 /// The INVITE as whoever it goes to would have written it.
 fn translated(
     calls: &Calls,
@@ -135,6 +135,13 @@ fn translated(
     calls.translated(turn, Way { tenant: &origin.tenant, from: &from, to }, request)
 }
 
+/// The INVITE of a call from before a restart, once more: the answer goes into its new transaction, which repeats it from now
+/// on.
+fn answer_again(calls: &mut Calls, turn: &mut Turn<'_>, uid: CallUid, tx: ServerTx) {
+    calls.step(turn, uid, |mut state, core, turn| {
+        let Some(bytes) = state.resend().map(|resend| resend.bytes.clone()) else { return state };
+        let status =
+            Message::parse(&*bytes, &Limits::DATAGRAM).ok().and_then(|answer| answer.status()).unwrap_or(503);
         core.caller_tx = Some(tx);
         own(turn, core, tx);
         // Nothing can have answered a transaction that was opened in this turn.
@@ -163,7 +170,7 @@ fn retry(
         core.cookie = identity::loop_cookie(turn.settings, origin, request);
         own(turn, core, tx);
         let session = offer::session(request);
-        let targets = (plan.targets, plan.fork);
+        let targets = (plan.targets, plan.fork, plan.single);
         let mut setup = new_setup(core, request, targets, session.as_ref());
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
@@ -199,6 +206,8 @@ struct Plan {
     targets: VecDeque<Target>,
     fork: bool,
     hide: bool,
+    /// The caller shall see one early dialog.
+    single: bool,
     nobody: Option<Nobody>,
 }
 
@@ -229,11 +238,14 @@ fn chosen(
         path,
         source: registration::source(turn, origin, user.as_deref()),
     };
-    let hide = match &origin.kind {
+    let (hide, single) = match &origin.kind {
         OriginKind::Backend { peer, .. } => {
-            turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.backend.hide == Hide::Full)
+            turn.directory.peer(turn.settings, *peer).map_or((false, false), |found| {
+                let backend = found.backend;
+                (backend.hide == Hide::Full, backend.early_dialogs == EarlyDialogs::Single)
+            })
         }
-        OriginKind::Endpoint { .. } => false,
+        OriginKind::Endpoint { .. } => (false, false),
     };
     let (here, line) = here(turn, &query);
     let Some((mut targets, nobody)) = here else { return (None, line) };
@@ -244,7 +256,7 @@ fn chosen(
         false => Nobody::Unreachable,
     });
     let fork = !targets.is_empty();
-    (Some(Plan { targets, fork, hide, nobody }), line)
+    (Some(Plan { targets, fork, hide, single, nobody }), line)
 }
 
 /// Bindings of this edge; what nobody is where there are none. None when the pool of backends has the word.
@@ -262,7 +274,7 @@ fn here(turn: &Turn<'_>, query: &Query<'_>) -> (Option<(VecDeque<Target>, Nobody
     (Some(found), line)
 }
 
-fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
+pub(super) fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
     let name = Text::new(name);
     Target {
         peer: Peer::Endpoint { name: name.clone() },
@@ -338,6 +350,14 @@ fn dialled(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> Raw {
     Raw::from([&ruri[..start], origin.domain.as_bytes(), behind].concat())
 }
 
+fn peer_of(turn: &Turn<'_>, origin: &Origin) -> Peer {
+    let name = facts::ingress_name(turn, origin);
+    match &origin.kind {
+        OriginKind::Endpoint { .. } => Peer::Endpoint { name },
+        OriginKind::Backend { .. } => Peer::Backend { name },
+    }
+}
+
 fn new_core(
     turn: &mut Turn<'_>,
     origin: &Origin,
@@ -346,11 +366,8 @@ fn new_core(
     hide: bool,
     session: Option<&Session<'_>>,
 ) -> Core {
-    let name = facts::ingress_name(turn, origin);
-    let peer = match &origin.kind {
-        OriginKind::Endpoint { .. } => Peer::Endpoint { name: name.clone() },
-        OriginKind::Backend { .. } => Peer::Backend { name: name.clone() },
-    };
+    let peer = peer_of(turn, origin);
+    let name = peer.name().clone();
     let from = request.value(HeaderName::From).unwrap_or_default();
     let caller = Leg {
         token: identity::new_token(turn.entropy),
@@ -400,20 +417,23 @@ fn new_core(
 fn new_setup(
     core: &Core,
     request: &Message<&[u8]>,
-    (targets, fork): (VecDeque<Target>, bool),
+    (targets, fork, single): (VecDeque<Target>, bool, bool),
     session: Option<&Session<'_>>,
 ) -> Box<Setup> {
+    // Whoever insists on reliability has it from end to end (RFC 3262 §4).
+    let insists = request.all(HeaderName::Require).any(|header| lists_token(header.value, b"100rel"));
     Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
         request: Raw::default(),
         offer: session.map(Description::new),
         attempts: Vec::new(),
-        dialogs: Default::default(),
+        dialogs: Dialogs::new(single && !insists, fork && targets.len() > 1),
         best: Default::default(),
         rest: targets,
         fork,
         timed_out: false,
         ringing: false,
+        followed: 0,
     })
 }
 

@@ -20,8 +20,8 @@ use crate::state::calls::CallState;
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{CallUid, EventSeq, Flow, Mono, ShortToken, TenantId, Text};
 use signalbox_schemas::call::{CallAttempted, Cdr};
-use signalbox_sip::Method;
 use signalbox_sip::transaction::{ClientTx, ServerTx, TimerId};
+use signalbox_sip::{HeaderName, Method};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 
@@ -269,14 +269,15 @@ impl Core {
         self.timer = at.map(|at| (turn.start_timer(at, Timer::Call(CallTimer(self.uid))), at));
     }
 
-    /// Sends a request of our own inside a leg's dialog; its response says nothing but that it is over.
+    /// Sends a request of our own inside a leg's dialog, with one header `more`; its response says nothing but that it is
+    /// over.
     pub(crate) fn send_own(
         &mut self,
         turn: &mut Turn<'_>,
         method: Method,
         leg: &mut Leg,
         other_seen: u32,
-        reason: Option<&str>,
+        more: Option<(HeaderName, &str)>,
         user: (u8, u32),
     ) {
         let cseq = leg.own_cseq(other_seen);
@@ -295,7 +296,7 @@ impl Core {
         };
         let leg = &*leg;
         let sent =
-            turn.request(new, |out| message::own_request(out, settings, method, leg, cseq, &via, reason));
+            turn.request(new, |out| message::own_request(out, settings, method, leg, cseq, &via, more));
         if sent.is_ok() {
             self.own += 1;
         }

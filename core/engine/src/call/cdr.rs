@@ -71,13 +71,20 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The end of an answered call.
     pub(crate) fn answered(released_by: ReleasedBy, reason: Reason) -> Self {
+        let hung_up = matches!(released_by, ReleasedBy::Caller | ReleasedBy::Callee);
         Self {
             released_by,
             status: 200,
-            q850: reason.q850,
+            q850: reason.q850.or(hung_up.then_some(NORMAL_CLEARING)),
             reason: reason.text,
             category: Category::Answered,
         }
+    }
+
+    /// A Reason value that says the same to the peers (RFC 3326), where the edge had one.
+    pub(crate) fn header(&self) -> Option<String> {
+        let text = self.reason.as_deref().unwrap_or_default();
+        self.q850.map(|cause| format!("Q.850;cause={cause};text=\"{text}\""))
     }
 
     /// The caller gave up before an answer.
@@ -86,7 +93,7 @@ impl Outcome {
         Self {
             released_by: ReleasedBy::Caller,
             status,
-            q850: reason.q850,
+            q850: reason.q850.or(Some(NORMAL_CLEARING)),
             reason: reason.text,
             category: Category::Cancelled,
         }
@@ -97,7 +104,7 @@ impl Outcome {
         Self {
             released_by,
             status,
-            q850: reason.q850,
+            q850: reason.q850.or(cause_of(status)),
             reason: reason.text,
             category: category(status, ringing),
         }
@@ -117,6 +124,31 @@ pub(crate) fn category(status: u16, ringing: bool) -> Category {
         482 | 483 | 500..=599 => Category::Network,
         _ => Category::Rejected,
     }
+}
+
+/// Q.850: normal call clearing.
+const NORMAL_CLEARING: u8 = 16;
+
+/// The Q.850 cause that a gateway makes of a final status, where the peer names none (RFC 3398 §8.2.6.1).
+pub(crate) fn cause_of(status: u16) -> Option<u8> {
+    Some(match status {
+        401 | 402 | 403 | 407 | 603 => 21,
+        404 | 485 | 604 => 1,
+        405 => 63,
+        406 | 415 | 501 => 79,
+        408 | 504 => 102,
+        410 => 22,
+        400 | 481 | 500 | 503 => 41,
+        480 => 18,
+        482 | 483 => 25,
+        484 => 28,
+        486 | 600 => 17,
+        502 => 38,
+        488 | 606 => 31,
+        487 => NORMAL_CLEARING,
+        413 | 414 | 416 | 420 | 421 | 423 | 505 | 513 => 127,
+        _ => return None,
+    })
 }
 
 /// How far a failed call had come.
@@ -188,6 +220,16 @@ mod tests {
         ] {
             assert_eq!(category(status, ringing), expected, "{status} {ringing}");
         }
+    }
+
+    #[test]
+    fn given_no_cause_of_the_peers_own_when_the_call_ends_then_the_status_gives_one_rfc3398_8_2_6() {
+        let failed = |status, reason| Outcome::failed(ReleasedBy::Callee, status, false, reason).q850;
+        assert_eq!(failed(486, Reason::default()), Some(17));
+        assert_eq!(failed(486, Reason { q850: Some(34), text: None }), Some(34), "the peer's own word");
+        assert_eq!(failed(302, Reason::default()), None);
+        let ended = |by| Outcome::answered(by, Reason::default()).q850;
+        assert_eq!((ended(ReleasedBy::Callee), ended(ReleasedBy::Timeout)), (Some(16), None));
     }
 
     #[test]

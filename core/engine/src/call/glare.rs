@@ -1,8 +1,8 @@
 //! Two offers at once (RFC 3261 §14.2).
 //!
 //! The edge is in nobody's way: an INVITE that meets one from the other side passes, and the peers answer each other's with
-//! 491. Only a second INVITE from the same side, while the first is unanswered, is refused here: its peer would see the two
-//! in no certain order.
+//! 491. Only a second INVITE or UPDATE from the same side, while the first is unanswered, is refused here: its peer would see
+//! the two in no certain order (§14.2, RFC 3311 §5.2).
 
 use super::leg::End;
 use signalbox_sip::Method;
@@ -16,9 +16,9 @@ pub(crate) enum Verdict {
     Overlap,
 }
 
-/// Judges a request of `method` from `from`, given who has INVITEs under way.
-pub(crate) fn judge(method: Method, from: End, mut pending_invites: impl Iterator<Item = End>) -> Verdict {
-    if method == Method::Invite && pending_invites.any(|end| end == from) {
+/// Judges a request of `method` from `from`, given what is under way, and whose it is.
+pub(crate) fn judge(method: Method, from: End, mut pending: impl Iterator<Item = (Method, End)>) -> Verdict {
+    if matches!(method, Method::Invite | Method::Update) && pending.any(|other| other == (method, from)) {
         return Verdict::Overlap;
     }
     Verdict::Pass
@@ -29,10 +29,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_crossing_invites_when_judged_then_both_pass_and_only_an_overlap_is_refused() {
-        let pending = [End::Callee];
-        assert_eq!(judge(Method::Invite, End::Caller, pending.into_iter()), Verdict::Pass);
-        assert_eq!(judge(Method::Invite, End::Callee, pending.into_iter()), Verdict::Overlap);
-        assert_eq!(judge(Method::Info, End::Callee, pending.into_iter()), Verdict::Pass);
+    fn given_crossing_requests_when_judged_then_both_pass_and_only_an_overlap_is_refused() {
+        let pending = [(Method::Invite, End::Callee), (Method::Update, End::Caller)];
+        let judge = |method, from| judge(method, from, pending.into_iter());
+        assert_eq!(judge(Method::Invite, End::Caller), Verdict::Pass);
+        assert_eq!(judge(Method::Invite, End::Callee), Verdict::Overlap);
+        assert_eq!(judge(Method::Update, End::Caller), Verdict::Overlap);
+        assert_eq!(judge(Method::Update, End::Callee), Verdict::Pass);
+        assert_eq!(judge(Method::Info, End::Callee), Verdict::Pass);
     }
 }

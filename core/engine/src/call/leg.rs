@@ -133,8 +133,12 @@ impl LegEvent {
 pub const CSEQ_JUMP: u32 = 10_000;
 
 impl Leg {
-    /// CSeq on this leg of a request that has `incoming` on the other leg.
+    /// CSeq on this leg of a request that has `incoming` on the other leg: above all that were sent, also where several
+    /// early dialogs there are one here.
     pub fn relayed_cseq(&mut self, incoming: u32) -> u32 {
+        if self.sent > 0 {
+            self.offset = self.offset.max(self.sent.saturating_add(1).saturating_sub(incoming));
+        }
         let cseq = incoming.saturating_add(self.offset).min(CSEQ_MAX);
         self.sent = self.sent.max(cseq);
         cseq

@@ -9,7 +9,7 @@ use super::raw::{ListWriter, Raw, RawList};
 use crate::settings::Settings;
 use crate::state::calls::{Branch, PendingRequest};
 use signalbox_base::Flow;
-use signalbox_sip::header::{HeaderName, ListValues, NameAddr, RAck};
+use signalbox_sip::header::{HeaderName, ListValues, NameAddr, lists_token};
 use signalbox_sip::message::{ForwardError, Sink, StampedVia};
 use signalbox_sip::uri::without_headers;
 use signalbox_sip::{Forward, Message, Method, Put, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
@@ -18,6 +18,10 @@ use smallvec::SmallVec;
 /// Who somebody says they are, in headers that whoever reads them believes. A phone's word for it does not count, so it goes
 /// no further (RFC 3325 §5). What it would like to be called, P-Preferred-Identity, is for the backend to judge.
 pub(crate) const CLAIMS: [HeaderName; 2] = [HeaderName::PAssertedIdentity, HeaderName::RemotePartyId];
+
+/// Whom a call came past, which tells who pays for it: a phone that calls says nothing of that which counts (RFC 5806 §7,
+/// RFC 7044 §9).
+const PAST: [HeaderName; 2] = [HeaderName::Diversion, HeaderName::HistoryInfo];
 
 /// What a request looks like on the leg it goes out on.
 pub(crate) struct Relayed<'a> {
@@ -28,6 +32,17 @@ pub(crate) struct Relayed<'a> {
     pub(crate) by: &'a Peer,
     /// Its share of Max-Breadth, where it is one of several.
     pub(crate) breadth: Option<u32>,
+    /// CSeq on this leg of the INVITE that RAck names.
+    pub(crate) rack: Option<u32>,
+    /// Whether its provisional responses shall not be reliable.
+    pub(crate) unreliable: bool,
+}
+
+impl<'a> Relayed<'a> {
+    /// From `by`; its CSeq and what is rare are to be filled in.
+    pub(crate) fn new(uri: &'a [u8], via: &'a [u8], by: &'a Peer) -> Self {
+        Self { uri, via, cseq: 0, by, breadth: None, rack: None, unreliable: false }
+    }
 }
 
 /// What a relayed response looks like on the leg it goes out on.
@@ -40,6 +55,17 @@ pub(crate) struct Answering<'a> {
     pub(crate) more: &'a [(HeaderName, Raw)],
     /// Who sent it.
     pub(crate) by: &'a Peer,
+    /// It was reliable, and its reliability ended here (RFC 3262).
+    pub(crate) unreliable: bool,
+    /// Content type and description, where it has none and an earlier one of this dialog had.
+    pub(crate) description: Option<&'a (Raw, Raw)>,
+}
+
+impl<'a> Answering<'a> {
+    /// From `by`; what is rare is to be filled in.
+    pub(crate) fn new(pending: &'a PendingRequest, tag: &'a [u8], by: &'a Peer) -> Self {
+        Self { pending, tag, more: &[], by, unreliable: false, description: None }
+    }
 }
 
 /// Writes a request onto `leg`.
@@ -67,13 +93,18 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     if relayed.cseq != incoming {
         forward.set_cseq_number(relayed.cseq);
     }
-    if let Some(Ok(rack)) = message.value(HeaderName::RAck).map(RAck::parse) {
-        // The INVITE that RAck names went the same way, so it has the same offset (RFC 3262 §7.2).
-        let offset = relayed.cseq.saturating_sub(incoming);
-        forward.set_rack_cseq(rack.cseq.number.saturating_add(offset))?;
+    if let Some(cseq) = relayed.rack {
+        forward.set_rack_cseq(cseq)?;
+    }
+    if relayed.unreliable {
+        drop_option(&mut forward, message, HeaderName::Supported, b"100rel");
     }
     rewrite_contact(&mut forward, settings, message, leg);
-    drop_claims(&mut forward, relayed.by);
+    guard_identity(&mut forward, message, relayed.by, &leg.peer);
+    if relayed.by.is_endpoint() {
+        PAST.into_iter().for_each(|name| forward.remove(name));
+        assert_identity(&mut forward, message, relayed.by, &leg.peer);
+    }
     if let Some(breadth) = relayed.breadth {
         forward.set(HeaderName::MaxBreadth, breadth);
     }
@@ -93,7 +124,7 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     leg: &Leg,
     answering: &Answering<'_>,
 ) {
-    let Answering { pending, tag, more, by } = *answering;
+    let Answering { pending, tag, more, by, unreliable, description } = *answering;
     let status = message.status().unwrap_or(500);
     let mut forward = Forward::new(message);
     forward.remove(HeaderName::Via);
@@ -117,7 +148,14 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     if status < 300 {
         rewrite_contact(&mut forward, settings, message, leg);
     }
-    drop_claims(&mut forward, by);
+    guard_identity(&mut forward, message, by, &leg.peer);
+    if unreliable {
+        forward.remove(HeaderName::RSeq);
+        drop_option(&mut forward, message, HeaderName::Require, b"100rel");
+    }
+    if let Some((kind, body)) = description {
+        forward.replace_body(&**kind, body);
+    }
     for (name, value) in more {
         forward.append(*name, &**value);
     }
@@ -146,7 +184,7 @@ pub(crate) fn own_response(
     "Content-Length: 0\r\n\r\n".put(out);
 }
 
-/// Writes a request of our own within the leg's dialog: BYE, or OPTIONS to see whether the peer still has it.
+/// Writes a request of our own within the leg's dialog: BYE, OPTIONS to see whether the peer still has it, PRACK.
 pub(crate) fn own_request(
     out: &mut Vec<u8>,
     settings: &Settings,
@@ -154,7 +192,7 @@ pub(crate) fn own_request(
     leg: &Leg,
     cseq: u32,
     via: &[u8],
-    reason: Option<&str>,
+    more: Option<(HeaderName, &str)>,
 ) {
     let mut request = start(out, method, &leg.target, via, &leg.routes)
         .header(HeaderName::From, Tagged(&leg.local, &leg.local_tag))
@@ -165,8 +203,8 @@ pub(crate) fn own_request(
         request =
             request.header(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, b""));
     }
-    if let Some(reason) = reason {
-        request = request.header(HeaderName::Reason, reason);
+    if let Some((name, value)) = more {
+        request = request.header(name, value);
     }
     request.finish();
 }
@@ -332,9 +370,46 @@ fn rewrite_contact<B: AsRef<[u8]>>(
     forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));
 }
 
-fn drop_claims(forward: &mut Forward<'_>, by: &Peer) {
-    if by.is_endpoint() {
+/// Takes an option tag out of every header of this name (RFC 3261 §20.32, §20.37).
+fn drop_option<B: AsRef<[u8]>>(
+    forward: &mut Forward<'_>,
+    message: &Message<B>,
+    name: HeaderName,
+    tag: &[u8],
+) {
+    for header in message.all(name).filter(|header| lists_token(header.value, tag)) {
+        let others: SmallVec<[&[u8]; 8]> =
+            ListValues::new(header.value).filter(|option| !option.eq_ignore_ascii_case(tag)).collect();
+        if others.is_empty() {
+            forward.remove_nth(header.place);
+        } else {
+            forward.replace_nth(header.place, others.join(b", ".as_slice()));
+        }
+    }
+}
+
+/// Claims of a phone go no further, and those of a backend not to a phone when their subject wants privacy (RFC 3325 §7,
+/// RFC 3323 §4.2).
+fn guard_identity<B: AsRef<[u8]>>(forward: &mut Forward<'_>, message: &Message<B>, by: &Peer, to: &Peer) {
+    if by.is_endpoint() || to.is_endpoint() && wants_privacy(message) {
         CLAIMS.into_iter().for_each(|name| forward.remove(name));
+    }
+}
+
+fn wants_privacy<B: AsRef<[u8]>>(message: &Message<B>) -> bool {
+    let values = message.all(HeaderName::Privacy).flat_map(|header| header.value.split(|byte| *byte == b';'));
+    let hides = |value: &[u8]| {
+        [b"id".as_slice(), b"user", b"header"].iter().any(|word| value.eq_ignore_ascii_case(word))
+    };
+    values.map(<[u8]>::trim_ascii).any(hides)
+}
+
+/// Whoever calls over its registration is that AoR, which the edge says to the backend (RFC 3325 §5).
+fn assert_identity<B: AsRef<[u8]>>(forward: &mut Forward<'_>, message: &Message<B>, by: &Peer, to: &Peer) {
+    let begins = message.method() == Method::Invite && message.to_tag().is_none();
+    // A stranger is named by its address.
+    if begins && !to.is_endpoint() && by.name().contains('@') {
+        forward.append(HeaderName::PAssertedIdentity, ("<sip:", (by.name().as_str(), ">")));
     }
 }
 

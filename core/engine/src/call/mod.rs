@@ -5,6 +5,7 @@
 //! the two. The journal's view of a call is in [`crate::state::calls`]; what is here is volatile and made anew by
 //! [`Calls::resume`].
 
+mod ack;
 mod attempt;
 mod begin;
 #[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
@@ -17,16 +18,22 @@ mod fork;
 mod glare;
 mod identity;
 pub mod leg;
+mod lost;
 mod message;
 pub(crate) mod offer;
+mod overtaken;
 pub mod raw;
 mod recover;
+mod redirect;
+pub(crate) mod reference;
 mod reinvite;
 mod relay;
 mod setup;
 mod state;
 mod stray;
 mod timers;
+pub(crate) mod transfer;
+pub(crate) mod watch;
 
 pub(crate) use attempt::Target;
 pub(crate) use message::{CLAIMS, is_request_uri, own_response, pending};
@@ -35,7 +42,7 @@ pub use timers::CallTimer;
 use crate::net::User;
 use crate::tenancy::Origin;
 use crate::tidy::{is_sparse, shrink};
-use crate::turn::Turn;
+use crate::turn::{About, Turn};
 use begin::Rate;
 use call::{Call, Core, State, owner};
 pub(crate) use find::LegRef;
@@ -96,11 +103,16 @@ impl Calls {
             turn.reject_request(flow.remote.ip(), RequestRule::UnknownPeer, None, request);
             return relay::refuse(turn, tx, method, &flow, request, 481, None);
         }
+        note(turn, at.uid, || format!("{method} from {}", flow.remote));
+        let translated = self.translated_within(turn, at, request);
+        let message = translated.as_ref().and_then(|translated| translated.message());
+        let request = message.as_ref().unwrap_or(request);
         self.step(turn, at.uid, |state, core, turn| match state {
             State::Answered(state) => state.on_request(core, turn, at.end, (tx, flow), request),
             State::Ending(state) => state.on_request(core, turn, at.end, (tx, flow), request),
             State::Inviting(mut setup) => {
-                setup.dialogs.on_request(core, turn, at.end, (tx, flow), request);
+                let invite = setup.invite.cseq;
+                setup.dialogs.on_request(core, turn, (at.end, invite), (tx, flow), request);
                 State::Inviting(setup)
             }
             other @ (State::Challenged(_) | State::Gone) => {
@@ -108,6 +120,10 @@ impl Calls {
                 other
             }
         });
+        let named = translated.as_ref().and_then(|translated| translated.named);
+        if let (Some(named), Some(call)) = (named, self.calls.get_mut(&at.uid)) {
+            relay::note_named(&mut call.core, tx, named);
+        }
     }
 
     /// An ACK to a 2xx: by its own branch (`tx` is none) or by the INVITE's.
@@ -165,6 +181,10 @@ impl Calls {
         response: &Message<&[u8]>,
     ) {
         let User::CallLeg { call, leg, attempt } = user else { return };
+        note(turn, call, || {
+            let method = String::from_utf8_lossy(response.cseq().method).into_owned();
+            format!("{} to {method}", response.status().unwrap_or_default())
+        });
         self.step(turn, call, |state, core, turn| match leg {
             owner::ATTEMPT => match state {
                 State::Inviting(state) => state.on_response(core, turn, attempt, what, response),
@@ -406,6 +426,11 @@ impl Calls {
     fn rate(&mut self, tenant: &TenantId, now: Mono) -> &mut Rate {
         self.rates.entry(tenant.clone()).or_insert_with(|| Rate::full(now))
     }
+}
+
+/// A line for whoever watches this call.
+fn note(turn: &mut Turn<'_>, call: CallUid, text: impl FnOnce() -> String) {
+    turn.note(About { call: Some(call), ..About::default() }, text);
 }
 
 /// A relayed request has its final response.

@@ -13,7 +13,8 @@ use super::offer::Agreement;
 use super::raw::Raw;
 use super::state::{Answered, Ending};
 use super::timers::Resend;
-use super::{reinvite, relay};
+use super::watch::{Interval, Watch};
+use super::{overtaken, reinvite};
 use crate::contract::Release;
 use crate::facts::call as facts;
 use crate::state::calls::{CallState, REDO_WINDOW, Redo, Stage};
@@ -131,16 +132,10 @@ fn answered(
     }
     let open: Vec<Open> = known.open(turn.now.wall).cloned().collect();
     reinvite::recall_all(core, turn, &callee, &open);
-    let known = Moment::recalled(died);
-    Some(State::Answered(Answered::recalled(
-        callee,
-        winner,
-        cseqs,
-        attempts,
-        turn,
-        (probe_at, known),
-        resend,
-    )))
+    let interval = Interval::recalled(known.session_secs);
+    let watch = Watch::recalled(core, turn, interval, (probe_at, Moment::recalled(died)));
+    let state = Answered::new(callee, winner, cseqs, attempts, turn, watch);
+    Some(State::Answered(state.recalled(turn, resend)))
 }
 
 /// The last words once more: BYE to the end that may not have heard it, or the final failure and the CANCELs.
@@ -164,7 +159,7 @@ fn ended(core: &mut Core, turn: &mut Turn<'_>, known: &CallState, repeats: &mut 
             // Who sent an INVITE inside the dialog may not have heard that it is over.
             let open: Vec<Open> = known.open(turn.now.wall).cloned().collect();
             reinvite::recall_all(core, turn, &leg, &open);
-            relay::terminate(core, turn);
+            overtaken::terminate(core, turn);
             // Whose BYE it was is known, its CSeq is not.
             Some(State::Ending(Ending::of_dialog(attempts, turn, [None; 2])))
         }

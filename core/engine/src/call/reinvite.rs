@@ -109,6 +109,7 @@ fn recall(core: &mut Core, turn: &mut Turn<'_>, callee: &Leg, reinvite: &Reinvit
         accepted: false,
         cancelled: false,
         terminated: false,
+        transfer: None,
         recalled: Some(Recalled::default()),
         ack: None,
     });

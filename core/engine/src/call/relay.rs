@@ -4,17 +4,21 @@ use super::attempt::{ack_failure, branch_id};
 use super::call::{Core, next_hop, owner};
 use super::glare::{Verdict, judge};
 use super::identity;
-use super::leg::{End, Leg, LegEvent, Order, Peer};
+use super::leg::{End, Leg, LegEvent, Order};
 use super::message::{self, Answering, Relayed};
 use super::offer::Description;
+use super::overtaken;
 use super::raw::Raw;
 use super::reinvite::{self, Recalled};
+use super::transfer::Transfer;
+use super::watch::Interval;
 use crate::classes::Sent;
 use crate::contract::Release;
 use crate::net::User;
 use crate::state::calls::{Branch, PendingRequest};
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{CallUid, EventSeq, Flow, Mono};
+use signalbox_sip::header::{HeaderName, RAck};
 use signalbox_sip::transaction::{Branch as BranchId, ClientTx, End as Over, OnResponse, ServerTx};
 use signalbox_sip::{Message, Method};
 
@@ -40,6 +44,8 @@ pub(crate) struct Relay {
     pub(super) cancelled: bool,
     /// Its sender has its 487, because the dialog ended meanwhile: what its receiver says is for nobody.
     pub(super) terminated: bool,
+    /// What a REFER asks for.
+    pub(super) transfer: Option<Box<Transfer>>,
     /// It is of a process that is gone.
     pub(super) recalled: Option<Recalled>,
     pub(super) ack: Option<Raw>,
@@ -56,6 +62,10 @@ pub(crate) struct Done {
     /// The new target of the leg it came from.
     pub(crate) target: Option<Raw>,
     pub(crate) moved: bool,
+    /// The session timer from now on, where the request refreshed the session.
+    pub(crate) interval: Option<Interval>,
+    /// The transfer that was asked for.
+    pub(crate) transfer: Option<Box<Transfer>>,
     /// Offer and answer, when the response completes them, and whose offer it was.
     pub(crate) agreed: Option<(End, Description, Description)>,
 }
@@ -63,9 +73,18 @@ pub(crate) struct Done {
 impl Done {
     /// One of our own: its receiver has said nothing that its sender could be told.
     pub(super) fn own(relay: &Relay, status: u16) -> Self {
-        let bytes = own_bytes(relay, status);
-        let Relay { from, method, server, .. } = *relay;
-        Self { from, method, status, server, bytes, target: None, moved: false, agreed: None }
+        Self {
+            from: relay.from,
+            method: relay.method,
+            status,
+            server: relay.server,
+            bytes: own_bytes(relay, status),
+            target: None,
+            moved: false,
+            interval: None,
+            transfer: relay.transfer.clone(),
+            agreed: None,
+        }
     }
 
     /// Sends it; `record` is what it waits for.
@@ -81,8 +100,8 @@ impl Done {
 /// How far the dialog between two legs has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialog {
-    /// Before the answer: a restart ends it whole.
-    Early,
+    /// Before the answer: a restart ends it whole. The CSeq of its INVITE on the caller's leg and on the other.
+    Early(u32, u32),
     /// After it: a restart goes on with it, and with an INVITE that is open in it.
     Confirmed,
 }
@@ -107,8 +126,8 @@ pub(crate) fn start(
     let moved = learn(back, method, &flow, request);
     let (branch, id) = branch_on(turn, onward, method, request.cseq().number);
     let mut bytes = turn.net.scratch();
-    let relayed =
-        Relayed { uri: &branch.uri, via: &branch.via, cseq: branch.cseq, by: &back.peer, breadth: None };
+    let rack = rack_of(core, dialog, from, request);
+    let relayed = Relayed { cseq: branch.cseq, rack, ..Relayed::new(&branch.uri, &branch.via, &back.peer) };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
     }
@@ -129,6 +148,7 @@ pub(crate) fn start(
         accepted: false,
         cancelled: false,
         terminated: false,
+        transfer: Transfer::asked(from, request),
         recalled: None,
         ack: None,
     };
@@ -155,7 +175,7 @@ pub(crate) fn start(
     core.relays.push(relay);
 }
 
-/// Whether a request may go on: not overtaken by a later one, and no second INVITE beside an open one. Else the status, and
+/// Whether a request may go on: not overtaken by a later one, and no second INVITE or UPDATE beside an open one. Else the status, and
 /// after how many seconds it may be tried again.
 fn admit(
     core: &mut Core,
@@ -171,12 +191,33 @@ fn admit(
     if method == Method::Invite {
         reinvite::supersede(core, turn, from);
     }
-    let open = |relay: &&Relay| relay.method == Method::Invite && !relay.accepted;
-    if judge(method, from, core.relays.iter().filter(open).map(|relay| relay.from)) == Verdict::Overlap {
-        let wait = u32::try_from(turn.entropy.next_u64() % 10).unwrap_or(0);
-        return Err((500, Some(wait)));
+    let open = core.relays.iter().filter(|relay| !relay.accepted).map(|relay| (relay.method, relay.from));
+    if judge(method, from, open) == Verdict::Overlap {
+        return Err((500, Some(moment(turn))));
     }
     Ok(())
+}
+
+/// After how many seconds something may be tried again (RFC 3261 §14.2).
+pub(crate) fn moment(turn: &mut Turn<'_>) -> u32 {
+    u32::try_from(turn.entropy.next_u64() % 10).unwrap_or(0)
+}
+
+/// CSeq on the other leg of the INVITE that a PRACK is about (RFC 3262 §7.2).
+fn rack_of(core: &Core, dialog: Dialog, from: End, request: &Message<&[u8]>) -> Option<u32> {
+    if request.method() != Method::Prack {
+        return None;
+    }
+    let named = RAck::parse(request.value(HeaderName::RAck)?).ok()?.cseq.number;
+    match dialog {
+        Dialog::Early(incoming, outgoing) if from == End::Caller && incoming == named => Some(outgoing),
+        _ => {
+            let own = |relay: &&Relay| {
+                (relay.method, relay.from, relay.pending.cseq) == (Method::Invite, from, named)
+            };
+            core.relays.iter().find(own).map(|relay| relay.branch.cseq)
+        }
+    }
 }
 
 /// A request as it goes out on a leg, and the id of its branch.
@@ -215,11 +256,12 @@ pub(crate) fn on_response(
         return None;
     }
     if relay.terminated {
-        return on_unwanted(core, turn, at, how, response);
+        overtaken::on_response(core, turn, at, how, response);
+        return None;
     }
     let mut bytes = turn.net.scratch();
     let tag = &relay.back.local_tag;
-    let answering = Answering { pending: &relay.pending, tag, more: &[], by: &relay.branch.leg.peer };
+    let answering = Answering::new(&relay.pending, tag, &relay.branch.leg.peer);
     message::relay_response(&mut bytes, turn.settings, response, &relay.back, &answering);
     if event == LegEvent::Progress {
         let (server, method) = (relay.server, relay.method);
@@ -260,6 +302,10 @@ fn finish(core: &mut Core, at: usize, status: u16, bytes: Vec<u8>, response: &Me
         bytes,
         target: (success && method.refreshes_target()).then(|| message::contact_uri(response)).flatten(),
         moved: relay.moved && success,
+        transfer: relay.transfer.take(),
+        // RFC 4028 §7.4: these two refresh it.
+        interval: (success && matches!(method, Method::Invite | Method::Update))
+            .then(|| Interval::of(response)),
         agreed,
     };
     let done =
@@ -295,6 +341,14 @@ pub(crate) fn is_unacknowledged(core: &Core, number: u32) -> bool {
     core.relays.iter().any(|relay| relay.number == number && unheard(relay))
 }
 
+/// A REFER names the dialog of another call.
+pub(crate) fn note_named(core: &mut Core, tx: ServerTx, named: CallUid) {
+    let relay = core.relays.iter_mut().find(|relay| relay.server == tx);
+    if let Some(transfer) = relay.and_then(|relay| relay.transfer.as_mut()) {
+        transfer.replaces = Some(named);
+    }
+}
+
 /// Nothing was said to the sender of an INVITE for as long as it may be left without a word.
 pub(crate) fn on_trying_due(core: &Core, turn: &mut Turn<'_>, number: u32) {
     let Some(relay) = core.relays.iter().find(|relay| relay.number == number) else { return };
@@ -320,96 +374,6 @@ pub(crate) fn on_timer_c(core: &mut Core, turn: &mut Turn<'_>, number: u32) {
         relay.cancelled = true;
         relay.cancel_if_wanted(core.uid, &mut core.own, turn);
     }
-}
-
-/// The dialog has ended: an INVITE that is under way in it gets 487, and its receiver a CANCEL (RFC 3261 §15.1.2).
-pub(crate) fn terminate(core: &mut Core, turn: &mut Turn<'_>) {
-    for relay in &mut core.relays {
-        if relay.method != Method::Invite || relay.accepted || relay.terminated {
-            continue;
-        }
-        (relay.terminated, relay.cancelled) = (true, true);
-        let bytes = own_bytes(relay, 487);
-        // Too late means that its sender has given up by its own timers.
-        let _ =
-            turn.respond(relay.server, Method::Invite, 487, core.last, |out| out.extend_from_slice(&bytes));
-        relay.cancel_if_wanted(core.uid, &mut core.own, turn);
-    }
-}
-
-/// A response to an INVITE whose sender has its 487: it is acknowledged, and goes no further.
-fn on_unwanted(
-    core: &mut Core,
-    turn: &mut Turn<'_>,
-    at: usize,
-    how: &OnResponse,
-    response: &Message<&[u8]>,
-) -> Option<Done> {
-    let relay = &mut core.relays[at];
-    match LegEvent::of(response.status().unwrap_or(100)) {
-        LegEvent::Trying | LegEvent::Progress => relay.cancel_if_wanted(core.uid, &mut core.own, turn),
-        LegEvent::Answered => {
-            relay.accepted = true;
-            let (leg, cseq) = (&relay.branch.leg, relay.branch.cseq);
-            let id = turn.branch(Method::Ack);
-            let via = identity::via(turn.settings, &leg.flow, id, None);
-            let mut ack = Vec::with_capacity(512);
-            message::own_ack(&mut ack, leg, cseq, &via);
-            turn.send(leg.flow, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&ack));
-            relay.ack = Some(Raw::from(ack));
-        }
-        LegEvent::Challenged | LegEvent::Failed(_) => {
-            if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
-                ack_failure(turn, &relay.branch, relay.client, response);
-            }
-            core.relays.swap_remove(at);
-        }
-    }
-    None
-}
-
-/// The ACK of an accepted INVITE. Gives the offer and answer that it completes; the outer `None` means no such INVITE.
-pub(crate) fn on_ack(
-    core: &mut Core,
-    turn: &mut Turn<'_>,
-    from: End,
-    onward: &Leg,
-    request: &Message<&[u8]>,
-) -> Option<Option<(End, Description, Description)>> {
-    let cseq = request.cseq().number;
-    let relay = core
-        .relays
-        .iter_mut()
-        .find(|relay| relay.accepted && relay.from == from && relay.pending.cseq == cseq)?;
-    let now = turn.now.mono;
-    turn.net.transactions_mut().acked(relay.server, now);
-    let first = relay.ack.is_none();
-    relay.ack = forward_ack(turn, &relay.back.peer, onward, relay.branch.cseq, request);
-    let agreed = match (relay.late_offer.take(), Description::of(request)) {
-        (Some(offer), Some(answer)) if first => Some((from.other(), offer, answer)),
-        _ => None,
-    };
-    Some(agreed)
-}
-
-/// Writes an ACK of `by` onto a leg and sends it; gives its bytes, to be repeated with each repetition of the 2xx.
-pub(crate) fn forward_ack(
-    turn: &mut Turn<'_>,
-    by: &Peer,
-    onward: &Leg,
-    cseq: u32,
-    request: &Message<&[u8]>,
-) -> Option<Raw> {
-    let hop = next_hop(onward);
-    let id = turn.branch(Method::Ack);
-    let via = identity::via(turn.settings, &hop, id, None);
-    let mut bytes = turn.net.scratch();
-    let relayed = Relayed { uri: &onward.target, via: &via, cseq, by, breadth: None };
-    message::relay_request(&mut bytes, turn.settings, request, onward, &relayed).ok()?;
-    turn.send(hop, Method::Ack, Sent::InDialog, None, |out| out.extend_from_slice(&bytes));
-    let sent = Raw::from(bytes.as_slice());
-    turn.net.give_back(bytes);
-    Some(sent)
 }
 
 /// Refuses a request of a dialog.
@@ -474,7 +438,7 @@ fn write_trying(out: &mut Vec<u8>, relay: &Relay) {
     message::own_response(out, Method::Invite, &relay.back.call_id, &relay.pending, b"", 100);
 }
 
-fn own_bytes(relay: &Relay, status: u16) -> Vec<u8> {
+pub(super) fn own_bytes(relay: &Relay, status: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     let Relay { method, back, pending, .. } = relay;
     message::own_response(&mut bytes, *method, &back.call_id, pending, &back.local_tag, status);

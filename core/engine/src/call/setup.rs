@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Invite, Progress, Target};
 use super::call::{Core, State};
 use super::cdr::{Moment, Outcome, Reason};
-use super::early::{Dialogs, Early};
+use super::early::{Dialogs, Early, Passes};
 use super::fork::{self, Best, Verdict};
 use super::leg::{End, LegEvent};
 use super::message::{self, Answering};
@@ -11,6 +11,7 @@ use super::offer::Description;
 use super::raw::Raw;
 use super::state::{Answered, Challenged, Ending};
 use super::timers::{earliest, passed};
+use super::watch::{Interval, Watch};
 use crate::facts::call as facts;
 use crate::remote;
 use crate::state::calls::{Answer, PendingRequest};
@@ -18,6 +19,7 @@ use crate::turn::Turn;
 use signalbox_base::Mono;
 use signalbox_schemas::words::{Category, ReleasedBy, RouteBasis};
 use signalbox_sip::header::HeaderName;
+use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse};
 use signalbox_sip::{Limits, Message, Method};
 use std::collections::VecDeque;
@@ -40,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) timed_out: bool,
     /// A 18x has reached the caller: what rings now is what it hears, and no other target takes its place.
     pub(crate) ringing: bool,
+    /// Redirections followed.
+    pub(super) followed: u8,
 }
 
 impl Setup {
@@ -70,7 +74,7 @@ impl Setup {
     }
 
     /// Sends the INVITE to the next target. `false` when it could not be.
-    fn launch(
+    pub(super) fn launch(
         &mut self,
         core: &mut Core,
         turn: &mut Turn<'_>,
@@ -79,7 +83,9 @@ impl Setup {
     ) -> bool {
         let Some(target) = self.rest.pop_front() else { return false };
         let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
-        let invite = Invite { request, pending: &self.invite, cookie: core.cookie, breadth };
+        // What a fork offers reliably would want an answer that only the caller has.
+        let unreliable = self.dialogs.forks() && self.offer.is_none();
+        let invite = Invite { request, pending: &self.invite, cookie: core.cookie, breadth, unreliable };
         let Some(mut attempt) = Attempt::launch(core, turn, number, &invite, target) else {
             self.best.offer_silence(500);
             return false;
@@ -88,6 +94,8 @@ impl Setup {
         self.attempts.reserve_exact(1 + self.rest.len());
         if !sent {
             self.best.offer_silence(503);
+        } else if remote::is_peer(turn.settings, &attempt.branch.leg.flow) {
+            attempt.silent_until = Some(turn.now.mono.plus(remote::HOP_SILENCE));
         } else if !self.fork && !self.rest.is_empty() {
             attempt.silent_until = Some(turn.now.mono.plus(turn.settings.timers.failover_after));
         }
@@ -139,6 +147,12 @@ impl Setup {
                 }
                 if matches!(how, OnResponse::Final { needs_ack: true, .. }) {
                     attempt.ack_failure(turn, response);
+                }
+                if let (Some(300..=399), OnResponse::Final { request: Some(request), .. }) =
+                    (response.status(), how)
+                    && self.follow(core, turn, (at, request), response)
+                {
+                    return State::Inviting(self);
                 }
                 self.best.offer(response);
                 self.failed(core, turn, response.status() == Some(503))
@@ -205,6 +219,9 @@ impl Setup {
         let now = turn.now.mono;
         let silent = self.attempts.iter().position(|attempt| passed(attempt.silent_until, now));
         match silent {
+            Some(at) if remote::is_peer(turn.settings, &self.attempts[at].branch.leg.flow) => {
+                self.on_hop_failed(core, turn, |attempt| passed(attempt.silent_until, now))
+            }
             Some(at) if !self.ringing => {
                 self.attempts[at].judge(core, turn, false);
                 self.attempts[at].cancel(core, turn, None);
@@ -224,15 +241,20 @@ impl Setup {
     ) -> State {
         let reasons: Vec<&[u8]> = cancel.all(HeaderName::Reason).map(|header| header.value).collect();
         let outcome = Outcome::cancelled(Reason::read(reasons.iter().copied(), None));
-        let forwarded = reasons.first().copied();
+        let forwarded = reasons.join(b", ".as_slice());
         for attempt in &mut self.attempts {
-            attempt.cancel(core, turn, forwarded);
+            attempt.cancel(core, turn, Some(&*forwarded).filter(|reasons| !reasons.is_empty()));
         }
         self.fail(core, turn, outcome, 487, None)
     }
 
     /// An attempt failed: the next target, or the end, or the others go on.
-    fn failed(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>, may_fail_over: bool) -> State {
+    pub(super) fn failed(
+        mut self: Box<Self>,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        may_fail_over: bool,
+    ) -> State {
         if self.best.is_global() {
             for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
                 attempt.cancel(core, turn, None);
@@ -271,7 +293,8 @@ impl Setup {
         let best = std::mem::take(&mut self.best);
         let nothing = Verdict { status: 503, message: None, challenges: Vec::new() };
         let Verdict { mut status, mut message, challenges } = best.take().unwrap_or(nothing);
-        if matches!(status, 401 | 407)
+        // Too short a session is asked for once more, with the interval that the 422 names (RFC 4028 §7.3).
+        if matches!(status, 401 | 407 | 422)
             && let Some(message) = &message
         {
             return self.challenge(core, turn, status, message, &challenges);
@@ -303,13 +326,13 @@ impl Setup {
         status: u16,
         message: Option<&Message<Raw>>,
     ) -> State {
-        let tag = match message.and_then(Message::to_tag) {
-            Some(tag) if !core.hide => Raw::from(tag),
-            _ => core.own_tag(turn),
-        };
+        let tag = Self::failure_tag(core, turn, message);
         let mut bytes = Vec::with_capacity(512);
         match message {
-            Some(message) => self.relay(core, turn, &mut bytes, message, &tag, &[]),
+            Some(message) => {
+                let answering = self.answering(core, &tag);
+                message::relay_response(&mut bytes, turn.settings, message, &core.caller, &answering);
+            }
             None => message::own_response(
                 &mut bytes,
                 Method::Invite,
@@ -334,7 +357,7 @@ impl Setup {
         State::Ending(Ending::of(self.attempts, turn))
     }
 
-    /// A challenge is no failure: the caller gets it and may come back with credentials.
+    /// A challenge is no failure: the caller gets it and may come back with credentials, or after 422 with a longer session.
     fn challenge(
         self: Box<Self>,
         core: &mut Core,
@@ -343,12 +366,10 @@ impl Setup {
         message: &Message<Raw>,
         more: &[(HeaderName, Raw)],
     ) -> State {
-        let tag = match message.to_tag() {
-            Some(tag) if !core.hide => Raw::from(tag),
-            _ => core.own_tag(turn),
-        };
+        let tag = Self::failure_tag(core, turn, Some(message));
         let mut bytes = Vec::with_capacity(512);
-        self.relay(core, turn, &mut bytes, message, &tag, more);
+        let answering = Answering { more, ..self.answering(core, &tag) };
+        message::relay_response(&mut bytes, turn.settings, message, &core.caller, &answering);
         self.respond(core, turn, status, &bytes);
         State::Challenged(Challenged::new(self.attempts, status, turn))
     }
@@ -365,9 +386,14 @@ impl Setup {
                 facts::progressed(turn, &core.about(), &core.clock, number, &flow, status, early_media);
             core.record(turn, fact);
         }
-        let tag = self.dialogs.progressed(core, turn, &self.attempts[at], response);
+        let (tag, unreliable) = match self.dialogs.progressed(core, turn, &self.attempts[at], response) {
+            Passes::AsItIs(tag) => (tag, false),
+            Passes::Unreliable(tag) => (tag, true),
+            Passes::Not => return,
+        };
         let mut bytes = turn.net.scratch();
-        self.relay(core, turn, &mut bytes, response, &tag, &[]);
+        let answering = Answering { unreliable, ..self.answering(core, &tag) };
+        message::relay_response(&mut bytes, turn.settings, response, &core.caller, &answering);
         self.respond(core, turn, status, &bytes);
         turn.net.give_back(bytes);
     }
@@ -383,15 +409,21 @@ impl Setup {
         self.ensure_recorded(core, turn);
         let status = response.status().unwrap_or(200);
         let number = self.attempts[at].branch.attempt;
-        let Early { caller_tag, callee, seen, .. } =
+        let Early { caller_tag, callee, seen, description, .. } =
             self.dialogs.answered(core, turn, &self.attempts[at], response);
+        let description = description.filter(|_| response.body().is_empty());
         core.caller.seen = seen;
         core.caller.local_tag = caller_tag.clone();
         core.clock.answered = Some(Moment::seen(turn.now));
-        let answer = Description::of(response);
+        let answer = match &description {
+            Some((_, body)) => Session::parse(body).ok().map(|session| Description::new(&session)),
+            None => Description::of(response),
+        };
         core.agreement.start(End::Caller, self.offer.as_ref(), answer.as_ref());
         let mut bytes = turn.net.scratch();
-        self.relay(core, turn, &mut bytes, response, &caller_tag, &[]);
+        let answering = Answering { description: description.as_ref(), ..self.answering(core, &caller_tag) };
+        message::relay_response(&mut bytes, turn.settings, response, &core.caller, &answering);
+        let interval = Interval::of(response);
         let cseq_out = self.attempts[at].branch.cseq;
         let answer = Answer { cseq_in: self.invite.cseq, cseq_out, bytes: Raw::from(bytes.as_slice()) };
         let of = facts::Answered {
@@ -401,6 +433,7 @@ impl Setup {
             codecs: core.agreement.codecs.clone(),
             caller: &core.caller,
             callee: &callee,
+            interval,
             answer,
         };
         let fact = facts::answered(turn, &core.about(), of);
@@ -414,7 +447,8 @@ impl Setup {
             attempt.cancel(core, turn, Some(b"SIP;cause=200;text=\"Call completed elsewhere\""));
         }
         let cseqs = (self.invite.cseq, cseq_out);
-        State::Answered(Answered::new(callee, number, cseqs, self.attempts, turn))
+        let watch = Watch::new(core, turn, interval);
+        State::Answered(Answered::new(callee, number, cseqs, self.attempts, turn, watch))
     }
 
     /// The noise rule is satisfied: what was held back is recorded.
@@ -425,20 +459,19 @@ impl Setup {
         }
     }
 
-    /// Writes a response of an attempt for the caller.
-    fn relay<B: AsRef<[u8]>>(
-        &self,
-        core: &Core,
-        turn: &Turn<'_>,
-        out: &mut Vec<u8>,
-        response: &Message<B>,
-        tag: &[u8],
-        more: &[(HeaderName, Raw)],
-    ) {
-        // All attempts of a call go to phones, or all to backends.
+    /// How a response of an attempt looks for the caller.
+    fn answering<'a>(&'a self, core: &'a Core, tag: &'a [u8]) -> Answering<'a> {
+        // All attempts go to phones, or all to backends; behind a redirection the last one counts.
         let by = self.attempts.last().map_or(&core.caller.peer, |attempt| &attempt.branch.leg.peer);
-        let answering = Answering { pending: &self.invite, tag, more, by };
-        message::relay_response(out, turn.settings, response, &core.caller, &answering);
+        Answering::new(&self.invite, tag, by)
+    }
+
+    /// Our tag in a final failure: the one that the caller knows, else the message's.
+    fn failure_tag(core: &mut Core, turn: &mut Turn<'_>, message: Option<&Message<Raw>>) -> Raw {
+        match message.and_then(Message::to_tag) {
+            Some(tag) if !core.hide && core.caller.local_tag.is_empty() => Raw::from(tag),
+            _ => core.own_tag(turn),
+        }
     }
 
     fn respond(&self, core: &Core, turn: &mut Turn<'_>, status: u16, bytes: &[u8]) {

@@ -5,6 +5,8 @@ use super::uri::{public, public_text};
 use crate::call::cdr::{self, Clock, Moment, stage};
 use crate::call::leg::{End, Leg, LegChange};
 use crate::call::offer;
+use crate::call::transfer::Transfer;
+use crate::call::watch::Interval;
 use crate::routing::path_of;
 use crate::state::calls::{Answer, Attempted, Branch, CallPrivate, CallState, PendingRequest};
 use crate::state::underway::Reinvite;
@@ -15,10 +17,11 @@ use signalbox_base::{CallUid, EventSeq, Flow, TenantId, Text, Wall};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::{
     CallAnswered, CallAttempted, CallCheckpointed, CallDismissed, CallFailed, CallModified, CallProgressed,
-    CallRecovered, CallReinvited, CallRouted, Cdr, RouteTarget, RouteWhy,
+    CallRecovered, CallReinvited, CallRouted, CallTransferred, Cdr, RouteTarget, RouteWhy,
 };
 use signalbox_schemas::words::{
     Completeness, Direction, FailureStage, IdentityVerdict, ModificationKind, PeerKind, RecoveryCause, Side,
+    TransferOutcome,
 };
 use signalbox_sip::header::{HeaderName, NameAddr};
 use signalbox_sip::sdp::Session;
@@ -80,10 +83,7 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
         callee_e164: e164(&callee),
         caller,
         callee,
-        diversion: invite
-            .values(HeaderName::Diversion)
-            .map(|value| uri_of(NameAddr::parse(value).ok()))
-            .collect(),
+        diversion: diversion(origin, invite),
         ingress_kind,
         ingress_peer: name,
         user_agent: invite.value(HeaderName::UserAgent).map(|agent| turn.state.registrations().shared(agent)),
@@ -93,6 +93,14 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
             None => IdentityVerdict::Absent,
         },
     }
+}
+
+/// Who diverted the call, as a backend says; a phone's word for it tells nothing that counts.
+fn diversion<B: AsRef<[u8]>>(origin: &Origin, invite: &Message<B>) -> Vec<Text> {
+    if !origin.is_backend() {
+        return Vec::new();
+    }
+    invite.values(HeaderName::Diversion).map(|value| uri_of(NameAddr::parse(value).ok())).collect()
 }
 
 fn called_by_token(turn: &Turn<'_>, origin: &Origin, user: &str, path: Option<BindingKey>) -> Option<Text> {
@@ -171,12 +179,13 @@ pub(crate) struct Answered<'a> {
     pub(crate) codecs: Vec<Text>,
     pub(crate) caller: &'a Leg,
     pub(crate) callee: &'a Leg,
+    pub(crate) interval: Interval,
     pub(crate) answer: Answer,
 }
 
 /// `call.answered`.
 pub(crate) fn answered(turn: &Turn<'_>, about: &About<'_>, of: Answered<'_>) -> Fact {
-    let Answered { clock, attempt, status, codecs, caller, callee, answer } = of;
+    let Answered { clock, attempt, status, codecs, caller, callee, interval, answer } = of;
     let data = CallAnswered {
         edge: turn.edge(),
         flow: Some((&callee.flow).into()),
@@ -189,6 +198,7 @@ pub(crate) fn answered(turn: &Turn<'_>, about: &About<'_>, of: Answered<'_>) -> 
         from_tag: caller.remote_tag.text(),
         to_tag: caller.local_tag.text(),
         egress_call_id: (callee.call_id != caller.call_id).then(|| callee.call_id.text()),
+        session_interval_ms: interval.millis(),
     };
     let known = turn.state.calls().get(about.uid);
     let branch = known.and_then(|call| call.branch(attempt));
@@ -200,18 +210,32 @@ pub(crate) fn answered(turn: &Turn<'_>, about: &About<'_>, of: Answered<'_>) -> 
     about.fact(data, Some(private), turn.now.wall)
 }
 
+/// What `call.modified` needs beside the legs.
+pub(crate) struct Modified {
+    pub(crate) by: End,
+    pub(crate) kind: ModificationKind,
+    pub(crate) codecs: Vec<Text>,
+    pub(crate) interval: Interval,
+}
+
 /// `call.modified`.
 pub(crate) fn modified(
     turn: &Turn<'_>,
     about: &About<'_>,
-    by: End,
-    kind: ModificationKind,
-    codecs: Vec<Text>,
+    what: Modified,
     caller: &Leg,
     callee: &Leg,
 ) -> Fact {
+    let Modified { by, kind, codecs, interval } = what;
     let flow = if by == End::Caller { &caller.flow } else { &callee.flow };
-    let data = CallModified { edge: turn.edge(), flow: Some(flow.into()), by: by.party(), kind, codecs };
+    let data = CallModified {
+        edge: turn.edge(),
+        flow: Some(flow.into()),
+        by: by.party(),
+        kind,
+        codecs,
+        session_interval_ms: interval.millis(),
+    };
     about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
 }
 
@@ -256,6 +280,30 @@ pub(crate) fn dismissed(
     };
     let private = CallPrivate::Dismissed { leg: LegChange::between(&branch.leg, leg) };
     Some(about.fact(data, Some(private), turn.now.wall))
+}
+
+/// `call.transferred`: what became of it, and the status that said so.
+pub(crate) fn transferred(
+    turn: &Turn<'_>,
+    about: &About<'_>,
+    transfer: &Transfer,
+    (outcome, status): (TransferOutcome, u16),
+    caller: &Leg,
+    callee: &Leg,
+) -> Fact {
+    let Transfer { by, kind, target, replaces } = transfer.clone();
+    let flow = if by == End::Caller { &caller.flow } else { &callee.flow };
+    let data = CallTransferred {
+        edge: turn.edge(),
+        flow: Some(flow.into()),
+        by: by.party(),
+        kind,
+        target,
+        outcome,
+        status: Some(status),
+        replaces,
+    };
+    about.fact(data, Some(both(turn, about, caller, callee)), turn.now.wall)
 }
 
 /// `call.checkpointed`.
@@ -369,6 +417,11 @@ pub(crate) fn ingress_name(turn: &Turn<'_>, origin: &Origin) -> Text {
             .and_then(|key| turn.state.registrations().aor_of(key))
             .map_or_else(|| Text::from(origin.flow.remote.to_string()), |aor| Text::new(aor.address())),
     }
+}
+
+/// Whom a URI names, for an event.
+pub(crate) fn user_or_whole(uri: &[u8]) -> Text {
+    user_of(&public(uri))
 }
 
 fn uri_of(address: Option<NameAddr<'_>>) -> Text {

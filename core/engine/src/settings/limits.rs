@@ -51,6 +51,10 @@ pub struct TimerSettings {
     pub recovery_probe: Duration,
     /// `call.checkpointed` this often in long calls.
     pub checkpoint_interval: Duration,
+    /// Both ends of an answered call are asked this often whether they are still there; `None` never.
+    pub keepalive: Option<Duration>,
+    /// The longest an answered call may last where its tenant does not say; `None` is unlimited.
+    pub call_max: Option<Duration>,
 }
 
 impl Default for TimerSettings {
@@ -67,6 +71,8 @@ impl Default for TimerSettings {
             max_expires_secs: 7200,
             recovery_probe: Duration::from_secs(10),
             checkpoint_interval: Duration::from_secs(900),
+            keepalive: None,
+            call_max: None,
         }
     }
 }

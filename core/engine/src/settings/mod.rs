@@ -6,8 +6,8 @@ mod registrar;
 
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
 pub use peers::{
-    BackendSettings, CallsFrom, ContactMode, DomainSettings, Hide, ListenerSettings, PeerAddress, Serves,
-    TenantLimits, TenantSettings,
+    BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
+    PeerAddress, Redirects, Serves, TenantLimits, TenantSettings,
 };
 pub use registrar::{Asking, BadUserLine, Challenged, DomainPolicy, RegistrarSettings, Users};
 

@@ -4,6 +4,7 @@ use super::limits::ProbeSettings;
 use super::registrar::DomainPolicy;
 use signalbox_base::{Cidr, TenantId, Text, Transport};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A socket the edge listens on.
 #[derive(Clone, Debug)]
@@ -62,9 +63,9 @@ pub struct DomainSettings {
     pub name: Text,
     /// Other names for it, lower case.
     pub aliases: Vec<Text>,
-}
     /// What the edge does itself for its phones.
     pub policy: DomainPolicy,
+}
 
 /// Whose requests outside a dialog are forwarded to backends (no open relay, DESIGN.md §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub struct TenantLimits {
     pub calls: Option<u32>,
     /// New calls a second, as a token bucket of one second's depth.
     pub calls_per_second: Option<u32>,
+    /// The longest an answered call may last; where it says nothing, [`super::TimerSettings::call_max`].
+    pub call_duration: Option<Duration>,
 }
 
 /// A PBX node.
@@ -108,8 +111,14 @@ pub struct BackendSettings {
     pub contact: ContactMode,
     /// Topology hiding towards it beyond what every leg has.
     pub hide: Hide,
+    /// What it sees when its call rings at several phones.
+    pub early_dialogs: EarlyDialogs,
+    /// What becomes of a 3xx in calls from and to it.
+    pub redirects: Redirects,
     /// Probing.
     pub probe: ProbeSettings,
+    /// Whether it takes a phone out when the edge says so, without that one's credentials.
+    pub trusts_edge: bool,
 }
 
 /// An address or a host name with transport and port.
@@ -117,8 +126,6 @@ pub struct BackendSettings {
 pub struct PeerAddress {
     /// Transport.
     pub transport: Transport,
-    /// Whether it takes a phone out when the edge says so, without that one's credentials.
-    pub trusts_edge: bool,
     /// IP address or host name, without brackets.
     pub host: Text,
     /// Port; the transport's default where the config says none.
@@ -145,4 +152,24 @@ pub enum Hide {
     Off,
     /// New Call-ID and tags on this peer's leg.
     Full,
+}
+
+/// What a caller sees of a fork before the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlyDialogs {
+    /// One early dialog, whose tag stays until the end.
+    #[default]
+    Single,
+    /// One of each phone (RFC 3261 §12.1.2).
+    Multiple,
+}
+
+/// What becomes of a 3xx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirects {
+    /// Registered users of the tenant that it names are called.
+    #[default]
+    Follow,
+    /// It goes to the caller.
+    Pass,
 }

@@ -72,6 +72,9 @@ pub struct CallState {
     /// What goes on beside its own INVITE. In a snapshot it stands behind the rest, where there is anything.
     #[serde(skip)]
     pub(crate) underway: Option<Box<Underway>>,
+    /// Its session timer in seconds, 0 for none (RFC 4028). In a snapshot it stands last, where there is one.
+    #[serde(skip)]
+    pub(crate) session_secs: u32,
 }
 
 /// How far a call has come.

@@ -176,6 +176,7 @@ fn call_state() -> CallState {
         checkpoints: 2,
         marked: Some((EventSeq(40), Wall(1_790_000_000_000_000))),
         underway: None,
+        session_secs: 0,
     }
 }
 
@@ -205,6 +206,7 @@ fn state() -> State {
     }
     let busy = CallState { underway: Some(Box::new(underway())), ..call_state() };
     state.calls.insert(CallUid(5), busy);
+    state.calls.insert(CallUid(6), CallState { session_secs: 1800, ..call_state() });
     let binding = Binding {
         key: reached().key,
         contact: forms().contact,

@@ -7,6 +7,7 @@
 use super::{Aor, BackendRecords, ConfigState, EdgeState, FOLD_VERSION, State};
 use crate::facts::Fact;
 use crate::state::calls::CallState;
+use crate::state::underway::Underway;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{CallUid, EventSeq, JournalId, Text};
 use signalbox_schemas::Event;
@@ -175,11 +176,16 @@ fn call_key(uid: CallUid) -> Text {
     Text::from(format!("{CALL}{uid}"))
 }
 
-/// A call, and behind it what is under way in it: a release that does not know of that reads the call alone.
+/// A call, behind it what is under way in it, and its session timer: a release that does not know of one of them reads what
+/// stands before it.
 fn call_entry(uid: CallUid, call: &CallState) -> Entry {
     let mut entry = entry(call_key(uid), call.last, call);
-    if let Some(underway) = &call.underway {
+    let nothing = (call.session_secs > 0).then(Default::default);
+    if let Some(underway) = call.underway.as_ref().or(nothing.as_ref()) {
         entry.bytes = postcard::to_extend(underway, entry.bytes).expect(MEMORY);
+    }
+    if call.session_secs > 0 {
+        entry.bytes = postcard::to_extend(&call.session_secs, entry.bytes).expect(MEMORY);
     }
     entry
 }
@@ -187,7 +193,11 @@ fn call_entry(uid: CallUid, call: &CallState) -> Entry {
 fn read_call(bytes: &[u8]) -> Result<CallState, postcard::Error> {
     let (mut call, rest) = postcard::take_from_bytes::<CallState>(bytes)?;
     if !rest.is_empty() {
-        call.underway = Some(postcard::from_bytes(rest)?);
+        let (underway, rest) = postcard::take_from_bytes::<Box<Underway>>(rest)?;
+        call.underway = Some(underway).filter(|underway| !underway.is_empty());
+        if !rest.is_empty() {
+            call.session_secs = postcard::from_bytes(rest)?;
+        }
     }
     Ok(call)
 }

@@ -216,7 +216,8 @@ fn given_a_phone_that_asserts_an_identity_then_no_message_of_it_takes_that_on_bu
     world.deliver(phone.flow, invite);
     world.take_to(addr(PHONE));
     let at_pbx = world.one_to(addr(PBX));
-    assert_eq!(claims(&at_pbx), 0);
+    assert_eq!(at_pbx.header(HeaderName::PAssertedIdentity).as_deref(), Some("<sip:401@acme.test>"));
+    assert_eq!(claims(&at_pbx), 1, "the edge's own word");
     for status in [180, 200] {
         world.deliver(
             inside(PBX),

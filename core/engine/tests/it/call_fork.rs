@@ -2,16 +2,29 @@
 
 use crate::call_support::{
     Dialog, PBX, PHONE, SECOND, dismissed, invite, pbx_calls, respond, said, sdp, the_cdr, with_phone,
+    with_phone_under,
 };
 use crate::support::{
     Phone, Sent, World, acme, addr, backend, domain, granted, inside, register, response, settings, tenant,
 };
-use signalbox_engine::settings::ContactMode;
+use signalbox_engine::Settings;
+use signalbox_engine::settings::{ContactMode, EarlyDialogs};
 use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 fn with_two_phones() -> (World, Phone, Phone) {
-    let (mut world, first) = with_phone();
+    with_two_phones_under(acme())
+}
+
+/// The backend sees an early dialog of each.
+fn with_two_phones_apart() -> (World, Phone, Phone) {
+    let mut apart = acme();
+    apart.tenants[0].backends[0].early_dialogs = EarlyDialogs::Multiple;
+    with_two_phones_under(apart)
+}
+
+pub(crate) fn with_two_phones_under(settings: Settings) -> (World, Phone, Phone) {
+    let (mut world, first) = with_phone_under(settings);
     let mut second = Phone::new("401", "acme.test", SECOND);
     register(&mut world, &mut second, PBX, 3600);
     (world, first, second)
@@ -19,7 +32,7 @@ fn with_two_phones() -> (World, Phone, Phone) {
 
 #[test]
 fn given_two_phones_when_both_answer_then_the_first_wins_and_the_other_is_acknowledged_and_ended() {
-    let (mut world, first, second) = with_two_phones();
+    let (mut world, first, second) = with_two_phones_apart();
     let invites = pbx_calls(&mut world, "sip:401@acme.test", "p1", &[PHONE, SECOND]);
     assert_eq!(world.records("call.routed").len(), 2, "each attempt is told");
     for (invite, phone) in invites.iter().zip([&first, &second]) {
@@ -130,7 +143,7 @@ fn given_a_token_when_it_is_called_then_only_its_phone_rings() {
 
 #[test]
 fn given_two_early_dialogs_when_each_counts_for_itself_then_no_request_of_one_is_late_for_the_other() {
-    let (mut world, first, second) = with_two_phones();
+    let (mut world, first, second) = with_two_phones_apart();
     let invites = pbx_calls(&mut world, "sip:401@acme.test", "p5", &[PHONE, SECOND]);
     let mut early = Vec::new();
     for (number, phone) in [&first, &second].into_iter().enumerate() {

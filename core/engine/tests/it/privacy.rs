@@ -46,7 +46,9 @@ fn life_of_a_phone(secret: &str) -> World {
     assert_eq!(said(&mut world, phone.flow.remote), ["100", "200"]);
     world.take();
 
-    world.deliver(inside(PBX), invite(&inside(PBX), &callee, "sip:401@acme.test", "in", ""));
+    let text = invite(&inside(PBX), &callee, "sip:401@acme.test", "in", "")
+        .replace("X-Custom", &format!("Diversion: <sip:9:{secret}@acme.test>;reason=x\r\nX-Custom"));
+    world.deliver(inside(PBX), text);
     let at_phone = world.one_to(phone.flow.remote);
     // Headers of a Contact are no part of a Request-URI (RFC 3261 §19.1.1).
     assert_eq!(at_phone.uri(), format!("sip:401:{secret}@192.168.1.20:5060;ob"));

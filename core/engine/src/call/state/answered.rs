@@ -2,19 +2,23 @@
 
 use super::Ending;
 use super::ending::{Ended, say_again};
+use crate::call::ack;
 use crate::call::attempt::Attempt;
 use crate::call::call::{Core, State, owner};
 use crate::call::cdr::{Moment, Outcome, Reason};
 use crate::call::leg::{End, Leg, Order};
 use crate::call::offer::Description;
+use crate::call::overtaken;
 use crate::call::raw::Raw;
 use crate::call::relay::{self, Dialog, Done};
-use crate::call::timers::{Resend, earliest, passed};
+use crate::call::timers::{Resend, earliest};
+use crate::call::transfer::{self, Transfer};
+use crate::call::watch::{Due, Watch};
 use crate::classes::Sent;
 use crate::facts::call as facts;
 use crate::turn::Turn;
 use signalbox_base::Mono;
-use signalbox_schemas::words::{ModificationKind, ReleasedBy};
+use signalbox_schemas::words::{ModificationKind, ReleasedBy, TransferOutcome};
 use signalbox_sip::header::HeaderName;
 use signalbox_sip::transaction::{ClientTx, OnResponse, ServerTx};
 use signalbox_sip::{Message, Method};
@@ -36,20 +40,11 @@ pub(crate) struct Answered {
     /// The 2xx of before a restart, said again until it is acknowledged.
     resend: Option<Resend>,
     checkpoint_at: Mono,
-    probe: Option<Probe>,
+    watch: Watch,
     /// Until then a 2xx may come of an INVITE that was accepted before a restart.
     redo_until: Mono,
-}
-
-/// Whether both ends still have the dialog, asked after a restart.
-#[derive(Clone, Copy, Debug)]
-struct Probe {
-    /// When to ask.
-    at: Option<Mono>,
-    /// What is known of each end, caller first.
-    alive: [Option<bool>; 2],
-    /// The last moment at which the call is known to have been.
-    known: Moment,
+    /// One that was taken and whose end is not known.
+    transfer: Option<Box<Transfer>>,
 }
 
 impl Answered {
@@ -60,6 +55,7 @@ impl Answered {
         cseqs: (u32, u32),
         attempts: Vec<Attempt>,
         turn: &Turn<'_>,
+        watch: Watch,
     ) -> Self {
         let checkpoint_at = turn.now.mono.plus(turn.settings.timers.checkpoint_interval);
         Self {
@@ -71,24 +67,16 @@ impl Answered {
             attempts,
             resend: None,
             checkpoint_at,
-            probe: None,
+            watch,
             redo_until: Mono(0),
+            transfer: None,
         }
     }
 
-    /// After a restart: the ends are asked at `probe_at`; `known` is when the call was last known to be.
-    pub(crate) fn recalled(
-        callee: Leg,
-        winner: u32,
-        cseqs: (u32, u32),
-        attempts: Vec<Attempt>,
-        turn: &Turn<'_>,
-        (probe_at, known): (Mono, Moment),
-        resend: Option<Resend>,
-    ) -> Self {
-        let probe = Some(Probe { at: Some(probe_at), alive: [None; 2], known });
+    /// After a restart.
+    pub(crate) fn recalled(self, turn: &Turn<'_>, resend: Option<Resend>) -> Self {
         let redo_until = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(64));
-        Self { resend, probe, redo_until, ..Self::new(callee, winner, cseqs, attempts, turn) }
+        Self { resend, redo_until, ..self }
     }
 
     /// The attempt that was answered.
@@ -190,7 +178,7 @@ impl Answered {
                 turn.net.transactions_mut().acked(tx, now);
             }
             self.resend = None;
-            let sent = relay::forward_ack(turn, &core.caller.peer, &self.callee, self.cseqs.1, request);
+            let sent = ack::forward(turn, &core.caller.peer, &self.callee, self.cseqs.1, request);
             if !std::mem::replace(&mut self.acked, true)
                 && core.agreement.codecs.is_empty()
                 && let Some(answer) = Description::of(request)
@@ -199,12 +187,12 @@ impl Answered {
             }
             // While the transaction lives its 2xx may come again; the ACK is kept no longer than that.
             let repeated = self.attempts.iter().any(|attempt| attempt.branch.attempt == self.winner);
-            self.ack = sent.filter(|_| repeated || self.probe.is_some());
+            self.ack = sent.filter(|_| repeated || self.watch.is_recalled());
             return State::Answered(self);
         }
         let onward = if from == End::Caller { self.callee.clone() } else { core.caller.clone() };
-        if let Some(agreed) = relay::on_ack(core, turn, from, &onward, request) {
-            self.note_changes(core, turn, from, false, agreed);
+        if let Some(agreed) = ack::on_ack(core, turn, from, &onward, request) {
+            self.note_changes(core, turn, from, None, agreed);
         }
         State::Answered(self)
     }
@@ -223,6 +211,9 @@ impl Answered {
         }
         let before = core.last;
         self.relay(core, turn, from, (tx, flow), request);
+        if request.method() == Method::Notify {
+            self.note_end_of_transfer(core, turn, from, request);
+        }
         if core.last != before {
             core.debug_assert_folded(turn, &self.callee);
         }
@@ -285,14 +276,16 @@ impl Answered {
         tell: [bool; 2],
         ended: Option<Moment>,
     ) -> State {
+        let reason = outcome.header();
+        let reason = reason.as_deref().map(|reason| (HeaderName::Reason, reason));
         self.record_end(core, turn, outcome, tell, ended);
         if tell[1] {
             let seen = core.caller.seen;
-            core.send_own(turn, Method::Bye, &mut self.callee, seen, None, (owner::OWN, 0));
+            core.send_own(turn, Method::Bye, &mut self.callee, seen, reason, (owner::OWN, 0));
         }
         if tell[0] {
             let mut caller = core.caller.clone();
-            core.send_own(turn, Method::Bye, &mut caller, self.callee.seen, None, (owner::OWN, 0));
+            core.send_own(turn, Method::Bye, &mut caller, self.callee.seen, reason, (owner::OWN, 0));
             core.caller = caller;
         }
         self.into_ending(core, turn, [None; 2])
@@ -314,7 +307,7 @@ impl Answered {
     }
 
     fn into_ending(self, core: &mut Core, turn: &mut Turn<'_>, byes: [Option<u32>; 2]) -> State {
-        relay::terminate(core, turn);
+        overtaken::terminate(core, turn);
         let mut ending = Ending::of_dialog(self.attempts, turn, byes);
         ending.dialog =
             Some(Ended { callee: self.callee, winner: self.winner, cseqs: self.cseqs, ack: self.ack });
@@ -323,37 +316,82 @@ impl Answered {
 
     /// A final response to a relayed request: what it changed is recorded before it leaves.
     pub(crate) fn on_relayed(mut self, core: &mut Core, turn: &mut Turn<'_>, mut done: Done) -> State {
-        let mut moved = done.moved;
+        let mut other = done.moved.then_some(ModificationKind::Target);
+        if done.status < 300 {
+            self.watch.both_heard(turn);
+        }
+        if let Some(interval) = done.interval
+            && self.watch.refreshed(turn, interval)
+        {
+            other = other.or(Some(ModificationKind::Other));
+        }
         if let Some(target) = done.target.take() {
             let leg = if done.from == End::Caller { &mut self.callee } else { &mut core.caller };
-            moved |= leg.target != target;
+            if leg.target != target {
+                other = Some(ModificationKind::Target);
+            }
             leg.target = target;
         }
         let agreed = done.agreed.take();
-        let record = self.note_changes(core, turn, done.from, moved, agreed);
+        let mut record = self.note_changes(core, turn, done.from, other, agreed);
+        if let Some(transfer) = done.transfer.take()
+            && let Some(outcome) = transfer::answered(done.status)
+        {
+            record = Some(self.transferred(core, turn, &transfer, (outcome, done.status)));
+            self.transfer = Some(transfer).filter(|_| outcome == TransferOutcome::Accepted);
+        }
         done.send(turn, record);
         State::Answered(self)
     }
 
-    /// Records what an offer and answer, or a new target, changed; gives the last record of it.
+    /// Whoever was asked for the transfer tells what became of it.
+    fn note_end_of_transfer(
+        &mut self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        from: End,
+        notify: &Message<&[u8]>,
+    ) {
+        let Some(transfer) = self.transfer.take_if(|transfer| transfer.by == from.other()) else { return };
+        match transfer::ended(notify) {
+            Some(end) => {
+                self.transferred(core, turn, &transfer, end);
+            }
+            None => self.transfer = Some(transfer),
+        }
+    }
+
+    fn transferred(
+        &self,
+        core: &mut Core,
+        turn: &mut Turn<'_>,
+        transfer: &Transfer,
+        outcome: (TransferOutcome, u16),
+    ) -> signalbox_base::EventSeq {
+        let fact = facts::transferred(turn, &core.about(), transfer, outcome, &core.caller, &self.callee);
+        core.record(turn, fact)
+    }
+
+    /// Records what an offer and answer, or else something `other`, changed; gives the last record of it.
     fn note_changes(
         &mut self,
         core: &mut Core,
         turn: &mut Turn<'_>,
         by: End,
-        moved: bool,
+        other: Option<ModificationKind>,
         agreed: Option<(End, Description, Description)>,
     ) -> Option<signalbox_base::EventSeq> {
         let mut changes = agreed
             .map(|(offerer, offer, answer)| core.agreement.agree(offerer, &offer, &answer))
             .unwrap_or_default();
-        if changes.is_empty() && moved {
-            changes.push((by, ModificationKind::Target));
+        if changes.is_empty() {
+            changes.extend(other.map(|kind| (by, kind)));
         }
         let mut last = None;
         for (end, kind) in changes {
-            let codecs = core.agreement.codecs.clone();
-            let fact = facts::modified(turn, &core.about(), end, kind, codecs, &core.caller, &self.callee);
+            let (codecs, interval) = (core.agreement.codecs.clone(), self.watch.interval());
+            let what = facts::Modified { by: end, kind, codecs, interval };
+            let fact = facts::modified(turn, &core.about(), what, &core.caller, &self.callee);
             last = Some(core.record(turn, fact));
             core.debug_assert_folded(turn, &self.callee);
         }
@@ -362,9 +400,8 @@ impl Answered {
 
     /// When something is to be done.
     pub(crate) fn due(&self) -> Option<Mono> {
-        let probe = self.probe.and_then(|probe| probe.at);
         let resend = self.resend.as_ref().map(Resend::due);
-        earliest(earliest(Some(self.checkpoint_at), probe), resend)
+        earliest(earliest(Some(self.checkpoint_at), self.watch.due()), resend)
     }
 
     /// A deadline has come.
@@ -376,13 +413,20 @@ impl Answered {
         if now >= self.checkpoint_at {
             self.checkpoint(core, turn);
         }
-        if let Some(probe) = &mut self.probe
-            && passed(probe.at, now)
-        {
-            probe.at = None;
-            self.ask(core, turn);
+        let due = self.watch.on_due(turn);
+        self.follow(core, turn, due)
+    }
+
+    /// Does what the watch wants.
+    fn follow(mut self, core: &mut Core, turn: &mut Turn<'_>, due: Option<Due>) -> State {
+        match due {
+            Some(Due::End(outcome, tell, known)) => self.hang_up(core, turn, outcome, tell, known),
+            Some(Due::Ask) => {
+                self.ask(core, turn);
+                State::Answered(self)
+            }
+            None => State::Answered(self),
         }
-        State::Answered(self)
     }
 
     fn checkpoint(&mut self, core: &mut Core, turn: &mut Turn<'_>) {
@@ -406,8 +450,7 @@ impl Answered {
         core.caller = caller;
     }
 
-    /// An end answered the probe, or did not. Once both are known, a call that lost an end is closed, with the best end
-    /// that is known.
+    /// An end was asked, and answered or did not.
     pub(crate) fn on_probed(
         mut self,
         core: &mut Core,
@@ -415,21 +458,7 @@ impl Answered {
         end: usize,
         alive: bool,
     ) -> State {
-        let Some(probe) = &mut self.probe else { return State::Answered(self) };
-        if let Some(known) = probe.alive.get_mut(end) {
-            known.get_or_insert(alive);
-        }
-        let (known, alive) = (probe.known, probe.alive);
-        match alive {
-            [Some(true), Some(true)] => {
-                self.probe = None;
-                State::Answered(self)
-            }
-            [Some(caller), Some(callee)] => {
-                let outcome = Outcome::answered(ReleasedBy::Edge, Reason::own("lost in a restart"));
-                self.hang_up(core, turn, outcome, [caller, callee], Some(known))
-            }
-            _ => State::Answered(self),
-        }
+        let due = self.watch.on_asked(turn, end, alive);
+        self.follow(core, turn, due)
     }
 }

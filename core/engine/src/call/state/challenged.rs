@@ -1,5 +1,5 @@
-//! The caller was asked for credentials (401, 407): that is no failure. It comes back with the same Call-ID and tag, and the
-//! call goes on; if it does not, the challenge was its end.
+//! The caller was asked for credentials (401, 407) or for a longer session (422): that is no failure. It comes back with the
+//! same Call-ID and tag, and the call goes on; if it does not, the challenge was its end.
 
 use super::Ending;
 use crate::call::attempt::Attempt;
@@ -67,7 +67,11 @@ impl Challenged {
             return State::Challenged(self);
         }
         if core.last.is_some() {
-            let reason = Reason::own("no credentials given");
+            let reason = Reason::own(if self.status == 422 {
+                "session interval too small"
+            } else {
+                "no credentials given"
+            });
             let how = Outcome::failed(ReleasedBy::Caller, self.status, false, reason);
             let ended = Moment::seen(turn.now);
             let outcome = facts::Outcome { clock: &core.clock, ended, estimated: false, how };

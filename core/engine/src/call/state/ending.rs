@@ -1,5 +1,6 @@
 //! The call's record is written. What is left: answers that nobody wants any more, and the last requests of the dialog.
 
+use crate::call::ack;
 use crate::call::attempt::Attempt;
 use crate::call::call::{Core, State, next_hop};
 use crate::call::leg::{End, Leg};
@@ -127,7 +128,7 @@ impl Ending {
             // The BYE overtook the ACK of an INVITE inside the dialog, whose 2xx need not be said again.
             Some(dialog) if from == End::Callee || dialog.cseqs.0 != cseq => {
                 let onward = if from == End::Caller { dialog.callee.clone() } else { core.caller.clone() };
-                relay::on_ack(core, turn, from, &onward, request);
+                ack::on_ack(core, turn, from, &onward, request);
             }
             dialog => {
                 if let Some(tx) = core.caller_tx {
@@ -136,7 +137,7 @@ impl Ending {
                 }
                 if let Some(dialog) = dialog.as_mut().filter(|dialog| dialog.ack.is_none()) {
                     dialog.ack =
-                        relay::forward_ack(turn, &core.caller.peer, &dialog.callee, dialog.cseqs.1, request);
+                        ack::forward(turn, &core.caller.peer, &dialog.callee, dialog.cseqs.1, request);
                 }
             }
         }

@@ -57,6 +57,7 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
             }
             legs(call, private);
         }
+        Event::CallTransferred(_) => legs(call, private),
         Event::CallEnded(_) | Event::CallFailed(_) => ended(calls, at, private),
         _ => {}
     }
@@ -79,6 +80,7 @@ fn attempted(calls: &mut Calls, at: At, tenant: Text, data: CallAttempted, priva
         checkpoints: 0,
         marked: None,
         underway: None,
+        session_secs: 0,
     };
     calls.insert(at.uid, call);
 }
@@ -158,6 +160,7 @@ fn progressed(call: &mut CallState, wall: Wall, data: &CallProgressed) {
 fn answered(call: &mut CallState, wall: Wall, data: CallAnswered, private: Option<CallPrivate>) {
     call.invite = None;
     call.winner = Some(data.attempt);
+    call.session_secs = seconds(data.session_interval_ms);
     if let Some(CallPrivate::Answered { caller, callee, answer }) = private {
         change(call, caller, callee);
         call.redo = Redo::Answer(answer);
@@ -175,6 +178,7 @@ fn answered(call: &mut CallState, wall: Wall, data: CallAnswered, private: Optio
 
 fn modified(call: &mut CallState, data: CallModified, private: Option<CallPrivate>) {
     let end = usize::from(data.by == Party::Callee);
+    call.session_secs = seconds(data.session_interval_ms);
     match data.kind {
         ModificationKind::Hold => call.holding[end] = true,
         ModificationKind::Resume => call.holding[end] = false,
@@ -190,6 +194,10 @@ fn modified(call: &mut CallState, data: CallModified, private: Option<CallPrivat
         underway.reinvites.iter_mut().filter(accepted).for_each(|open| open.settled = true);
     }
     legs(call, private);
+}
+
+fn seconds(interval_ms: Option<u64>) -> u32 {
+    interval_ms.map_or(0, |ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX))
 }
 
 fn reinvited(call: &mut CallState, wall: Wall, private: Option<CallPrivate>) {
