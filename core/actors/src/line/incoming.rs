@@ -1,6 +1,6 @@
 //! What a line answers.
 
-use super::leg::{contact_uri, record_route, without_tag};
+use super::leg::{contact_uri, record_route, session_of, without_tag};
 use super::{EndedBy, Leg, LegId, Line, Owned, Side, State, Told, Use};
 use crate::check::OUT_OF_ORDER;
 use crate::datagram::Datagram;
@@ -10,7 +10,7 @@ use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::{Incoming, RemoteOrder};
 use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::ServerTx;
-use signalbox_sip::{HeaderName, Message, Method};
+use signalbox_sip::{HeaderName, Message, Method, ResponseBuilder};
 use std::net::SocketAddr;
 
 impl Line {
@@ -104,7 +104,7 @@ impl Line {
         let Some(leg) = self.legs.get(&id).filter(|leg| leg.state == State::Ringing) else { return };
         let (Some(tx), Some(request)) = (leg.server_tx, leg.request.as_ref()) else { return };
         let answering = Answering { tx, request, status, to_tag: leg.local_tag.as_bytes() };
-        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+        let write = |response: ResponseBuilder<'_>| {
             headers.iter().fold(response, |r, (name, value)| r.header(*name, value)).finish();
         };
         self.ua.respond(now, answering, write, out);
@@ -124,14 +124,15 @@ impl Line {
         } else {
             Vec::new()
         };
+        let session = session_of(&request).filter(|_| status == 200);
         let answering = Answering { tx, request: &request, status, to_tag: leg.local_tag.as_bytes() };
         let contact = &self.contact;
-        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+        let write = |response: ResponseBuilder<'_>| {
             let response = match status {
                 100 => response,
                 _ => response.header(HeaderName::Contact, format_args!("<{contact}>")),
             };
-            response.finish_with_body("application/sdp", &sdp);
+            timed(response, session.as_deref()).finish_with_body("application/sdp", &sdp);
         };
         self.ua.respond(now, answering, write, out);
         leg.request = Some(request);
@@ -179,6 +180,22 @@ impl Line {
                 self.answer(now, tx, request, 491, &[], out);
             }
             Method::Invite => self.on_modify(now, id, request, tx, out),
+            Method::Refer => {
+                let to = request.value(HeaderName::ReferTo).map(Text::lossy).unwrap_or_default();
+                let contact = [(HeaderName::Contact, format!("<{}>", self.contact))];
+                self.answer(now, tx, request, 202, &contact, out);
+                self.told.push(Told::Referred { leg: id, to });
+            }
+            Method::Update => {
+                if let (Some(dialog), Some(contact)) = (leg.dialog.as_mut(), contact_uri(request)) {
+                    dialog.refresh_target(contact);
+                }
+                let timer = session_of(request).map(|session| (HeaderName::SessionExpires, session));
+                let contact = (HeaderName::Contact, format!("<{}>", self.contact));
+                let headers: Vec<_> = timer.into_iter().chain([contact]).collect();
+                self.answer(now, tx, request, 200, &headers, out);
+                self.told.push(Told::InDialog { leg: id, method, body: request.body().into() });
+            }
             _ => {
                 self.answer(now, tx, request, 200, &[], out);
                 let body = request.body().into();
@@ -197,17 +214,28 @@ impl Line {
         let offered = offer::direction_of(request.body());
         let sdp = leg.describe(host, offer::answer_to(offered));
         (leg.server_tx, leg.invited) = (Some(tx), request.cseq().number);
+        let session = session_of(request);
         let answering = Answering { tx, request, status: 200, to_tag: leg.local_tag.as_bytes() };
         let contact = &self.contact;
-        let write = |response: signalbox_sip::ResponseBuilder<'_>| {
+        let write = |response: ResponseBuilder<'_>| {
             let response = response.header(HeaderName::Contact, format_args!("<{contact}>"));
-            response.finish_with_body("application/sdp", &sdp);
+            timed(response, session.as_deref()).finish_with_body("application/sdp", &sdp);
         };
         self.ua.respond(now, answering, write, out);
         // A lost ACK to it ends the leg as that of the first INVITE does (RFC 3261 §14.2).
         self.ua.assign(tx, Use::Invite(id));
         let held = matches!(offered, Direction::SendOnly | Direction::Inactive);
         self.told.push(Told::Modified { leg: id, held });
+    }
+}
+
+/// A 2xx that agrees to a session timer, where there is one.
+fn timed<'o>(response: ResponseBuilder<'o>, session: Option<&str>) -> ResponseBuilder<'o> {
+    match session {
+        Some(session) => {
+            response.header(HeaderName::Require, "timer").header(HeaderName::SessionExpires, session)
+        }
+        None => response,
     }
 }
 

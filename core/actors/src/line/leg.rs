@@ -3,7 +3,7 @@
 use crate::offer;
 use signalbox_base::Text;
 use signalbox_sip::dialog::Dialog;
-use signalbox_sip::header::NameAddr;
+use signalbox_sip::header::{NameAddr, SessionExpires};
 use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::{ClientTx, ServerTx};
 use signalbox_sip::{HeaderName, Message, Uri};
@@ -53,6 +53,8 @@ pub(crate) struct Leg {
     pub(crate) session: u64,
     pub(crate) version: u32,
     pub(crate) direction: Direction,
+    /// Seconds within which it refreshes the session itself (RFC 4028), 0 when it does not.
+    pub(crate) session_secs: u32,
 }
 
 impl Leg {
@@ -78,6 +80,7 @@ impl Leg {
             modifying: false,
             version: 0,
             direction: Direction::SendRecv,
+            session_secs: 0,
         }
     }
 
@@ -97,6 +100,12 @@ impl Leg {
         self.direction = direction;
         offer::describe(host, self.session, self.version, direction)
     }
+}
+
+/// What an answer says of the session timer that a request asks for: the same, and who asked refreshes (RFC 4028 §9).
+pub(crate) fn session_of<B: AsRef<[u8]>>(request: &Message<B>) -> Option<String> {
+    let asked = SessionExpires::parse(request.value(HeaderName::SessionExpires)?).ok()?;
+    Some(format!("{};refresher=uac", asked.seconds))
 }
 
 /// URI of the first Contact.

@@ -15,7 +15,7 @@ use crate::seen::{CallSeen, EndedBy, LegId, Side};
 use crate::ua::{Answering, Heard, Kind, Lapsed, Ua};
 pub(crate) use leg::Leg;
 use leg::State;
-pub(crate) use outgoing::Invitation;
+pub(crate) use outgoing::{Extra, Invitation};
 use signalbox_base::{Mono, Text};
 use signalbox_sip::transaction::{End, ServerTx};
 use signalbox_sip::{HeaderName, Message, Method};
@@ -64,6 +64,8 @@ pub(crate) enum Told {
     InDialogAnswered { leg: LegId, method: Method, status: u16 },
     /// The peer's request within the dialog was answered 200.
     InDialog { leg: LegId, method: Method, body: Box<[u8]> },
+    /// The peer asked for a transfer, and was answered 202: its Refer-To.
+    Referred { leg: LegId, to: Text },
     /// An answered leg ended.
     Ended { leg: LegId, by: EndedBy },
     /// A request outside dialogs other than INVITE; the owner answers.

@@ -8,6 +8,7 @@ use crate::seen::CallSeen;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::{Outgoing, Response};
+use signalbox_sip::header::DialogReference;
 use signalbox_sip::message::Put;
 use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::{Branch, ClientTx};
@@ -31,6 +32,16 @@ pub(crate) struct Invitation {
     pub(crate) via: Option<SocketAddr>,
     /// Further headers.
     pub(crate) headers: Vec<(String, String)>,
+    /// The session timer asked for, in seconds; 0 for none.
+    pub(crate) session_secs: u32,
+}
+
+/// What a request within a dialog says beside what it must.
+pub(crate) struct Extra<'a> {
+    /// Type and body.
+    pub(crate) content: (&'a str, &'a [u8]),
+    /// More headers.
+    pub(crate) headers: &'a [(HeaderName, String)],
 }
 
 /// A request within a dialog.
@@ -40,6 +51,8 @@ pub(super) struct InDialog<'a> {
     pub(super) cseq: Option<u32>,
     pub(super) body: &'a [u8],
     pub(super) content_type: &'a str,
+    /// More headers.
+    pub(super) headers: &'a [(HeaderName, String)],
 }
 
 impl Line {
@@ -52,6 +65,7 @@ impl Line {
         let (tag, session) = (self.tag(), self.ua.random.bits());
         let mut leg = Leg::new(State::Calling, call_id, tag, peer, session);
         leg.from = to.from.clone();
+        leg.session_secs = to.session_secs;
         leg.invitation = Some(to.clone());
         let id = self.add(now, leg, Side::Caller, &to.uri);
         self.send_invite(now, id, None, out);
@@ -81,6 +95,11 @@ impl Line {
             .header(HeaderName::CSeq, format_args!("{} INVITE", leg.cseq))
             .header(HeaderName::Contact, format_args!("<{}>", self.contact))
             .header(HeaderName::Allow, ALLOW);
+        if leg.session_secs > 0 {
+            request = request
+                .header(HeaderName::Supported, "timer")
+                .header(HeaderName::SessionExpires, format_args!("{};refresher=uac", leg.session_secs));
+        }
         for (name, value) in &invitation.headers {
             request = request.extension(name, value);
         }
@@ -182,7 +201,8 @@ impl Line {
 
     /// Sends the ACK to a 2xx and keeps it for repetitions.
     pub(super) fn acknowledge(&mut self, now: Mono, id: LegId, cseq: u32, out: &mut Vec<Datagram>) {
-        let ack = InDialog { method: Method::Ack, cseq: Some(cseq), body: b"", content_type: "" };
+        let ack =
+            InDialog { method: Method::Ack, cseq: Some(cseq), body: b"", content_type: "", headers: &[] };
         let Some((to, _, bytes)) = self.write_in_dialog(now, id, &ack) else { return };
         self.ua.transmit(to, bytes.clone(), out);
         if let Some(leg) = self.legs.get_mut(&id) {
@@ -217,7 +237,8 @@ impl Line {
             Some(State::Ringing) => self.refuse(now, id, 603, out),
             Some(State::Up) => {
                 self.end(now, id, by);
-                let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
+                let bye =
+                    InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "", headers: &[] };
                 if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
                     self.drop_leg(now, id);
                 }
@@ -256,8 +277,8 @@ impl Line {
         };
         let sdp = leg.describe(host, direction);
         leg.modifying = true;
-        let invite =
-            InDialog { method: Method::Invite, cseq: None, body: &sdp, content_type: "application/sdp" };
+        let content_type = "application/sdp";
+        let invite = InDialog { method: Method::Invite, cseq: None, body: &sdp, content_type, headers: &[] };
         self.send_in_dialog(now, id, &invite, Use::Modify(id), out)
     }
 
@@ -294,19 +315,50 @@ impl Line {
         self.on_final(now, Use::InDialog(id, Method::Invite), status, Some(message));
     }
 
+    /// Refreshes the session by UPDATE, when this side does (RFC 4028 §7.4). Gives after how many seconds it does so again.
+    pub(crate) fn refresh(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) -> Option<u32> {
+        let seconds = self.legs.get(&id).filter(|leg| leg.is_up())?.session_secs;
+        self.request(now, id, Method::Update, ("", b""), out).then_some(seconds / 2)
+    }
+
+    /// The dialog's name for whoever shall replace it (RFC 3891 §3), as a header's value.
+    pub(crate) fn replaces(&self, id: LegId) -> Option<String> {
+        let dialog = self.legs.get(&id)?.dialog.as_ref()?.id();
+        Some(format!("{};to-tag={};from-tag={}", dialog.call_id, dialog.remote_tag, dialog.local_tag))
+    }
+
+    /// The leg that a Replaces of its peer's peer names.
+    pub(crate) fn named(&self, replaces: &[u8]) -> Option<LegId> {
+        let named = DialogReference::parse(replaces).ok()?;
+        self.find(named.call_id, named.local_tag, named.remote_tag)
+    }
+
     /// Sends any request within the dialog.
     pub(crate) fn request(
         &mut self,
         now: Mono,
         id: LegId,
         method: Method,
-        (content_type, body): (&str, &[u8]),
+        content: (&str, &[u8]),
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        self.request_with(now, id, method, Extra { content, headers: &[] }, out)
+    }
+
+    /// The same with headers.
+    pub(crate) fn request_with(
+        &mut self,
+        now: Mono,
+        id: LegId,
+        method: Method,
+        extra: Extra<'_>,
         out: &mut Vec<Datagram>,
     ) -> bool {
         if !self.legs.get(&id).is_some_and(Leg::is_up) {
             return false;
         }
-        let request = InDialog { method, cseq: None, body, content_type };
+        let Extra { content: (content_type, body), headers } = extra;
+        let request = InDialog { method, cseq: None, body, content_type, headers };
         self.send_in_dialog(now, id, &request, Use::InDialog(id, method), out)
     }
 
@@ -349,8 +401,17 @@ impl Line {
             .header(HeaderName::To, tagged(dialog.remote_uri(), &id.remote_tag))
             .header(HeaderName::CallId, id.call_id.as_str())
             .header(HeaderName::CSeq, format_args!("{cseq} {}", request.method));
-        if request.method.refreshes_target() {
+        if request.method.refreshes_target() || request.method == Method::Refer {
             builder = builder.header(HeaderName::Contact, format_args!("<{}>", self.contact));
+        }
+        if leg.session_secs > 0 && matches!(request.method, Method::Invite | Method::Update) {
+            let seconds = leg.session_secs;
+            builder = builder
+                .header(HeaderName::Supported, "timer")
+                .header(HeaderName::SessionExpires, format_args!("{seconds};refresher=uac"));
+        }
+        for (name, value) in request.headers {
+            builder = builder.header(*name, value);
         }
         builder.finish_with_body(request.content_type, request.body);
         Some((to, branch, bytes))
@@ -405,7 +466,7 @@ impl Line {
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.state = State::Leaving;
         }
-        let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "" };
+        let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "", headers: &[] };
         if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
             self.drop_leg(now, id);
         }

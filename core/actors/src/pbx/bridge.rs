@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 pub(super) struct Bridges {
     by_caller: BTreeMap<LegId, Bridge>,
     caller_of: BTreeMap<LegId, LegId>,
+    /// Legs whose peers wait to hear what becomes of the transfer they asked for, by the leg that is transferred.
+    transfers: BTreeMap<LegId, LegId>,
 }
 
 /// One caller's leg and those dialled for it.
@@ -32,6 +34,26 @@ impl Bridges {
             self.caller_of.remove(leg);
         }
         Some(bridge)
+    }
+
+    /// Takes an answered call apart; gives the other end.
+    pub(super) fn part(&mut self, leg: LegId) -> Option<LegId> {
+        let partner = self.partner(leg)?;
+        let caller = self.caller_of.get(&leg).copied().unwrap_or(leg);
+        self.forget(caller);
+        Some(partner)
+    }
+
+    /// Puts two answered legs together.
+    pub(super) fn join(&mut self, one: LegId, other: LegId) {
+        let bridge = Bridge { dialled: vec![other], answered: Some(other), worst: 0 };
+        self.by_caller.insert(one, bridge);
+        self.caller_of.insert(other, one);
+    }
+
+    /// Whoever asked for this leg's transfer waits to hear of it.
+    pub(super) fn awaits(&mut self, leg: LegId, asked_by: LegId) {
+        self.transfers.insert(leg, asked_by);
     }
 
     /// The other end of an answered call.
@@ -93,7 +115,7 @@ impl Pbx {
     }
 
     /// Dials every contact of the called AoR once, all at the same time.
-    fn dial(&mut self, now: Mono, caller: LegId, uri: &[u8], from: &str, out: &mut Vec<Datagram>) {
+    pub(super) fn dial(&mut self, now: Mono, caller: LegId, uri: &[u8], from: &str, out: &mut Vec<Datagram>) {
         let aor = self.aor_of(uri).unwrap_or_default();
         let contacts = self.registrar.contacts(&aor, now);
         let known = self.profile.users.iter().any(|u| format!("{}@{}", u.user, u.domain) == *aor);
@@ -106,6 +128,7 @@ impl Pbx {
                 via: contact.next_hop(),
                 routes: contact.path,
                 headers: Vec::new(),
+                session_secs: 0,
             };
             if let Some(leg) = self.line.invite(now, invitation, out) {
                 bridge.dialled.push(leg);
@@ -113,9 +136,7 @@ impl Pbx {
             }
         }
         if bridge.dialled.is_empty() {
-            let status = if known { 480 } else { 404 };
-            self.line.refuse(now, caller, status, out);
-            return self.saw(now, Observed::Refused { leg: caller, status });
+            return self.dialled_in_vain(now, caller, if known { 480 } else { 404 }, out);
         }
         self.bridges.by_caller.insert(caller, bridge);
     }
@@ -136,6 +157,7 @@ impl Pbx {
             routes: Vec::new(),
             via,
             headers: Vec::new(),
+            session_secs: 0,
         };
         self.line.invite(now, invitation, out)
     }
@@ -154,11 +176,15 @@ impl Pbx {
             return self.line.hang_up(now, leg, out);
         }
         bridge.answered = Some(leg);
+        let asked_by = self.bridges.transfers.remove(&caller);
         let others: Vec<_> = bridge.dialled.iter().copied().filter(|other| *other != leg).collect();
         for other in others {
             self.line.hang_up(now, other, out);
         }
         self.line.accept(now, caller, out);
+        if let Some(asked_by) = asked_by {
+            self.notify(now, asked_by, 200, out);
+        }
     }
 
     /// When the last has failed, the caller gets the best answer: a 6xx, else the lowest (RFC 3261 §16.7 step 6).
@@ -175,8 +201,17 @@ impl Pbx {
         if bridge.dialled.is_empty() && bridge.answered.is_none() {
             let status = bridge.worst;
             self.bridges.forget(caller);
-            self.line.refuse(now, caller, status, out);
-            self.saw(now, Observed::Refused { leg: caller, status });
+            self.dialled_in_vain(now, caller, status, out);
+        }
+    }
+
+    /// Nobody answered: the caller hears so, or whoever asked for its transfer.
+    fn dialled_in_vain(&mut self, now: Mono, caller: LegId, status: u16, out: &mut Vec<Datagram>) {
+        self.line.refuse(now, caller, status, out);
+        self.saw(now, Observed::Refused { leg: caller, status });
+        if let Some(asked_by) = self.bridges.transfers.remove(&caller) {
+            self.notify(now, asked_by, status, out);
+            self.line.hang_up(now, caller, out);
         }
     }
 

@@ -3,6 +3,7 @@
 mod bridge;
 mod profile;
 mod registrar;
+mod transfer;
 
 pub use profile::{PbxProfile, PbxState, PbxUser, Service, Verdict};
 pub use registrar::PbxContact;
@@ -274,6 +275,10 @@ impl Pbx {
             Told::Modified { leg, held } => Observed::Modified { leg, held },
             Told::InDialogAnswered { leg, method, status } => {
                 Observed::InDialogAnswered { leg, method, status }
+            }
+            Told::Referred { leg, to } => {
+                self.transfer(at, leg, &to, out);
+                Observed::InDialog { leg, method: Method::Refer, body: to.as_bytes().into() }
             }
             Told::InDialog { leg, method, body } => {
                 self.bridge_relay(at, leg, method, &body, out);

@@ -8,7 +8,7 @@ pub use profile::{Answer, CallPlan, PhoneProfile};
 use crate::agenda::Agenda;
 use crate::check::Violation;
 use crate::datagram::Datagram;
-use crate::line::{Invitation, Line, Owned, Told};
+use crate::line::{Extra, Invitation, Line, Owned, Told};
 use crate::login::Login;
 use crate::seen::{CallSeen, LegId, Observed, Seen};
 use crate::ua::{Request, Ua};
@@ -16,10 +16,11 @@ use registering::Registering;
 use signalbox_base::{Mono, Text};
 use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::ServerTx;
-use signalbox_sip::uri::SipUri;
+use signalbox_sip::uri::{SipUri, write_escaped_header};
 use signalbox_sip::{HeaderName, Method};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// What a phone means to do later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ enum Plan {
     Hold(LegId),
     Resume(LegId),
     Tell(LegId),
+    RefreshSession(LegId),
 }
 
 /// A phone.
@@ -72,6 +74,11 @@ impl Phone {
                 Plan::HangUp(leg) => self.line.hang_up(now, leg, out),
                 Plan::Hold(leg) => self.hold(now, leg, out),
                 Plan::Resume(leg) => self.resume(now, leg, out),
+                Plan::RefreshSession(leg) => {
+                    if let Some(secs) = self.line.refresh(now, leg, out) {
+                        self.agenda.plan(now.plus(seconds(secs)), Plan::RefreshSession(leg));
+                    }
+                }
                 Plan::Tell(leg) => {
                     self.line.request(
                         now,
@@ -102,6 +109,7 @@ impl Phone {
             routes: Vec::new(),
             via: None,
             headers: plan.headers.clone(),
+            session_secs: plan.session_secs.unwrap_or(0),
         };
         let leg = self.line.invite(now, invitation, out)?;
         if let Some(after) = plan.give_up_after {
@@ -144,6 +152,27 @@ impl Phone {
         out: &mut Vec<Datagram>,
     ) -> bool {
         self.line.request(now, leg, method, content, out)
+    }
+
+    /// Asks the peer of a call to call somebody else in its place: a user of its domain, or a whole URI. With `replaces`, to
+    /// take the place of this phone in that other call of its (RFC 5589).
+    pub fn refer(
+        &mut self,
+        now: Mono,
+        leg: LegId,
+        to: &str,
+        replaces: Option<LegId>,
+        out: &mut Vec<Datagram>,
+    ) -> bool {
+        let uri = self.uri_of(to);
+        let headers = replaces.and_then(|other| self.line.replaces(other)).map(|replaces| {
+            let mut escaped = Vec::with_capacity(2 * replaces.len());
+            write_escaped_header(replaces.as_bytes(), &mut escaped);
+            format!("?Replaces={}", String::from_utf8_lossy(&escaped))
+        });
+        let refer_to = format!("<{uri}{}>", headers.unwrap_or_default());
+        let headers = [(HeaderName::ReferTo, refer_to)];
+        self.line.request_with(now, leg, Method::Refer, Extra { content: ("", b""), headers: &headers }, out)
     }
 
     /// Sends a request outside dialogs to a user of its domain, or to a whole URI.
@@ -332,6 +361,9 @@ impl Phone {
                 Observed::InDialogAnswered { leg, method, status }
             }
             Told::InDialog { leg, method, body } => Observed::InDialog { leg, method, body },
+            Told::Referred { leg, to } => {
+                Observed::InDialog { leg, method: Method::Refer, body: to.as_bytes().into() }
+            }
             Told::Response { method, status, .. } => Observed::Answer { method, status },
         };
         self.saw(now, saw);
@@ -348,6 +380,9 @@ impl Phone {
         if let Some(after) = plan.info_after {
             self.agenda.plan(now.plus(after), Plan::Tell(leg));
         }
+        if let Some(secs) = plan.session_secs {
+            self.agenda.plan(now.plus(seconds(secs / 2)), Plan::RefreshSession(leg));
+        }
         if let Some(talk) = plan.talk {
             self.agenda.plan(now.plus(talk), Plan::HangUp(leg));
         }
@@ -357,7 +392,12 @@ impl Phone {
         self.plans.remove(&leg);
         self.agenda.forget(|what| match *what {
             Plan::Refresh => false,
-            Plan::Accept(l) | Plan::HangUp(l) | Plan::Hold(l) | Plan::Resume(l) | Plan::Tell(l) => l == leg,
+            Plan::Accept(l)
+            | Plan::HangUp(l)
+            | Plan::Hold(l)
+            | Plan::Resume(l)
+            | Plan::Tell(l)
+            | Plan::RefreshSession(l) => l == leg,
         });
     }
 
@@ -419,4 +459,8 @@ impl Phone {
         self.line.answer(now, tx, request, status, &headers, out);
         self.saw(now, Observed::Request { method, status, body: request.body().into() });
     }
+}
+
+fn seconds(secs: u32) -> Duration {
+    Duration::from_secs(u64::from(secs))
 }

@@ -76,6 +76,8 @@ pub struct CallPlan {
     pub hold: Option<(Duration, Duration)>,
     /// Sends INFO this long after the answer.
     pub info_after: Option<Duration>,
+    /// Asks for a session timer of so many seconds, and refreshes the session itself (RFC 4028).
+    pub session_secs: Option<u32>,
     /// Further headers of the INVITE.
     pub headers: Vec<(String, String)>,
 }
