@@ -12,6 +12,7 @@ mod examples;
 mod failover;
 mod given;
 mod kills;
+mod full_disk;
 mod nat;
 mod operations;
 mod peers;

@@ -2,11 +2,10 @@
 
 use crate::given::acme;
 use signalbox_e2e::edge::{Said, binary, said, signalbox};
-use signalbox_e2e::{Edge, World, janitor};
+use signalbox_e2e::{Edge, World};
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 /// Asserts a refusal: its code, its exit status, no panic, and that it is short.
@@ -153,28 +152,4 @@ fn given_no_right_when_started_as_nobody_then_one_line_says_which() {
     let said = said(&mut command);
     let data_dir = edge.data_dir().display().to_string();
     refused(&said, "SB0202", &[&data_dir]);
-}
-
-#[test]
-fn given_a_full_disk_when_started_then_one_line_says_so_and_space_heals_it() {
-    assert!(nix::unistd::geteuid().is_root(), "to mount a small disk needs root: run the e2e tests as root");
-    let world = World::new("full");
-    let disk = world.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let _unmount = janitor::at_end(&format!("umount -l {}", disk.display()));
-    let mounted = said(Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&disk));
-    assert_eq!(mounted.code, 0, "{mounted:?}");
-    let hog = disk.join("hog");
-    fill(&hog);
-    let mut edge = edge(&world);
-    edge.keep_in(disk.join("data"));
-    edge.write_config(&acme(world.at(2, 5060)));
-    refused(&edge.start_in_vain(), "SB0205", &[]);
-    fs::remove_file(hog).unwrap();
-    edge.start();
-}
-
-fn fill(file: &Path) {
-    // Until there is no space left.
-    let _ = fs::write(file, vec![1_u8; 64 << 20]);
 }
