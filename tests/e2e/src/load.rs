@@ -1,22 +1,37 @@
 //! A load on an edge that remembers what it saw on the wire: phones that register and call on one side, a PBX that
 //! answers on the other. The edge may be killed and started again under it; both sides repeat what UDP loses.
 //!
-//! Every tenth call is *mortal*: nobody hangs it up, and when the story says so both of its ends die at once. Half of
-//! the dead answer 481 like a phone that was switched on again, half answer nothing.
+//! Every tenth call is to somebody who is busy. Every tenth is *mortal*: nobody hangs it up, and when the story says so both
+//! of its ends die at once. Half of the dead answer 481 like a phone that was switched on again, half answer nothing.
 
 mod pbx;
 mod phones;
+mod registrations;
 mod wire;
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// The domain of the load's phones.
 pub const DOMAIN: &str = "load.test";
+
+/// Users who are busy begin with this.
+const BUSY: &str = "busy";
+
+/// What the last 200 to a phone's REGISTER said.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The URI where it is reached.
+    pub contact: String,
+    /// When it ends, microseconds since 1970: seconds after some moment between its REGISTER and the 200. Behind a 200 to a
+    /// REGISTER that changed nothing else, the end that the 200 before it said is one too: that record is not waited for.
+    pub expires_at: Vec<RangeInclusive<i64>>,
+}
 
 /// What the generator itself saw.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +40,16 @@ pub struct Seen {
     pub tried: BTreeSet<String>,
     /// Those that were answered with 200 on the phones' side.
     pub answered: BTreeSet<String>,
-    /// Users whose REGISTER was answered with 200.
-    pub registered: BTreeSet<String>,
+    /// Users whose last REGISTER was answered with 200, and what that said.
+    pub registered: BTreeMap<String, Registered>,
+    /// Users whose removal of their only contact was.
+    pub left: BTreeSet<String>,
+    /// How many have registered again as they were.
+    pub refreshed: u32,
+    /// How many have registered again from somewhere else.
+    pub moved: u32,
+    /// Those that were answered with 486.
+    pub busy: BTreeSet<String>,
     /// Mortal calls that were up when their ends died.
     pub died: BTreeSet<String>,
     /// Calls that are still up for the phones.

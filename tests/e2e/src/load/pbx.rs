@@ -1,7 +1,7 @@
-//! The PBX side of the load: registers everybody, rings and answers every call.
+//! The PBX side of the load: registers everybody, rings and answers every call but those to who is busy.
 
 use super::wire::{Wire, response, sdp};
-use super::{Death, Shared, fate};
+use super::{BUSY, Death, Shared, fate};
 use crate::message::Message;
 use crate::wait;
 use std::collections::{BTreeSet, HashMap};
@@ -126,22 +126,27 @@ impl Pbx {
     fn cancelled(&mut self, cancel: &Message, from: SocketAddr) {
         self.reply(cancel, from, 200, "OK", "");
         let call_id = cancel.call_id();
-        if !self.legs.get(call_id).is_some_and(|leg| matches!(leg.stage, Stage::Ringing { .. })) {
-            return;
+        if self.legs.get(call_id).is_some_and(|leg| matches!(leg.stage, Stage::Ringing { .. })) {
+            self.refuse(call_id, 487, "Request Terminated");
         }
-        let leg = self.legs.remove(call_id).expect("it was there just now");
-        let text = response(&leg.invite, 487, "Request Terminated", &leg.tag, "", "");
+    }
+
+    /// Refuses what rings.
+    fn refuse(&mut self, call_id: &str, status: u16, reason: &str) {
+        let Some(leg) = self.legs.remove(call_id) else { return };
+        let text = response(&leg.invite, status, reason, &leg.tag, "", "");
         self.wire.send_until_settled(call_id.to_owned(), &text, leg.from);
     }
 
     fn answer_what_has_rung(&mut self) {
         let now = wait::now();
+        let has_rung = |leg: &Leg| matches!(leg.stage, Stage::Ringing { until } if until <= now);
+        let busy = self.legs.iter().filter(|(_, leg)| leg.user.starts_with(BUSY) && has_rung(leg));
+        for call_id in busy.map(|(call_id, _)| call_id.clone()).collect::<Vec<_>>() {
+            self.refuse(&call_id, 486, "Busy Here");
+        }
         let (contact, body) = (self.contact(), sdp(self.wire.local()));
-        for (call_id, leg) in &mut self.legs {
-            let Stage::Ringing { until } = leg.stage else { continue };
-            if until > now {
-                continue;
-            }
+        for (call_id, leg) in self.legs.iter_mut().filter(|(_, leg)| has_rung(leg)) {
             leg.stage = Stage::Up;
             let more = format!("{contact}Content-Type: application/sdp\r\n");
             let text = response(&leg.invite, 200, "OK", &leg.tag, &more, &body);

@@ -1,7 +1,8 @@
-//! The phones' side of the load: one socket, one registered caller, and a new user that registers again and again.
+//! The phones' side of the load: one socket, one registered caller, and new users that register again and again.
 
+use super::registrations::{Plan, Registrations};
 use super::wire::{Wire, response, sdp};
-use super::{DOMAIN, Death, Shared, fate};
+use super::{BUSY, DOMAIN, Death, Shared, fate};
 use crate::message::Message;
 use crate::phone::unique;
 use crate::wait;
@@ -28,14 +29,13 @@ pub(super) struct Phones {
     shared: Arc<Shared>,
     /// By Call-ID.
     calls: HashMap<String, Call>,
-    /// Users by the Call-ID of their REGISTER.
-    registering: HashMap<String, String>,
+    registrations: Registrations,
     silent: BTreeSet<String>,
     next_call: Instant,
     next_register: Instant,
     placed: u64,
+    registered: u64,
     dead: bool,
-    ready: bool,
 }
 
 struct Call {
@@ -56,17 +56,17 @@ impl Phones {
         let mut phones = Self {
             wire: Wire::new(local),
             edge,
+            registrations: Registrations::new(edge, Arc::clone(&shared)),
             shared,
             calls: HashMap::new(),
-            registering: HashMap::new(),
             silent: BTreeSet::new(),
             next_call: now,
             next_register: now,
             placed: 0,
+            registered: 0,
             dead: false,
-            ready: false,
         };
-        phones.register(CALLER.to_owned());
+        phones.registrations.begin(&mut phones.wire, CALLER.to_owned(), Plan::Stay);
         phones
     }
 
@@ -78,7 +78,7 @@ impl Phones {
             if let Some((message, from)) = self.wire.receive() {
                 self.hear(&message, from);
             }
-            if self.ready && !self.shared.finish.load(Ordering::Acquire) {
+            if self.is_ready() && !self.shared.finish.load(Ordering::Acquire) {
                 self.go_on();
             }
             self.hang_up_what_has_lasted();
@@ -88,27 +88,23 @@ impl Phones {
         }
     }
 
+    /// Whether there is somebody who may call.
+    fn is_ready(&self) -> bool {
+        self.placed > 0 || self.shared.seen().registered.contains_key(CALLER)
+    }
+
     fn go_on(&mut self) {
         let now = wait::now();
         if self.next_register <= now {
             self.next_register = next(self.next_register, REGISTER_EVERY, now);
-            self.register(unique("user"));
+            self.registered += 1;
+            self.registrations.begin(&mut self.wire, unique("user"), Plan::of(self.registered));
         }
+        self.registrations.go_on(&mut self.wire);
         if self.next_call <= now {
             self.next_call = next(self.next_call, CALL_EVERY, now);
             self.call();
         }
-    }
-
-    fn register(&mut self, user: String) {
-        let (call_id, local) = (unique("reg"), self.wire.local());
-        let text = format!(
-            "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{call_id};rport\r\nMax-Forwards: 70\r\n\
-             From: <sip:{user}@{DOMAIN}>;tag={call_id}\r\nTo: <sip:{user}@{DOMAIN}>\r\nCall-ID: {call_id}\r\n\
-             CSeq: 1 REGISTER\r\nContact: <sip:{user}@{local}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
-        );
-        self.registering.insert(call_id.clone(), user);
-        self.wire.send_until_settled(format!("REGISTER {call_id}"), &text, self.edge);
     }
 
     fn call(&mut self) {
@@ -117,6 +113,7 @@ impl Phones {
         let user = match self.placed % 10 {
             0 if nth <= MORTALS_MAX && nth.is_multiple_of(2) => format!("mortal{nth}"),
             0 if nth <= MORTALS_MAX => format!("silent{nth}"),
+            5 => format!("{BUSY}{}", self.placed),
             _ => format!("bob{}", self.placed),
         };
         let (call_id, local) = (unique("call"), self.wire.local());
@@ -153,25 +150,13 @@ impl Phones {
             (Some(100..200), "INVITE") => {
                 self.wire.settle(&format!("INVITE {call_id}"));
             }
-            (Some(200), "REGISTER") => self.registered(&call_id),
-            (Some(status), "REGISTER") if status >= 300 => {
-                self.wire.settle(&format!("REGISTER {call_id}"));
-                self.registering.remove(&call_id);
-            }
+            (Some(200..), "REGISTER") => self.registrations.answered(&mut self.wire, message),
             (Some(200..300), "INVITE") => self.answered(&call_id, message),
             (Some(status), "INVITE") => self.refused(&call_id, message, status),
             (Some(200..), "BYE") => {
                 self.ended(&call_id);
             }
             _ => {}
-        }
-    }
-
-    fn registered(&mut self, call_id: &str) {
-        self.wire.settle(&format!("REGISTER {call_id}"));
-        if let Some(user) = self.registering.remove(call_id) {
-            self.ready |= user == CALLER;
-            self.shared.seen().registered.insert(user);
         }
     }
 
@@ -215,7 +200,11 @@ impl Phones {
         );
         self.wire.send(&ack, self.edge);
         if matches!(call.stage, Stage::Inviting) {
-            *self.shared.seen().refused.entry(status).or_default() += 1;
+            let mut seen = self.shared.seen();
+            *seen.refused.entry(status).or_default() += 1;
+            if status == 486 {
+                seen.busy.insert(call_id.to_owned());
+            }
             // The ACK may be lost: a repeated answer wants another one for a while, which an ended call still gives.
             self.calls.get_mut(call_id).expect("it was there just now").stage = Stage::Ending;
         }
@@ -241,9 +230,7 @@ impl Phones {
     fn given_up(&mut self, key: &str) {
         let Some((method, call_id)) = key.split_once(' ') else { return };
         match method {
-            "REGISTER" => {
-                self.registering.remove(call_id);
-            }
+            "REGISTER" => self.registrations.given_up(call_id),
             // Nobody answered: the phone forgets the call, as phones do.
             "INVITE" => {
                 self.calls.remove(call_id);
