@@ -87,6 +87,10 @@ impl Turn<'_> {
 
     /// The same for what must be on disk soon though no message waits for it.
     pub fn record_urgent(&mut self, fact: Fact) -> EventSeq {
+        if let Some(call) = fact.correlation {
+            let kind = fact.event.kind();
+            self.note(About { call: Some(call), ..About::default() }, || format!("{} {seq}", kind.short()));
+        }
         let seq = self.record(fact);
         if let Some(last) = self.out.records.last_mut() {
             last.urgent = true;

@@ -26,3 +26,4 @@ mod streams;
 mod tables;
 mod tenancy_on_buses;
 mod tenants;
+mod watching;
