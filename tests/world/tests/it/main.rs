@@ -18,6 +18,8 @@ mod races;
 mod registrar;
 mod registrations;
 mod reinvites;
+mod sessions;
 mod tenants;
 mod tidy;
 mod town;
+mod transfers;

@@ -1,7 +1,7 @@
 //! The usual cast of the stories: an edge, tenants with PBXs, phones that register and call.
 
 use signalbox_actors::{Answer, CallPlan, PbxProfile, PhoneProfile};
-use signalbox_engine::settings::{CallsFrom, ContactMode, Hide};
+use signalbox_engine::settings::{CallsFrom, ContactMode, Hide, TimerSettings};
 use signalbox_world::oracle::Fault;
 use signalbox_world::{
     BackendPlan, EdgeId, PbxId, PhoneId, TenantPlan, Weather, World, edge_settings, hosted,
@@ -64,21 +64,38 @@ pub(crate) fn extension(n: u8) -> String {
 impl Town {
     /// Builds it; nobody has registered yet.
     pub(crate) fn new(seed: u64, weather: Weather, households: &[Household]) -> Self {
-        Self::with(seed, weather, households, |_| {})
+        Self::with(seed, weather, households, |_| {}, |_| {})
+    }
+
+    /// The same with other timers.
+    pub(crate) fn timed(
+        seed: u64,
+        weather: Weather,
+        households: &[Household],
+        timers: impl FnOnce(&mut TimerSettings),
+    ) -> Self {
+        Self::with(seed, weather, households, |_| {}, timers)
     }
 
     /// The same with backends configured one way or another, as the seed says: contacts as tokens or by Path,
     /// identifiers passed on or hidden.
     pub(crate) fn varied(seed: u64, weather: Weather, households: &[Household]) -> Self {
-        Self::with(seed, weather, households, |plan| {
+        let vary = |plan: &mut TenantPlan| {
             for (backend, bits) in plan.backends.iter_mut().zip([seed, seed >> 1]) {
                 backend.contact = if bits & 1 == 0 { ContactMode::Token } else { ContactMode::Path };
                 backend.hide = if bits & 2 == 0 { Hide::Off } else { Hide::Full };
             }
-        })
+        };
+        Self::with(seed, weather, households, vary, |_| {})
     }
 
-    fn with(seed: u64, weather: Weather, households: &[Household], change: impl Fn(&mut TenantPlan)) -> Self {
+    fn with(
+        seed: u64,
+        weather: Weather,
+        households: &[Household],
+        change: impl Fn(&mut TenantPlan),
+        timers: impl FnOnce(&mut TimerSettings),
+    ) -> Self {
         let mut world = World::new(seed, weather);
         let (mut pbxs, mut phones) = (Vec::new(), Vec::new());
         for household in households {
@@ -89,7 +106,9 @@ impl Town {
         }
         let mut tenants: Vec<_> = households.iter().map(Household::plan).collect();
         tenants.iter_mut().for_each(change);
-        let edge = world.add_edge(edge_settings("edge-1", hosted(OUTSIDE), hosted(INSIDE), &tenants));
+        let mut settings = edge_settings("edge-1", hosted(OUTSIDE), hosted(INSIDE), &tenants);
+        timers(&mut settings.timers);
+        let edge = world.add_edge(settings);
         let mut town = Self { world, edge, pbxs, phones };
         // The first probes find the PBXs.
         town.world.run(SECOND);
