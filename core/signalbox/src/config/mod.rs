@@ -4,6 +4,7 @@
 //! `check` judges meaning, `bus` that of `[bus]`; `settings` builds what the engine runs on; `explain` prints values with their origin.
 
 mod bus;
+mod calls;
 mod check;
 pub mod cluster;
 mod connections;
@@ -11,6 +12,7 @@ mod env;
 mod explain;
 mod load;
 pub mod model;
+mod registrar;
 mod settings;
 mod span;
 #[cfg(test)]
@@ -18,7 +20,7 @@ mod tests;
 mod tls;
 pub mod value;
 
-pub use explain::{diff, explain};
+pub use explain::{diff, explain, show};
 pub use load::{Loaded, data_dir_of_broken, find, load};
 pub use settings::{Effective, Keys, effective_json, sha256_hex};
 pub use span::Problems;

@@ -1,8 +1,10 @@
 //! The file's shape: every key, its meaning and its default. The JSON Schema of the configuration is made from it.
 
 pub use super::bus::{Bus, BusKind};
+pub use super::calls::Calls;
 pub use super::cluster::Cluster;
 pub use super::connections::Connections;
+pub use super::registrar::{Auth, Mode};
 pub use super::tls::{ClientCertificate, TlsTable};
 use super::value::{Address, Size, Span};
 use schemars::JsonSchema;
@@ -24,6 +26,8 @@ pub struct File {
     pub probe: Probe,
     /// SIP timers.
     pub sip: Sip,
+    /// How long calls live.
+    pub calls: Calls,
     /// Limits of TCP, TLS and WebSocket connections.
     pub connections: Connections,
     /// TLS of listeners and towards backends.
@@ -127,7 +131,8 @@ pub struct Tenant {
     /// Whose calls from outside are forwarded to the backends.
     #[serde(default)]
     pub calls_from: CallsFrom,
-    /// PBX nodes.
+    /// PBX nodes. None only where the edge is the registrar of every domain.
+    #[serde(default)]
     pub backends: Vec<Backend>,
     /// Limits; what is not named is unlimited.
     #[serde(default)]
@@ -136,7 +141,10 @@ pub struct Tenant {
 
 /// A domain: its name, or a table.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a domain name or a table { name, aliases }")]
+#[serde(
+    untagged,
+    expecting = "expected a domain name or a table { name, aliases, mode, users_file, auth, … }"
+)]
 pub enum Domain {
     /// Just the name.
     Name(String),
@@ -144,7 +152,7 @@ pub enum Domain {
     Table(DomainTable),
 }
 
-/// A domain with aliases.
+/// A domain with what is particular about it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DomainTable {
@@ -153,6 +161,29 @@ pub struct DomainTable {
     /// Other names that phones may use for it.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Who answers REGISTER.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+    /// Users with their secrets, lines `user:realm:HA1` as `htdigest` writes them (MD5), and the same with SHA-256. The realm
+    /// is the domain's name. Beside this file, unless it is an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users_file: Option<PathBuf>,
+    /// Which requests of phones outside of dialogs need credentials of `users_file`, beside REGISTER in mode `registrar`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// In mode `registrar`: who asks for less is asked to come back with more. Default: `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_expires: Option<Span>,
+    /// In mode `registrar`: the most that is granted. Default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_expires: Option<Span>,
+    /// In mode `registrar`: phones that one user may register. Default: 10, at most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_contacts: Option<u16>,
+    /// In mode `proxy`: backends are asked for registrations of this length, and phones' refreshes in between are answered
+    /// here. Default: backends hear every refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_upstream: Option<Span>,
 }
 
 impl Domain {
@@ -215,9 +246,19 @@ pub struct Backend {
     /// Hiding of dialog identifiers towards it.
     #[serde(default)]
     pub hide: Hide,
+    /// What it sees of a call of its that rings at several phones.
+    #[serde(default)]
+    pub early_dialogs: EarlyDialogs,
+    /// What becomes of a 3xx in calls from and to it.
+    #[serde(default)]
+    pub redirects: Redirects,
     /// Probing, where it differs from `[probe]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// Whether it takes REGISTERs from the edge's address without credentials: a phone whose flow has failed is then taken
+    /// out there, else calls for it get 480 until it is heard again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusts_edge: bool,
 }
 
 fn one() -> u16 {
@@ -246,6 +287,28 @@ pub enum Hide {
     Full,
 }
 
+/// What a caller sees of a fork before the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EarlyDialogs {
+    /// One early dialog, whose tag stays until the end.
+    #[default]
+    Single,
+    /// One of each phone.
+    Multiple,
+}
+
+/// What becomes of a 3xx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirects {
+    /// Registered users of the tenant that it names are called.
+    #[default]
+    Follow,
+    /// It goes to the caller.
+    Pass,
+}
+
 /// `limits` of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -259,6 +322,9 @@ pub struct Limits {
     /// New calls a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_per_second: Option<u32>,
+    /// The longest that an answered call may last. Default: `max_duration` of `[calls]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_duration: Option<Span>,
 }
 
 /// `[probe]`

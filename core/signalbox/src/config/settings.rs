@@ -64,7 +64,8 @@ impl Effective {
         }
         let listeners =
             file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
-        let tenants = file.tenant.iter().map(|t| tenant(t, file, &networks)).collect();
+        let tenants =
+            file.tenant.iter().map(|t| tenant(t, file, &networks)).collect::<Result<Vec<_>, _>>()?;
         let name = file.edge.name.as_deref().unwrap_or(&keys.edge_name);
         Ok(engine::Settings {
             identity: EdgeIdentity { cluster: Text::new(&file.edge.cluster), edge: Text::new(name) },
@@ -80,6 +81,8 @@ impl Effective {
                 timer_c: file.sip.timer_c.0,
                 max_expires_secs: u32::try_from(file.sip.max_expires.0.as_secs()).unwrap_or(u32::MAX),
                 checkpoint_interval: file.sip.checkpoint_interval.0,
+                keepalive: super::calls::some(file.calls.keepalive),
+                call_max: super::calls::some(file.calls.max_duration),
                 ..engine::TimerSettings::default()
             },
             noise: engine::NoiseBudget::default(),
@@ -165,14 +168,18 @@ fn probe(p: &model::Probe) -> engine::ProbeSettings {
     }
 }
 
-fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> engine::TenantSettings {
-    let domains = t.domains.iter().map(|d| engine::DomainSettings {
-        name: Text::from(d.name().to_ascii_lowercase()),
-        aliases: d.aliases().iter().map(|a| Text::from(a.to_ascii_lowercase())).collect(),
+fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> Result<engine::TenantSettings, Problems> {
+    let domains = t.domains.iter().map(|d| {
+        Ok(engine::DomainSettings {
+            name: Text::from(d.name().to_ascii_lowercase()),
+            aliases: d.aliases().iter().map(|a| Text::from(a.to_ascii_lowercase())).collect(),
+            policy: super::registrar::policy(d)?,
+        })
     });
-    engine::TenantSettings {
+    let domains = domains.collect::<Result<Vec<_>, Problem>>()?;
+    Ok(engine::TenantSettings {
         name: t.name.parse().expect("the name was checked when the file was loaded"),
-        domains: domains.collect(),
+        domains,
         calls_from: match t.calls_from {
             model::CallsFrom::Registered => engine::CallsFrom::Registered,
             model::CallsFrom::Any => engine::CallsFrom::Any,
@@ -182,8 +189,9 @@ fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> engine::TenantSe
             registrations: t.limits.registrations,
             calls: t.limits.calls,
             calls_per_second: t.limits.calls_per_second,
+            call_duration: t.limits.call_duration.map(|span| span.0),
         },
-    }
+    })
 }
 
 fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::BackendSettings {
@@ -211,7 +219,16 @@ fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::Backen
             model::Hide::Off => engine::Hide::Off,
             model::Hide::Full => engine::Hide::Full,
         },
+        early_dialogs: match b.early_dialogs {
+            model::EarlyDialogs::Single => engine::EarlyDialogs::Single,
+            model::EarlyDialogs::Multiple => engine::EarlyDialogs::Multiple,
+        },
+        redirects: match b.redirects {
+            model::Redirects::Follow => engine::Redirects::Follow,
+            model::Redirects::Pass => engine::Redirects::Pass,
+        },
         probe: probe(b.probe.as_ref().unwrap_or(&file.probe)),
+        trusts_edge: b.trusts_edge,
     }
 }
 
