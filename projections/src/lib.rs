@@ -19,5 +19,5 @@ pub use row::Stamp;
 pub use runner::parked;
 pub use runner::{
     Config, Group, Held, RebuildRow, Rebuilding, Runner, SINK, SourceLag, Status, StatusHandle, Stopped,
-    ask_for_rebuild, rebuilds,
+    ask_for_rebuild, rebuilds, restore_bookkeeping,
 };

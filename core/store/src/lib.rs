@@ -10,6 +10,7 @@
 //!
 //! Errors say what to do ([`Class`]); retrying with backoff is the caller's business.
 
+mod bookkeeping;
 mod config;
 mod error;
 pub mod lease;

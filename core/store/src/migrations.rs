@@ -51,12 +51,18 @@ pub(crate) async fn run(store: &Store) -> Result<Vec<String>, Error> {
     Ok(applied)
 }
 
-/// Tables of a later version are left alone, and it is said whose they are.
-async fn refuse_newer(history: &'static str, store: &Store) -> Result<(), Error> {
+/// Tables of a later version, or of nobody knows which, are left alone, and it is said why.
+async fn refuse_unknown(history: &'static str, store: &Store) -> Result<(), Error> {
     let tables = store.query(history, Vec::new()).await?;
     let there = |wanted: &str| tables.iter().any(|row| row.text("name") == Ok(Some(wanted)));
-    if !there("refinery_schema_history") {
-        return Ok(());
+    match (there("refinery_schema_history"), there("store_meta")) {
+        (true, _) => {}
+        (false, false) => return Ok(()),
+        (false, true) => {
+            const GONE: &str = "the table refinery_schema_history is gone, which says at what version the others are: \
+                restore it from a backup, or give Signalbox an empty database, whose tables it makes from history";
+            return Err(Error::new(Class::Config, GONE));
+        }
     }
     let rows = store.query("SELECT MAX(version) AS version FROM refinery_schema_history", Vec::new()).await?;
     let applied = rows.first().map(|row| row.int("version")).transpose()?.flatten().unwrap_or(0);
@@ -80,7 +86,7 @@ async fn refuse_newer(history: &'static str, store: &Store) -> Result<(), Error>
 }
 
 async fn run_postgres(store: &Store, postgres: &Postgres) -> Result<Vec<String>, Error> {
-    refuse_newer(HISTORY_POSTGRES, store).await?;
+    refuse_unknown(HISTORY_POSTGRES, store).await?;
     let runner = runner(POSTGRES)?;
     // The lock belongs to the session. Out of the pool, the connection ends with this function, and the lock with it.
     let mut connection = deadpool_postgres::Object::take(postgres.connection().await?);
@@ -92,7 +98,7 @@ async fn run_postgres(store: &Store, postgres: &Postgres) -> Result<Vec<String>,
 }
 
 async fn run_sqlite(store: &Store, sqlite: &Sqlite) -> Result<Vec<String>, Error> {
-    refuse_newer(HISTORY_SQLITE, store).await?;
+    refuse_unknown(HISTORY_SQLITE, store).await?;
     let runner = runner(SQLITE)?;
     let lock_path = lock_path(sqlite.path());
     sqlite
@@ -103,6 +109,14 @@ async fn run_sqlite(store: &Store, sqlite: &Sqlite) -> Result<Vec<String>, Error
             Ok(names(&runner.run(connection)?))
         })
         .await
+}
+
+/// The statement that gives a store its id.
+pub(crate) fn store_id(store: &Store) -> &'static str {
+    match store.backend() {
+        Backend::Sqlite(_) => SQLITE[0].1,
+        Backend::Postgres(_) => POSTGRES[0].1,
+    }
 }
 
 /// Makes the tables of this program in an empty embedded database.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   1 ───────────── low │ hole │ ─ range ─ │ hole │ ─ range ─ │ not seen yet
-//!     applied (or lost       waited for, never stepped over
-//!     to retention)
+//!     applied (or lost       waited for, never stepped over;
+//!     to retention)          below `retained_from` lost, and taken if it comes all the same
 //! ```
 
 use std::fmt::Write as _;
@@ -75,16 +75,33 @@ impl Position {
         text
     }
 
-    /// The first number that still existed when this position began, when that was not 1.
+    /// The first number that the bus still had when it last said that it has lost what was before, if it did.
     #[must_use]
     pub fn retained_from(&self) -> Option<u64> {
         self.retained_from
     }
 
-    /// The first missing numbers (inclusive) below one that is applied.
+    /// The first missing numbers (inclusive) below one that is applied, which may still come.
     #[must_use]
     pub fn hole(&self) -> Option<(u64, u64)> {
-        self.above.first().map(|range| (self.low + 1, range.0 - 1))
+        let retained = self.retained_from.unwrap_or(0);
+        let open = |(from, to): (u64, u64)| (from.max(retained), to);
+        self.missing().map(open).find(|(from, to)| from <= to)
+    }
+
+    /// The first missing numbers (inclusive) that the bus has lost.
+    #[must_use]
+    pub fn lost(&self) -> Option<(u64, u64)> {
+        let last = self.retained_from?.saturating_sub(1);
+        let beyond = (self.high() < last).then_some((self.high() + 1, last));
+        let gone = |(from, to): (u64, u64)| (from, to.min(last));
+        self.missing().map(gone).chain(beyond).find(|(from, to)| from <= to)
+    }
+
+    /// Everything that is missing below a number that is applied.
+    fn missing(&self) -> impl Iterator<Item = (u64, u64)> {
+        let befores = std::iter::once(self.low).chain(self.above.iter().map(|range| range.1));
+        befores.zip(&self.above).map(|(before, range)| (before + 1, range.0 - 1))
     }
 
     /// What `number` is to this position. Numbers start at 1; 0 is a duplicate.
@@ -136,6 +153,22 @@ impl Position {
             self.low = first - 1;
             self.retained_from = Some(first);
         }
+    }
+
+    /// Says that the bus has lost everything before `first`: what is missing there is not waited for. It stays missing, and
+    /// is taken if it comes. Returns what has become lost by that (inclusive, from the first to the last), if anything has.
+    pub fn lose(&mut self, first: u64) -> Option<(u64, u64)> {
+        let known = self.retained_from.unwrap_or(0);
+        if first <= known {
+            return None;
+        }
+        let beyond = (self.high() + 1, first - 1);
+        let news = |(from, to): (u64, u64)| (from.max(known), to.min(first - 1));
+        let mut lost = self.missing().chain([beyond]).map(news).filter(|(from, to)| from <= to);
+        let (from, to) = lost.next()?;
+        let last = lost.last().map_or(to, |(_, to)| to);
+        self.retained_from = Some(first);
+        Some((from, last))
     }
 
     /// Says that a bus which keeps no order between keys was read from its beginning and has nothing missing before `first`
@@ -209,6 +242,28 @@ mod tests {
         let mut nothing = Position::default();
         assert!(nothing.settle_floor(7) && nothing.offer(7) == Offer::Next);
         assert!(!Position::default().settle_floor(1) && !Position::default().settle_floor(0));
+    }
+
+    #[test]
+    fn what_the_bus_has_lost_is_not_waited_for_but_taken_if_it_comes() {
+        let mut position = Position::default();
+        [1, 4, 7, 9].into_iter().for_each(|n| position.apply(n));
+        assert_eq!((position.hole(), position.lost()), (Some((2, 3)), None));
+        assert_eq!(position.lose(6), Some((2, 5)));
+        assert_eq!((position.hole(), position.lost()), (Some((6, 6)), Some((2, 3))));
+        assert_eq!((position.lose(6), position.lose(3)), (None, None), "it is told once");
+        assert_eq!(position.lose(12), Some((6, 11)));
+        assert_eq!((position.hole(), position.low()), (None, 1));
+        let text = position.ranges();
+        assert_eq!(Position::restore(1, &text, Some(12)), Some(position.clone()));
+        [2, 3, 5, 6, 8, 10, 11].into_iter().for_each(|n| {
+            assert_ne!(position.offer(n), Offer::Duplicate);
+            position.apply(n);
+        });
+        assert_eq!((position.low(), position.lost()), (11, None));
+        position.apply(14);
+        assert_eq!((position.hole(), position.lost()), (Some((12, 13)), None));
+        assert_eq!(Position::default().lose(1), None);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Table {
     /// `(columns …)`: what follows the name.
     pub(crate) body: String,
     pub(crate) columns: BTreeSet<String>,
+    /// Columns of the primary key.
+    pub(crate) key: Vec<String>,
     pub(crate) indexes: Vec<Index>,
 }
 
@@ -74,8 +76,9 @@ fn read() -> Result<Tables, Error> {
         let body = sql[open..].to_owned();
         match kind.as_str() {
             "table" => {
-                let columns = columns_of(&connection, &name)?;
-                tables.insert(name, Table { body, columns, indexes: Vec::new() });
+                let columns = columns_of(&connection, &name, "pk >= 0")?.into_iter().collect();
+                let key = columns_of(&connection, &name, "pk > 0 ORDER BY pk")?;
+                tables.insert(name, Table { body, columns, key, indexes: Vec::new() });
             }
             "index" => {
                 if let Some(table) = tables.get_mut(&table) {
@@ -89,8 +92,8 @@ fn read() -> Result<Tables, Error> {
     Ok(tables)
 }
 
-fn columns_of(connection: &rusqlite::Connection, table: &str) -> Result<BTreeSet<String>, Error> {
-    let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+fn columns_of(connection: &rusqlite::Connection, table: &str, which: &str) -> Result<Vec<String>, Error> {
+    let mut columns = connection.prepare(&format!("SELECT name FROM pragma_table_info(?1) WHERE {which}"))?;
     let names = columns.query_map([table], |row| row.get(0))?;
     Ok(names.collect::<Result<_, _>>()?)
 }
@@ -156,6 +159,7 @@ mod tests {
         let indexes: Vec<&str> = location.indexes.iter().map(|index| index.name.as_str()).collect();
         assert_eq!(indexes, ["location_username"], "the others were dropped");
         assert!(table("cdr").unwrap().indexes.len() >= 4);
+        assert_eq!(location.key, ["tenant", "aor", "binding", "edge"]);
         assert_eq!(table("nothing").unwrap_err().class(), Class::Schema);
     }
 }

@@ -1,4 +1,5 @@
-//! Tables beside those that people read, and the moment when they take their place.
+//! Tables beside those that people read, and the moment when they take their place: by name, or, where something of
+//! somebody else's stands on the old table (a view, a trigger, a foreign key, an index), row by row into that one.
 
 use crate::error::{Class, Error};
 use crate::rename::Renames;
@@ -128,9 +129,9 @@ impl Switch {
         store.long_transaction(self.drop_all().into_iter().map(ddl).collect()).await.map(drop)
     }
 
-    /// In one transaction: `before` (guards, rows that are carried over), the old tables go and these take their names,
-    /// `after`. Whoever may read or write the old ones may so the new ones. Damaged tables, those in `aside`, are not
-    /// dropped but named `…_damaged`.
+    /// In one transaction: `before` (guards, rows that are carried over), the old tables go and these take their names, or
+    /// their rows become those of the old ones, `after`. Whoever may read or write the old ones may so the new ones. Damaged
+    /// tables, those in `aside`, are not dropped but named `…_damaged`.
     pub async fn switch(
         &self,
         store: &Store,
@@ -149,6 +150,23 @@ impl Switch {
         }
         statements.extend(after);
         store.long_transaction(statements).await.map(drop).map_err(|error| told(error, wanted))
+    }
+
+    /// What an operator must do after a switch: views on a damaged table go with it when it is put aside.
+    ///
+    /// # Errors
+    /// As [`Error::class`] says.
+    pub async fn left_to_do(&self, store: &Store, aside: &[&str]) -> Result<String, Error> {
+        let mut left = Vec::new();
+        if matches!(store.backend(), Backend::Postgres(_)) {
+            for table in aside {
+                let views = views(store, table).await?;
+                left.extend(views.iter().map(|view| {
+                    format!("view {view} reads {table}{DAMAGED} now: drop it and create it again on {table}")
+                }));
+            }
+        }
+        Ok(left.join("; "))
     }
 
     /// What must be sent before everything else of a switch.
@@ -182,6 +200,10 @@ impl Switch {
     async fn postgres(&self, store: &Store, aside: &[&str]) -> Result<Vec<String>, Error> {
         let mut statements = Vec::new();
         for (name, table) in self.each()? {
+            if !aside.contains(&name) && is_stood_upon(store, name, table).await? {
+                statements.extend(merged(name, table));
+                continue;
+            }
             let grants = grants(store, name).await?;
             let mut taken = indexes_elsewhere(store, name).await?;
             if aside.contains(&name) {
@@ -216,6 +238,28 @@ fn old_goes(name: &str, aside: &[&str]) -> Vec<String> {
     ]
 }
 
+/// The rows of the table beside become those of the old one, which stays the table that it is; equal ones are not touched.
+fn merged(name: &str, table: &Table) -> [String; 3] {
+    let columns: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    let each = |write: &dyn Fn(&str) -> String, between: &str| {
+        columns.iter().map(|column| write(column)).collect::<Vec<_>>().join(between)
+    };
+    let same = table.key.iter().map(|column| format!("n.{column} = o.{column}")).collect::<Vec<_>>();
+    let (new, all) = (format!("{name}{SUFFIX}"), columns.join(", "));
+    [
+        format!("DELETE FROM {name} o WHERE NOT EXISTS (SELECT 1 FROM {new} n WHERE {})", same.join(" AND ")),
+        format!(
+            "INSERT INTO {name} AS o ({all}) SELECT {all} FROM {new} ON CONFLICT ({}) DO UPDATE SET {} \
+             WHERE ({}) IS DISTINCT FROM ({})",
+            table.key.join(", "),
+            each(&|column| format!("{column} = excluded.{column}"), ", "),
+            each(&|column| format!("o.{column}"), ", "),
+            each(&|column| format!("excluded.{column}"), ", "),
+        ),
+        format!("DROP TABLE {new}"),
+    ]
+}
+
 /// A name for an index that no other has.
 fn free(name: &str, taken: &BTreeSet<String>) -> String {
     let other = |n: u32| format!("{name}_old{n}");
@@ -226,16 +270,53 @@ fn ddl(sql: String) -> Statement {
     Statement::new(sql, Vec::new())
 }
 
-/// A table that something else of the operator's stands on (a view, a foreign key) is not dropped over their head.
+/// What somebody else made of a table keeps it from being replaced as it is.
 fn told(error: Error, before: usize) -> Error {
     let of_ours = error.statement().is_some_and(|at| at >= before);
     match error.class() {
-        Class::Schema | Class::Database if of_ours => {
+        Class::Schema | Class::Database | Class::Row if of_ours => {
             let message = format!("the old tables cannot be replaced by the new ones: {error}");
             Error::new(Class::Database, message)
         }
         _ => error,
     }
+}
+
+/// Whether something that is not ours stands on a table and would go, or keep it from going, with it: views, rules, foreign
+/// keys, checks, triggers, policies, publications, heirs, uses of its row type, more columns or indexes.
+async fn is_stood_upon(store: &Store, name: &str, table: &Table) -> Result<bool, Error> {
+    const STANDING: &str = "SELECT COUNT(*) AS number FROM (SELECT to_regclass($1) AS id) t WHERE \
+        EXISTS (SELECT 1 FROM pg_depend WHERE refobjid = t.id AND classid = 'pg_rewrite'::regclass) \
+        OR EXISTS (SELECT 1 FROM pg_constraint WHERE contype IN ('c', 'f') AND t.id IN (conrelid, confrelid)) \
+        OR EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = t.id AND NOT tgisinternal) \
+        OR EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = t.id) \
+        OR EXISTS (SELECT 1 FROM pg_publication_rel WHERE prrelid = t.id) \
+        OR EXISTS (SELECT 1 FROM pg_inherits WHERE t.id IN (inhrelid, inhparent)) \
+        OR EXISTS (SELECT 1 FROM pg_depend d JOIN pg_class c ON c.reltype = d.refobjid \
+            WHERE c.oid = t.id AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n') \
+        OR EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = t.id AND attnum > 0 AND NOT attisdropped \
+            AND attname NOT IN ({columns})) \
+        OR EXISTS (SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+            WHERE i.indrelid = t.id AND c.relname NOT IN ({indexes}))";
+    let list = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+    };
+    let key = format!("{name}_pkey");
+    let indexes = table.indexes.iter().map(|index| index.name.as_str());
+    let sql = STANDING
+        .replace("{columns}", &list(&mut table.columns.iter().map(String::as_str)))
+        .replace("{indexes}", &list(&mut indexes.chain([key.as_str()])));
+    let rows = store.query(sql, vec![name.into()]).await?;
+    Ok(rows.first().map(|row| row.int("number")).transpose()?.flatten() != Some(0))
+}
+
+/// The views that stand on a table.
+async fn views(store: &Store, table: &str) -> Result<Vec<String>, Error> {
+    const VIEWS: &str = "SELECT DISTINCT CAST(v.relname AS TEXT) AS name FROM pg_depend d \
+        JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class \
+        WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = to_regclass($1) AND v.oid <> d.refobjid ORDER BY 1";
+    let rows = store.query(VIEWS, vec![table.into()]).await?;
+    rows.iter().map(|row| Ok(row.text("name")?.unwrap_or_default().to_owned())).collect()
 }
 
 /// Who may do what with a table besides its owner, as statements that say so of the one that takes its name.

@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_secs(1);
 const BEHIND: u64 = 10_000;
 /// One that reads alone joins the group when it has no more than this to read.
 const NEAR: u64 = 1_000;
+/// A hole that stays open is looked at again after twice the time, so often: at most after some ten minutes.
+const LOOKS: u32 = 6;
 
 /// What all crews of a group share.
 pub(crate) struct Context {
@@ -92,6 +94,8 @@ pub(crate) struct Crew {
     told: Vec<Progress>,
     /// Seconds, more or less.
     ticks: u32,
+    /// How often the bus was read again in vain for what is missing.
+    looks: u32,
 }
 
 enum End {
@@ -106,7 +110,7 @@ enum End {
 impl Crew {
     pub(crate) fn group(context: Arc<Context>, members: Vec<Member>) -> Self {
         let (reached, told) = (Vec::new(), Vec::new());
-        Self { context, members, lone: false, alone: Alone::default(), reached, told, ticks: 0 }
+        Self { context, members, lone: false, alone: Alone::default(), reached, told, ticks: 0, looks: 0 }
     }
 
     fn lone(
@@ -202,7 +206,8 @@ impl Crew {
         subscription: &mut dyn Subscription,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, Fault> {
-        let (mut tick, mut look_again) = (interval(TICK), interval(self.context.config.retry_longest));
+        let patience = self.context.config.retry_longest * (1 << self.looks.min(LOOKS));
+        let (mut tick, mut look_again) = (interval(TICK), interval(patience));
         look_again.reset();
         loop {
             tokio::select! {
@@ -228,12 +233,14 @@ impl Crew {
                     return saved.map(|()| end);
                 }
                 _ = look_again.tick(), if self.has_hole() => {
+                    self.looks += 1;
                     self.save(subscription).await?;
                     return Ok(End::Again);
                 }
                 batch = subscription.next_batch(self.context.config.batch_events) => match batch {
                     Ok(batch) => {
                         self.batch(batch).await?;
+                        self.looks = if self.misses() { self.looks } else { 0 };
                         self.part(stop, Self::is_held);
                         if self.members.is_empty() {
                             return Ok(End::Again);
@@ -344,6 +351,10 @@ impl Crew {
             let (patience, now) = (self.context.config.retry_longest / 2, wall_now());
             return self.members.iter().any(|member| member.track.place.is_overdue(patience, now));
         }
+        self.misses()
+    }
+
+    fn misses(&self) -> bool {
         let hole = |held: &Held| matches!(held, Held::Hole { .. });
         self.members.iter().any(|member| member.track.held.values().any(hole))
     }
@@ -351,7 +362,7 @@ impl Crew {
     /// Whether a member does not go on, so that it would keep the others.
     fn is_held(&self, member: usize) -> bool {
         let held = &self.members[member].track.held;
-        if self.by_key() { held.values().any(Held::is_newer) } else { !held.is_empty() }
+        held.values().any(if self.by_key() { Held::is_newer } else { Held::is_open })
     }
 
     /// Whether a lone member is near enough to the end to join.
@@ -362,7 +373,7 @@ impl Crew {
             && self.members.iter().all(|member| member.waits.is_none())
             && !self.reached.is_empty()
             && self.reached.iter().map(left).sum::<u64>() <= NEAR
-            && self.members.iter().all(|member| member.track.held.is_empty())
+            && !self.members.iter().any(|member| member.track.held.values().any(Held::is_open))
     }
 }
 

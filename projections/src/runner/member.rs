@@ -90,7 +90,7 @@ impl Member {
         self.parked = aggregates.into_iter().map(|(aggregate, _)| aggregate).collect();
         self.status.parked(self.parked.len());
         if self.rebuild.is_none() {
-            self.status.begun(&self.track.resume);
+            self.status.begun(&self.track);
         }
         Ok(())
     }

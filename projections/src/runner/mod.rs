@@ -25,7 +25,8 @@
 //! we live (it crashed, a standby took over): the guards of the next transaction do not hold then, and positions are
 //! loaded again.
 //!
-//! Tables that are missing or damaged are made anew, and so are those that somebody asks for: [`rebuild`] tells how.
+//! Tables that are missing or damaged are made anew, and so are those that somebody asks for: [`rebuild`] tells how. Of those
+//! that tell how far the others are (positions, the lease …) a missing one is made again empty.
 //!
 //! On a bus that keeps order by key only, a missing number may still come from another lane: what comes after it is
 //! applied, and only the place to read on from waits ([`place`]). Projections that go on from different places of such a
@@ -41,7 +42,7 @@ mod rebuild;
 mod status;
 
 pub use plan::Held;
-pub use rebuild::{RebuildRow, ask_for_rebuild, rebuilds};
+pub use rebuild::{RebuildRow, ask_for_rebuild, rebuilds, restore_bookkeeping};
 pub use status::{Rebuilding, SourceLag, Status, StatusHandle};
 
 use crate::projection::Projection;

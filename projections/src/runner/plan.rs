@@ -9,6 +9,7 @@ use signalbox_store::positions::{Claim, RESUME, Saved};
 use signalbox_store::{Class, Offer, Position, Statement};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// Source URN and domain.
@@ -28,6 +29,13 @@ pub enum Held {
         /// Last missing number.
         to: u64,
     },
+    /// These numbers are missing (inclusive) and the bus does not have them any more; what comes after them is folded.
+    Lost {
+        /// First missing number in the domain.
+        from: u64,
+        /// Last missing number.
+        to: u64,
+    },
     /// An event of a later version: a later release must read it.
     Newer {
         /// What it is and what this release reads.
@@ -35,10 +43,33 @@ pub enum Held {
     },
 }
 
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hole { from, to } => write!(f, "events {from} to {to} are missing and waited for"),
+            Self::Lost { from, to } => {
+                write!(f, "events {from} to {to} were gone from the bus before they were read")
+            }
+            Self::Newer { reason } => f.write_str(reason),
+        }
+    }
+}
+
 impl Held {
     /// A later release must read on.
     pub(crate) fn is_newer(&self) -> bool {
         matches!(self, Self::Newer { .. })
+    }
+
+    /// Whether something is waited for.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self, Self::Lost { .. })
+    }
+
+    /// What a position says is missing, for a bus that keeps order by key.
+    fn of(position: &Position) -> Option<Self> {
+        let hole = position.hole().map(|(from, to)| Self::Hole { from, to });
+        hole.or_else(|| position.lost().map(|(from, to)| Self::Lost { from, to }))
     }
 }
 
@@ -63,10 +94,20 @@ pub(crate) struct Track {
     unsaved: BTreeSet<Text>,
     /// Where to go on with a bus that keeps order by key only.
     pub(crate) place: Place,
+    /// The last number that a bus in order of sources has said not to have any more.
+    pub(crate) gone: u64,
 }
 
 /// What floors have settled, to be followed once it is committed.
-pub(crate) struct Settled(Vec<(Stream, At)>);
+#[derive(Default)]
+pub(crate) struct Settled {
+    streams: Vec<(Stream, At)>,
+    /// What is lost by that, to be told.
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// A stream and the first and last number that are lost.
+pub(crate) type Lost = (Stream, u64, u64);
 
 /// The events of a batch, each read once for all projections.
 pub(crate) struct Batched<'a> {
@@ -84,6 +125,8 @@ pub(crate) struct Plan {
     pub(crate) writes: Vec<(usize, Statement)>,
     /// Events to put aside, with class and reason.
     pub(crate) aside: Vec<(usize, &'static str, String)>,
+    /// What the bus said to have lost before its events, to be told.
+    pub(crate) lost: Vec<Lost>,
     pub(crate) applied: u64,
     pub(crate) duplicates: u64,
 }
@@ -129,8 +172,10 @@ impl Track {
             } else {
                 let at = At { position: row.position, last: row.sequence, fresh: false };
                 let stream: Stream = (row.source.into(), row.domain.into());
-                if let Some((from, to)) = at.position.hole().filter(|_| order == Order::Key) {
-                    track.held.insert(stream.clone(), Held::Hole { from, to });
+                // In order of sources a hole shows when its domain is met again.
+                let shows = |held: &Held| order == Order::Key || !held.is_open();
+                if let Some(held) = Held::of(&at.position).filter(shows) {
+                    track.held.insert(stream.clone(), held);
                 }
                 track.streams.insert(stream, at);
             }
@@ -147,7 +192,7 @@ impl Track {
         batched: &Batched<'_>,
     ) -> Plan {
         let (writes, aside, touched) = (Vec::new(), Vec::new(), Vec::new());
-        let mut plan = Plan { touched, writes, aside, applied: 0, duplicates: 0 };
+        let mut plan = Plan { touched, writes, aside, lost: Vec::new(), applied: 0, duplicates: 0 };
         let batch = Batch { projection, order, parked, batched };
         let mut chosen = Vec::new();
         for index in 0..batched.events.len() {
@@ -169,8 +214,8 @@ impl Track {
         }
     }
 
-    /// What floors of the bus settle, as statements and what follows once these are committed. Only what began with the
-    /// reading that found them, or never had a beginning, takes one: to any other position a missing number is a loss.
+    /// What floors of the bus settle, as statements and what follows once these are committed. What began with the reading
+    /// that found them, or never had a beginning, begins there; to any other position what is missing below is lost.
     pub(crate) fn settle(
         &self,
         projection: &dyn Projection,
@@ -178,27 +223,33 @@ impl Track {
         claim: &Claim,
         now: Wall,
     ) -> (Vec<Statement>, Settled) {
-        let (mut saves, mut settled) = (Vec::new(), Vec::new());
+        let (mut saves, mut settled) = (Vec::new(), Settled::default());
         let folds = |floor: &&Floor| projection.kinds().iter().any(|kind| *kind.domain() == *floor.domain);
         for floor in floors.iter().filter(folds) {
             let stream: Stream = (floor.source.to_string().into(), floor.domain.clone());
             let mut at = self.streams.get(&stream).cloned().unwrap_or_default();
-            let begins = at.fresh || at.position.low() == 0;
-            if begins && at.position.settle_floor(floor.first) {
+            let moved = if at.fresh || at.position.low() == 0 {
+                at.position.settle_floor(floor.first)
+            } else {
+                let lost = at.position.lose(floor.first);
+                settled.lost.extend(lost.map(|(from, to)| (stream.clone(), from, to)));
+                lost.is_some()
+            };
+            if moved {
                 saves.push(claim.save(&stream.0, &stream.1, &at.position, at.last, now));
-                settled.push((stream, at));
+                settled.streams.push((stream, at));
             }
         }
-        (saves, Settled(settled))
+        (saves, settled)
     }
 
     /// Takes over what floors have settled, once it is committed.
     pub(crate) fn follow_settled(&mut self, settled: Settled) {
-        for (stream, at) in settled.0 {
-            match (at.position.hole(), self.held.get(&stream)) {
+        for (stream, at) in settled.streams {
+            match (Held::of(&at.position), self.held.get(&stream)) {
                 (_, Some(Held::Newer { .. })) => {}
-                (Some((from, to)), _) => {
-                    self.held.insert(stream.clone(), Held::Hole { from, to });
+                (Some(held), _) => {
+                    self.held.insert(stream.clone(), held);
                 }
                 (None, _) => {
                     self.held.remove(&stream);
@@ -213,20 +264,23 @@ impl Track {
         let Self { place, held, streams, .. } = self;
         place.watch(held, now);
         place.first_reading &= !caught_up;
-        let closed =
-            |(stream, high): &(Stream, u64)| streams.get(stream).is_some_and(|at| at.position.low() >= *high);
+        let closed = |(stream, high): &(Stream, u64)| {
+            streams.get(stream).is_some_and(|at| at.position.hole().is_none_or(|(from, _)| from > *high))
+        };
         if place.waiting.as_ref().is_some_and(|(_, highs)| highs.iter().all(closed)) {
             let (hint, _) = place.waiting.take().expect("it was just looked at");
             place.set(hint);
         }
         let stopped = place.left || place.first_reading || held.values().any(Held::is_newer);
         let Some(hint) = hint.filter(|_| !stopped) else { return };
-        if held.is_empty() {
+        let open = held.iter().filter(|(_, held)| held.is_open());
+        let mut open = open
+            .filter_map(|(stream, _)| Some((stream.clone(), streams.get(stream)?.position.high())))
+            .peekable();
+        if open.peek().is_none() {
             place.waiting = None;
             place.set(hint.clone());
         } else if place.waiting.is_none() {
-            let open =
-                held.keys().filter_map(|stream| Some((stream.clone(), streams.get(stream)?.position.high())));
             place.waiting = Some((hint.clone(), open.collect()));
         }
     }
@@ -235,7 +289,7 @@ impl Track {
     pub(crate) fn reach(&mut self, progress: &[Progress]) {
         for progress in progress {
             let source: Text = progress.source.to_string().into();
-            if self.held.keys().any(|(held, _)| *held == source) {
+            if self.held.iter().any(|((of, _), held)| *of == source && held.is_open()) {
                 continue;
             }
             let known = self.resume.entry(source.clone()).or_default();
@@ -291,6 +345,12 @@ impl Plan {
                 return;
             }
             (Offer::Next, _) | (Offer::Ahead, Order::Key) => {}
+            // All that is missing was lost on another bus.
+            (Offer::Ahead, _) if position.hole().is_none() && position.high() + 1 == event.domain_seq => {}
+            (Offer::Ahead, _) if touched.at.last < track.gone && track.gone < event.seq.0 => {
+                let lost = position.lose(event.domain_seq);
+                self.lost.extend(lost.map(|(from, to)| (touched.stream.clone(), from, to)));
+            }
             (Offer::Ahead, Order::Source) | (Offer::TooFarAhead, _) => {
                 let (from, to) = position.hole().unwrap_or((position.low() + 1, event.domain_seq - 1));
                 touched.held.get_or_insert(Held::Hole { from, to });
@@ -302,12 +362,10 @@ impl Plan {
             Ok(()) => {
                 let touched = &mut self.touched[place];
                 touched.at.position.apply(event.domain_seq);
-                match touched.at.position.hole() {
+                match Held::of(&touched.at.position) {
                     None => touched.held = None,
                     // Applied all the same: another lane may still bring what is missing. It is held against the hint.
-                    Some((from, to)) if batch.order == Order::Key => {
-                        touched.held = Some(Held::Hole { from, to });
-                    }
+                    Some(held) if batch.order == Order::Key || !held.is_open() => touched.held = Some(held),
                     Some(_) => {}
                 }
                 touched.at.last = event.seq.0;

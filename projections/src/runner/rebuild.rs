@@ -37,7 +37,7 @@ pub struct RebuildRow {
     pub total: i64,
     /// Rows taken over from the old tables.
     pub carried: i64,
-    /// Why it failed.
+    /// Why it failed, or what is left to do by hand.
     pub note: String,
     /// When it was asked for, microseconds since 1970.
     pub asked_at: i64,
@@ -90,6 +90,20 @@ pub async fn ask_for_rebuild(store: &Store, projection: &str, now: Wall) -> Resu
     store.transaction(vec![set(projection, "wanted", "asked", now)]).await.map(drop)
 }
 
+/// Makes tables again, empty, that the others are kept by and that are gone; says which these were.
+///
+/// # Errors
+/// As [`Store::restore_bookkeeping`].
+pub async fn restore_bookkeeping(store: &Store) -> Result<Option<String>, Error> {
+    let restored = store.restore_bookkeeping().await?;
+    if restored.is_empty() {
+        return Ok(None);
+    }
+    let said = format!("{} was missing and is made anew, empty", restored.join(", "));
+    tracing::error!("{said}");
+    Ok(Some(said))
+}
+
 fn set(projection: &str, state: &'static str, reason: &str, now: Wall) -> Statement {
     Statement::new(SET, vec![projection.into(), Value::Word(state), reason.into(), now.into()])
 }
@@ -117,6 +131,14 @@ pub(crate) async fn is_of_another_version(
     }
     let other = places.last().map(|row| row.int("version")).transpose()?.flatten();
     Ok(other.map(|other| format!("the tables are of version {other}, this program folds version {version}")))
+}
+
+/// What a rebuild has come to.
+pub(crate) struct Switched {
+    /// Rows that were carried over.
+    pub(crate) carried: u64,
+    /// What an operator must do by hand; else empty.
+    pub(crate) left_to_do: String,
 }
 
 /// What a rebuild knows of itself.
@@ -213,25 +235,26 @@ impl Rebuild {
     }
 
     /// Takes the projection's place under `guard`, the rebuild's own. `None` while it has not all that the projection has, or
-    /// others hold the old tables; else the rows that were carried over.
+    /// others hold the old tables.
     pub(crate) async fn switch(
         &self,
         store: &Store,
         guard: Statement,
         config: &Config,
         (events, now): (u64, Wall),
-    ) -> Result<Option<u64>, Error> {
+    ) -> Result<Option<Switched>, Error> {
         let (name, version) = (self.of.name(), self.of.version());
         let mut before: Vec<Statement> = Switch::patience(store).into_iter().chain([guard]).collect();
         before.extend(signalbox_store::positions::before_switch(self.tables.rebuild, name, version));
         let level = before.len() - 1;
         let carried = self.count(store).await?;
         before.extend(self.carry()?);
+        let left_to_do = self.switch.left_to_do(store, &self.damaged).await?;
         let mut after = signalbox_store::positions::after_switch(self.tables.rebuild, name, version);
-        after.push(self.ended("done", "", (events, carried), now));
+        after.push(self.ended("done", &left_to_do, (events, carried), now));
         after.extend(self.told(events, carried, config, now));
         match self.switch.switch(store, before, after, &self.damaged).await {
-            Ok(()) => Ok(Some(carried)),
+            Ok(()) => Ok(Some(Switched { carried, left_to_do })),
             Err(error) if error.statement() == Some(level) && !error.is_retryable() => Ok(None),
             Err(error) if error.is_retryable() && error.statement().is_some() => Ok(None),
             Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use super::plan::{Held, Track};
 use serde::Serialize;
-use signalbox_base::{Text, Wall};
+use signalbox_base::Wall;
 use signalbox_bus::{Delivered, Progress};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +90,8 @@ impl Status {
     /// Whether everything that the bus has is in the tables and nothing is wrong.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.lag_events() == 0 && self.held.is_empty() && self.fault.is_none() && !self.stands_still()
+        let waits = self.held.values().any(Held::is_open);
+        self.lag_events() == 0 && !waits && self.fault.is_none() && !self.stands_still()
     }
 
     /// Whether the tables wait for a rebuild.
@@ -139,12 +140,13 @@ impl StatusHandle {
     }
 
     /// What is in the tables from before, each source up to there; the bus may have more.
-    pub(crate) fn begun(&self, resume: &BTreeMap<Text, u64>) {
+    pub(crate) fn begun(&self, track: &Track) {
         let mut status = self.lock();
-        for (source, through) in resume {
+        for (source, through) in &track.resume {
             let lag = SourceLag { through: *through, end: *through };
             status.sources.entry(source.to_string()).or_insert(lag);
         }
+        status.holding(track);
     }
 
     /// `last`: the last event of a transaction in which this projection wrote; none when it had nothing to write.

@@ -218,16 +218,33 @@ async fn given_a_bus_that_lost_its_beginning_when_its_floor_is_told_then_that_is
 }
 
 #[tokio::test]
-async fn given_a_position_that_has_begun_when_a_floor_is_above_it_then_the_loss_is_not_stepped_over() {
+async fn given_a_position_that_has_begun_when_a_floor_is_above_it_then_the_loss_is_told_and_reading_goes_on()
+{
     let events = three();
     let floor = Floor { source: Arc::clone(&events[0].source), domain: "registration".into(), first: 3 };
     for (_database, store) in both_migrated().await {
-        // Read from another bus before: number 1 is applied, number 2 was never seen.
-        run(Box::new(Locations), Scripted::of(&events[..1]), &store).await.0.unwrap();
+        let hint = || load_hint(&store, "location", 1, "journal");
+        // Number 1 is applied; number 2 is gone from the bus before anybody has read it.
+        run(Box::new(Locations), Broker::of(events[..1].to_vec()), &store).await.0.unwrap();
+        store.execute("DELETE FROM projection_hint", vec![]).await.unwrap();
         let told = Broker { stored: events[2..].to_vec(), floors: vec![floor.clone()], chunk: 1 };
-        let (ended, status) = run(Box::new(Locations), Arc::new(told), &store).await;
+        let told = Arc::new(told);
+        let (ended, status) = run(Box::new(Locations), told.clone(), &store).await;
         ended.unwrap();
-        assert_eq!(status.held.values().collect::<Vec<_>>(), [&Held::Hole { from: 2, to: 2 }]);
+        let lost = Held::Lost { from: 2, to: 2 };
+        assert_eq!(status.held.values().collect::<Vec<_>>(), [&lost], "it is not stepped over");
+        assert!(status.is_current() && status.applied == 1, "{status:?}");
+        assert_eq!(hint().await.unwrap().as_deref(), Some("1"), "nothing is read again for its sake");
+        // Whoever goes on knows of it, and waits for nothing.
+        let (ended, status) = run(Box::new(Locations), told, &store).await;
+        ended.unwrap();
+        assert_eq!((status.held.values().next(), status.applied), (Some(&lost), 0));
+        // What comes all the same is taken.
+        let late = vec![events[2].clone(), events[1].clone()];
+        let (ended, status) = run(Box::new(Locations), Broker::of(late), &store).await;
+        ended.unwrap();
+        assert_eq!((status.held.len(), status.applied), (0, 1));
+        assert_eq!(hint().await.unwrap().as_deref(), Some("2"));
         let (ended, status) = run(Box::new(Calls), Broker::of(Vec::new()), &store).await;
         ended.unwrap();
         assert!(status.held.is_empty(), "another projection has nothing to do with it");

@@ -9,6 +9,7 @@ mod postgres;
 #[path = "../../../core/store/tests/it/support.rs"]
 mod support;
 
+mod bookkeeping;
 mod durability;
 mod faults;
 mod group;

@@ -2,14 +2,17 @@
 
 use crate::journal::OnDisk;
 use crate::live::{a_busy_day, follow, until_all_have};
+use crate::scripted::quick;
 use crate::support::both_migrated;
 use crate::tables::dump;
-use signalbox_base::Wall;
-use signalbox_bus::{Batch, BoxFuture, Bus, Error, Order, Progress, Request, Subscription};
-use signalbox_projections::{RebuildRow, StatusHandle, ask_for_rebuild, rebuilds};
+use signalbox_base::{EventSeq, Wall};
+use signalbox_bus::{Batch, BoxFuture, Bus, Error, Gap, Order, Progress, Request, Subscription};
+use signalbox_projections::{Config, Group, Held, RebuildRow, StatusHandle, all, ask_for_rebuild, rebuilds};
+use signalbox_store::lease::{self, Candidate};
 use signalbox_store::{Store, outbox};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -210,6 +213,37 @@ async fn given_tables_of_another_version_when_projections_start_then_they_are_ma
     }
 }
 
+#[tokio::test]
+async fn given_a_process_that_has_lost_the_lease_when_a_rebuild_is_asked_for_then_it_touches_no_table() {
+    let candidate = |holder: &str, term| Candidate {
+        name: "projections",
+        holder: holder.to_owned(),
+        place: holder.to_owned(),
+        alone: false,
+        folds: "journal".to_owned(),
+        term,
+    };
+    for (_database, store) in both_migrated().await {
+        let (mut journal, events) = (OnDisk::begin(), a_busy_day());
+        journal.write(&events);
+        let lease = lease::take(&store, &candidate("first", Duration::ZERO)).await.unwrap();
+        let group = Group::new(all(), journal.beside(), store.clone(), Config { lease, ..quick() });
+        let (statuses, (_stop, asked)) = (group.statuses(), watch::channel(false));
+        let running = tokio::spawn(group.run(asked, |stopped| panic!("{stopped}")));
+        until_all_have(&statuses, events.last().unwrap().seq.0, &running).await;
+        lease::take(&store, &candidate("second", Duration::from_secs(60))).await.unwrap().unwrap();
+        ask_for_rebuild(&store, "cdr", Wall(1)).await.unwrap();
+        for begun in [true, false] {
+            while statuses[2].get().rebuilding.is_some() != begun {
+                assert!(!running.is_finished());
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(store.query("SELECT * FROM cdr_rebuild", vec![]).await.is_err());
+        running.abort();
+    }
+}
+
 /// A journal of which retention has taken what is before a number.
 struct Retained {
     journal: Arc<dyn Bus>,
@@ -238,6 +272,9 @@ impl Subscription for Rest {
     fn next_batch(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, Error>> {
         Box::pin(async move {
             let mut batch = self.whole.next_batch(max).await?;
+            if let Some(first) = batch.events.first().filter(|event| event.seq.0 < self.from) {
+                batch.gaps.push(Gap { from: first.seq, to: EventSeq(self.from - 1) });
+            }
             batch.events.retain(|event| event.seq.0 >= self.from);
             Ok(batch)
         })
@@ -245,6 +282,35 @@ impl Subscription for Rest {
 
     fn acknowledge(&mut self, progress: &[Progress]) -> BoxFuture<'_, Result<(), Error>> {
         self.whole.acknowledge(progress)
+    }
+}
+
+#[tokio::test]
+async fn given_a_journal_that_lost_what_was_not_read_when_folded_then_that_is_told_and_what_follows_is_there()
+{
+    for (_database, store) in both_migrated().await {
+        let (mut journal, events) = (OnDisk::begin(), a_busy_day());
+        let (read, from, last) = (30, 90, events.last().unwrap().seq.0);
+        journal.write(&events[..read]);
+        let (mut journal, _) = Following::on(journal, &store, events[read - 1].seq.0).await.end().await;
+        journal.write(&events[read..]);
+        let held = |statuses: &[StatusHandle]| statuses.iter().map(|one| one.get().held).collect::<Vec<_>>();
+        for _ in 0..2 {
+            let bus = Arc::new(Retained { journal: journal.beside(), from });
+            let (statuses, stop, running) = follow(bus, &store);
+            until_all_have(&statuses, last, &running).await;
+            for (status, held) in statuses.iter().zip(held(&statuses)) {
+                let of_backends = status.get().projection == "backend";
+                let lost = held.values().all(|held| matches!(held, Held::Lost { .. })) && held.len() == 1;
+                assert!(if of_backends { held.is_empty() } else { lost }, "{held:?}");
+                assert!(status.get().is_current());
+            }
+            stop.send_replace(true);
+            running.await.unwrap();
+        }
+        let later = events[from as usize..].iter().filter(|event| &*event.kind == "call.ended.v1").count();
+        let records = number(&store, "SELECT COUNT(*) AS n FROM cdr").await.unwrap();
+        assert!(later > 3 && records >= later as i64, "{records} of {later}");
     }
 }
 
@@ -277,28 +343,115 @@ async fn given_history_that_is_gone_when_tables_are_made_anew_then_no_row_is_los
     }
 }
 
+async fn run_sql(store: &Store, statements: &[&str]) {
+    for sql in statements {
+        store.execute((*sql).to_owned(), vec![]).await.unwrap();
+    }
+}
+
+async fn number(store: &Store, sql: &str) -> Option<i64> {
+    store.query(sql.to_owned(), vec![]).await.unwrap()[0].int("n").unwrap()
+}
+
 #[tokio::test]
-async fn given_a_view_on_a_table_when_it_is_rebuilt_then_nothing_of_the_operator_s_is_dropped() {
+async fn given_things_of_the_operator_s_on_tables_when_these_are_rebuilt_then_they_stay_and_see_the_new_rows()
+{
+    const BILLED: &str = "SELECT CAST(SUM(billable_ms) AS BIGINT) AS n FROM billing";
     for (_database, store) in both_migrated().await {
         let following = Following::a_day(&store).await;
-        store.execute("CREATE VIEW billing AS SELECT cdr_id, billable_ms FROM cdr", vec![]).await.unwrap();
-        let before = dump(&store).await;
-        ask_for_rebuild(&store, "cdr", Wall(1)).await.unwrap();
-        let ended = loop {
-            let rows = rebuilds(&store).await.unwrap();
-            if let Some(row) = rows.into_iter().find(|row| matches!(row.state.as_str(), "done" | "failed")) {
-                break row;
-            }
-            tokio::task::yield_now().await;
-        };
-        // An embedded database's views go by name, a server's hold the table that they were made of.
-        let expected = if store.kind() == "sqlite" { "done" } else { "failed" };
-        assert_eq!(ended.state, expected, "{ended:?}");
-        assert!(ended.state == "done" || ended.note.contains("depend"), "{ended:?}");
+        let (before, names) = (dump(&store).await, indexes(&store).await);
+        let views = [
+            "CREATE VIEW billing AS SELECT cdr_id, billable_ms FROM cdr",
+            "CREATE VIEW busy AS SELECT call_uid FROM calls",
+        ];
+        run_sql(&store, &views).await;
+        let billed = number(&store, BILLED).await;
+        if store.kind() == "postgres" {
+            let more = [
+                "CREATE TABLE paid (cdr_id TEXT PRIMARY KEY REFERENCES cdr)",
+                "INSERT INTO paid SELECT cdr_id FROM cdr",
+                "CREATE INDEX of_the_operator ON cdr (caller)",
+                "CREATE PUBLICATION warehouse FOR TABLE cdr",
+                "GRANT SELECT ON cdr TO PUBLIC",
+            ];
+            run_sql(&store, &more).await;
+        }
+        let wrong = [
+            "UPDATE cdr SET billable_ms = -1",
+            "UPDATE calls SET call_uid = 'ghost' WHERE call_uid = (SELECT MIN(call_uid) FROM calls)",
+        ];
+        run_sql(&store, &wrong).await;
+        for projection in ["cdr", "calls"] {
+            ask_for_rebuild(&store, projection, Wall(1)).await.unwrap();
+            assert_eq!(until_rebuilt(&store, projection).await.note, "");
+        }
         assert_eq!(dump(&store).await, before);
-        let rows = store.query("SELECT COUNT(*) AS n FROM billing", vec![]).await.unwrap();
-        assert_eq!(rows[0].int("n"), Ok(Some(before[3].1.len() as i64)));
+        assert_eq!(number(&store, BILLED).await, billed);
+        assert_eq!(number(&store, "SELECT COUNT(*) AS n FROM busy").await, Some(before[2].1.len() as i64));
+        let (own, now) =
+            indexes(&store).await.into_iter().partition::<Vec<_>, _>(|name| names.contains(name));
+        assert_eq!(own, names);
+        if store.kind() == "postgres" {
+            assert_eq!(now, ["of_the_operator cdr", "paid_pkey paid"]);
+            for stays in [
+                "SELECT COUNT(*) AS n FROM pg_publication_tables WHERE tablename = 'cdr'",
+                "SELECT COUNT(*) AS n FROM pg_constraint WHERE conrelid = 'paid'::regclass AND contype = 'f'",
+                "SELECT COUNT(*) AS n FROM information_schema.role_table_grants WHERE table_name = 'cdr' AND grantee = 'PUBLIC'",
+            ] {
+                assert_eq!(number(&store, stays).await, Some(1), "{stays}");
+            }
+        }
         let (mut journal, last) = following.end().await;
         goes_on(&mut journal, &store, last).await;
+    }
+}
+
+#[tokio::test]
+async fn given_a_row_that_the_operator_s_table_holds_on_to_when_it_should_go_then_it_is_said_and_all_is_as_it_was()
+ {
+    let [_, (_database, store)] = both_migrated().await;
+    let following = Following::a_day(&store).await;
+    let holds = [
+        "UPDATE calls SET call_uid = 'ghost' WHERE call_uid = (SELECT MIN(call_uid) FROM calls)",
+        "CREATE TABLE noted (call_uid TEXT REFERENCES calls)",
+        "INSERT INTO noted VALUES ('ghost')",
+    ];
+    run_sql(&store, &holds).await;
+    let before = dump(&store).await;
+    ask_for_rebuild(&store, "calls", Wall(1)).await.unwrap();
+    let ended = loop {
+        let rows = rebuilds(&store).await.unwrap();
+        if let Some(row) = rows.into_iter().find(|row| matches!(row.state.as_str(), "done" | "failed")) {
+            break row;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(ended.state == "failed" && ended.note.contains("noted"), "{ended:?}");
+    assert_eq!(dump(&store).await, before);
+    let beside = "SELECT COUNT(*) AS n FROM pg_tables WHERE tablename LIKE '%rebuild' AND tablename <> 'projection_rebuild'";
+    assert_eq!(number(&store, beside).await, Some(0));
+    following.end().await;
+}
+
+#[tokio::test]
+async fn given_a_view_on_a_damaged_table_when_another_is_made_then_it_is_said_that_the_view_must_be_made_anew()
+ {
+    for (_database, store) in both_migrated().await {
+        let following = Following::a_day(&store).await;
+        let before = dump(&store).await;
+        let damage = [
+            "CREATE VIEW health AS SELECT backend, state FROM backend_state",
+            "ALTER TABLE backend_state DROP COLUMN cause",
+        ];
+        run_sql(&store, &damage).await;
+        let note = until_rebuilt(&store, "backend").await.note;
+        assert_eq!(dump(&store).await, before);
+        // An embedded database's views go by name, a server's hold the table that they were made of.
+        let expected = match store.kind() {
+            "sqlite" => "",
+            _ => "view health reads backend_state_damaged now: drop it and create it again on backend_state",
+        };
+        assert_eq!(note, expected);
+        following.end().await;
     }
 }

@@ -4,7 +4,8 @@ use super::{Crew, End, wall_now};
 use crate::runner::Stopped;
 use crate::runner::fault::Fault;
 use crate::runner::member::Member;
-use crate::runner::rebuild::{self, Rebuild};
+use crate::runner::plan::Held;
+use crate::runner::rebuild::{self, Rebuild, Switched};
 use crate::runner::status::Rebuilding;
 use signalbox_store::{Class, Error, TableFault};
 use std::sync::Arc;
@@ -28,7 +29,15 @@ impl Crew {
             Fault::Bus(error @ signalbox_bus::Error::Unavailable(_)) => return Some(error.to_string()),
             Fault::Guard => return Some("the tables are not as this process left them".to_owned()),
             Fault::Store(error) => self.stop_all(|projection| by_store(projection, error.clone())).await,
-            Fault::Member(index, error) => {
+            Fault::Member(index, mut error) => {
+                if error.class() == Class::Schema {
+                    match rebuild::restore_bookkeeping(&self.context.store).await {
+                        Ok(None) => {}
+                        Ok(Some(restored)) => return Some(restored),
+                        Err(damaged) if damaged.class() == Class::Schema => error = damaged,
+                        Err(passing) => return Some(passing.to_string()),
+                    }
+                }
                 let member = self.members.remove(index);
                 if error.class() != Class::Schema || member.mended || member.projection.tables().is_none() {
                     self.stopped(member, |projection| by_store(projection, error.clone())).await;
@@ -129,6 +138,12 @@ impl Crew {
         self.ticks += 1;
         if !self.ticks.is_multiple_of(TABLES_EVERY) {
             return Ok(false);
+        }
+        match rebuild::restore_bookkeeping(&self.context.store).await {
+            Ok(Some(_)) => return Ok(true),
+            Err(error) if error.is_retryable() => return Err(Fault::Store(error)),
+            // A damaged one stops whoever needs it, with what to do.
+            Ok(None) | Err(_) => {}
         }
         let whole = |member: &&Member| member.rebuild.is_none() && !member.mended;
         let tables = self.members.iter().filter(whole).filter_map(|member| member.projection.tables());
@@ -233,7 +248,11 @@ impl Crew {
         let (guard, events) = (member.claim().guard(now), member.status.get().applied);
         let Some(rebuild) = &member.rebuild else { return Ok(None) };
         let done = rebuild.switch(&context.store, guard, &context.config, (events, now)).await;
-        let Some(carried) = done.map_err(|error| Fault::guarded(index, error))? else { return Ok(None) };
+        let done = done.map_err(|error| Fault::guarded(index, error))?;
+        let Some(Switched { carried, left_to_do }) = done else { return Ok(None) };
+        if !left_to_do.is_empty() {
+            tracing::warn!(projection = rebuild.of(), "{left_to_do}");
+        }
         tracing::info!(
             projection = rebuild.of(),
             reason = rebuild.reason,
@@ -256,7 +275,8 @@ impl Crew {
     fn is_level(&self, index: usize, tick: bool) -> bool {
         let member = &self.members[index];
         let Some(rebuild) = &member.rebuild else { return false };
-        if !member.track.held.values().all(|held| self.by_key() && !held.is_newer()) {
+        let waits = if self.by_key() { Held::is_newer } else { Held::is_open };
+        if member.track.held.values().any(waits) {
             return false;
         }
         let beside = self.members.iter().find(|other| other.name() == rebuild.of());

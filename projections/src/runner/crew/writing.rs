@@ -4,7 +4,7 @@ use super::{Crew, wall_now};
 use crate::runner::fault::{Fault, Refused, Transaction, refused};
 use crate::runner::member::Member;
 use crate::runner::parked;
-use crate::runner::plan::{Batched, Plan, aggregate_of};
+use crate::runner::plan::{Batched, Lost, Plan, aggregate_of};
 use signalbox_base::{EventSeq, Wall};
 use signalbox_bus::{Batch, Delivered, Floor, Progress, Subscription};
 use signalbox_schemas::Event;
@@ -15,11 +15,8 @@ use signalbox_store::{Class, Error, Statement};
 impl Crew {
     pub(super) async fn batch(&mut self, batch: Batch) -> Result<(), Fault> {
         for gap in &batch.gaps {
-            tracing::warn!(
-                from = gap.from.0,
-                to = gap.to.0,
-                "the bus no longer has these events; projections go on without them"
-            );
+            let of = |member: &mut Member| member.track.gone = member.track.gone.max(gap.to.0);
+            self.members.iter_mut().for_each(of);
         }
         // Parts still to do, the next one last. A refused row cuts its part into before, itself and after.
         let mut parts = if batch.events.is_empty() { Vec::new() } else { vec![&batch.events[..]] };
@@ -67,7 +64,8 @@ impl Crew {
         Ok(())
     }
 
-    /// Numbers that the bus will not give again because of its retention are not waited for.
+    /// Numbers that the bus will not give again because of its retention are not waited for; whoever had begun before them
+    /// has lost them, which is told once.
     async fn settle(&mut self, floors: &[Floor], now: Wall) -> Result<(), Fault> {
         let (mut transaction, mut all) = (Transaction::default(), Vec::new());
         for (index, member) in self.members.iter().enumerate() {
@@ -83,6 +81,7 @@ impl Crew {
             self.durably(transaction).await?;
         }
         for (member, settled) in self.members.iter_mut().zip(all) {
+            tell_lost(member.name(), &settled.lost);
             member.track.follow_settled(settled);
         }
         Ok(())
@@ -141,6 +140,7 @@ impl Crew {
                 tracing::warn!(projection = name, id = event.id(), kind = %event.kind, class, reason, "event parked");
                 member.parked.insert(aggregate_of(event));
             }
+            tell_lost(member.name(), &plan.lost);
             let (wrote, applied, duplicates) = (!plan.is_empty(), plan.applied, plan.duplicates);
             member.mended &= !wrote;
             member.track.follow(plan);
@@ -212,5 +212,19 @@ impl Crew {
             self.told.extend(safe);
         }
         Ok(())
+    }
+}
+
+/// Told once: the positions know it from then on.
+fn tell_lost(projection: &str, lost: &[Lost]) {
+    for ((source, domain), from, to) in lost {
+        tracing::warn!(
+            projection,
+            %source,
+            %domain,
+            from,
+            to,
+            "events were gone from the bus before they were read; what follows is folded"
+        );
     }
 }
