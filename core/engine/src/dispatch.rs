@@ -12,7 +12,8 @@ use crate::gate::fingerprints;
 use crate::net::User;
 use crate::registration::Access;
 use crate::settings::CallsFrom;
-use crate::tenancy::{Origin, OriginKind, Refusal, resolve_among};
+use crate::tenancy::{Origin, Refusal, resolve_among};
+use crate::trace::Traceparent;
 use crate::turn::{About, Turn};
 use crate::{backend, remote, standalone};
 use signalbox_base::{Flow, Transport};
@@ -196,21 +197,19 @@ impl Fresh<'_, '_, '_> {
         }
         match self.rooms.registrar.ask(self.turn, &origin, self.request) {
             Access::Answered => {}
-            Access::Open => {
-                let may = self.may_enter(&origin);
-                self.enter(origin, may);
-            }
+            Access::Open => self.enter(origin),
             Access::Proven(bytes) => {
                 // It was a message before one header of it was taken out.
                 let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) else { return };
                 let Self { turn, rooms, flow, key, method, .. } = self;
-                Fresh { turn, rooms, flow, key, method, request: &request }.enter(origin, true);
+                Fresh { turn, rooms, flow, key, method, request: &request }
+                    .enter(Origin { proven: true, ..origin });
             }
         }
     }
 
-    fn enter(mut self, origin: Origin, may: bool) {
-        if !may {
+    fn enter(mut self, origin: Origin) {
+        if !self.may_enter(&origin) {
             self.turn.reject_request(self.flow.remote.ip(), RequestRule::UnknownPeer, None, self.request);
             return self.reject(403, "Forbidden");
         }
@@ -229,15 +228,11 @@ impl Fresh<'_, '_, '_> {
     /// No open relay: an endpoint speaks over the flow of a live binding under its own name, or its tenant's backend
     /// authenticates everyone (DESIGN.md §5).
     fn may_enter(&self, origin: &Origin) -> bool {
-        match origin.kind {
-            OriginKind::Endpoint { binding: None } => {
-                let place = self.turn.directory.tenant_place(origin.tenant.as_str());
-                place.is_some_and(|at| {
-                    self.turn.settings.tenants[usize::from(at)].calls_from == CallsFrom::Any
-                })
-            }
-            OriginKind::Endpoint { binding: Some(_) } | OriginKind::Backend { .. } => true,
-        }
+        let any = || {
+            let place = self.turn.directory.tenant_place(origin.tenant.as_str());
+            place.is_some_and(|at| self.turn.settings.tenants[usize::from(at)].calls_from == CallsFrom::Any)
+        };
+        origin.is_known() || any()
     }
 
     /// A Request-URI that is neither sip, sips nor tel, nor a service's name (RFC 5031): To says nothing about where it goes

@@ -108,7 +108,7 @@ pub(crate) fn on_invite(
     let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
     let targets = (plan.targets, plan.fork, plan.single);
     let setup = new_setup(&core, request, targets, session.as_ref());
-    if !matches!(origin.kind, OriginKind::Endpoint { binding: None }) {
+    if origin.is_known() {
         record_attempt(&mut core, turn, &setup.invite);
     }
     let uid = core.uid;

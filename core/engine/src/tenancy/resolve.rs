@@ -22,6 +22,8 @@ pub struct Origin {
     pub network: u16,
     /// The flow it came over.
     pub flow: Flow,
+    /// Its credentials were right.
+    pub proven: bool,
 }
 
 /// Kinds of peers.
@@ -46,6 +48,12 @@ impl Origin {
     #[must_use]
     pub fn is_backend(&self) -> bool {
         matches!(self.kind, OriginKind::Backend { .. })
+    }
+
+    /// Whether it is somebody: a backend, a registered phone, or who gave right credentials.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.proven || !matches!(self.kind, OriginKind::Endpoint { binding: None })
     }
 }
 
@@ -148,6 +156,7 @@ impl Look<'_> {
             domain,
             network: self.listener.network,
             flow: *self.flow,
+            proven: false,
         }))
     }
 
@@ -233,7 +242,8 @@ impl Look<'_> {
             return Err(Refusal::UnknownDomain);
         }
         let kind = OriginKind::Endpoint { binding };
-        Ok(Origin { kind, tenant, domain, network: self.listener.network, flow: *self.flow })
+        let network = self.listener.network;
+        Ok(Origin { kind, tenant, domain, network, flow: *self.flow, proven: false })
     }
 
     /// Whether a host is neither a domain of ours nor the edge itself.

@@ -404,6 +404,7 @@ fn given_a_stranger_with_good_credentials_then_it_may_call_unregistered() {
     let again = plain.replace("bKc1", "bKc1x").replace("X-Custom", &format!("{credentials}X-Custom"));
     world.deliver(phone.flow, again);
     assert_eq!(world.one_to(addr(PBX)).uri(), uri);
+    assert_eq!(world.told_kinds(0), ["call.attempted", "call.routed"], "it is recorded before it goes on");
 }
 
 #[test]
