@@ -225,8 +225,8 @@ impl Fresh<'_, '_, '_> {
         }
     }
 
-    /// No open relay: an endpoint speaks over the flow of a live binding under its own name, or its tenant's backend
-    /// authenticates everyone (DESIGN.md §5).
+    /// No open relay: an endpoint speaks over the flow of a live binding under its own name, or with credentials of ours, or
+    /// its tenant's backend authenticates everyone (DESIGN.md §5).
     fn may_enter(&self, origin: &Origin) -> bool {
         let any = || {
             let place = self.turn.directory.tenant_place(origin.tenant.as_str());
