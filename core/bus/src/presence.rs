@@ -1,8 +1,8 @@
 //! Who lives: judged by who is heard, by the listener's own clock, and only while it would hear.
 //!
-//! Whoever listens also speaks, and hears itself: its canary. While that comes back, an edge that is silent for longer than
-//! the lease is lost. While it does not, the line is at fault and nobody is judged; when it is back, everybody has a whole
-//! lease to be heard again.
+//! Whoever listens also speaks, and hears itself: its canary. While that comes back, an edge that is silent for as long as
+//! the listener's patience is lost. While it does not, the line is at fault and nobody is judged; when it is back, everybody
+//! has as long again to be heard.
 
 use crate::heartbeat::Beat;
 use signalbox_base::{Mono, Now, Text, Wall};
@@ -15,7 +15,7 @@ pub enum State {
     /// Heard, or not judged.
     #[default]
     Alive,
-    /// Silent for longer than the lease, though it would have been heard.
+    /// Silent for as long as the patience lasts, though it would have been heard.
     Lost,
     /// It said that it stops.
     Stopped,
@@ -34,11 +34,27 @@ pub struct Seen {
     pub heard: Option<Mono>,
 }
 
+impl Seen {
+    /// Since when it is silent, for a listener that has heard without a pause since `since`.
+    fn silent_since(&self, since: Mono) -> Mono {
+        self.heard.map_or(since, |heard| heard.max(since))
+    }
+}
+
+/// What a heartbeat changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The edge's state or place.
+    Changed(Text),
+    /// Its process is another than before: what that one had under way is gone.
+    Restarted(Text),
+}
+
 /// Everybody of the cluster but the listener.
 #[derive(Clone, Debug)]
 pub struct Presence {
     own: Text,
-    lease: Duration,
+    patience: Duration,
     canary: Option<Mono>,
     /// Since when the canary has come back without a pause.
     since: Option<Mono>,
@@ -46,10 +62,10 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// For a listener that speaks under the name `own`. An edge that is silent for `lease` is lost.
+    /// For a listener that speaks under the name `own`. An edge that is silent for `patience` is lost.
     #[must_use]
-    pub fn new(own: Text, lease: Duration) -> Self {
-        Self { own, lease, canary: None, since: None, edges: BTreeMap::new() }
+    pub fn new(own: Text, patience: Duration) -> Self {
+        Self { own, patience, canary: None, since: None, edges: BTreeMap::new() }
     }
 
     /// An edge is known from before, and expected to be heard.
@@ -57,8 +73,8 @@ impl Presence {
         self.edges.entry(edge).or_insert(Seen { heard_at, ..Seen::default() });
     }
 
-    /// Somebody was heard. Returns whose state or place has changed, if it has.
-    pub fn heard(&mut self, beat: Beat, now: Now) -> Option<Text> {
+    /// Somebody was heard.
+    pub fn heard(&mut self, beat: Beat, now: Now) -> Option<News> {
         if beat.edge == self.own {
             if !self.hears(now.mono) {
                 self.since = Some(now.mono);
@@ -75,21 +91,32 @@ impl Presence {
         let changed = known.is_none_or(|seen| {
             seen.heard.is_none() || seen.state != state || seen.beat.takes_at != beat.takes_at
         });
+        // A process counts its heartbeats from its beginning, and they keep their order.
+        let restarted =
+            known.is_some_and(|seen| seen.state == State::Alive && beat.number < seen.beat.number);
         let seen = Seen { state, beat, heard_at: Some(now.wall), heard: Some(now.mono) };
         self.edges.insert(name.clone(), seen);
-        changed.then_some(name)
+        if restarted { Some(News::Restarted(name)) } else { changed.then_some(News::Changed(name)) }
     }
 
-    /// Whether the listener would hear others now: its own heartbeat came back within half a lease.
+    /// Whether the listener would hear others now: its own heartbeat came back within half its patience.
     #[must_use]
     pub fn hears(&self, now: Mono) -> bool {
-        self.canary.is_some_and(|at| now.since(at) <= self.lease / 2)
+        self.canary.is_some_and(|at| now.since(at) <= self.patience / 2)
     }
 
-    /// Whether that has been so for a whole lease: who lives was heard.
+    /// Whether that has been so for all its patience: who lives was heard.
     #[must_use]
     pub fn is_settled(&self, now: Mono) -> bool {
-        self.hears(now) && self.since.is_some_and(|since| now.since(since) > self.lease)
+        self.hears(now) && self.since.is_some_and(|since| now.since(since) > self.patience)
+    }
+
+    /// When the next edge is lost unless it is heard before. None while nobody is judged.
+    #[must_use]
+    pub fn due(&self) -> Option<Mono> {
+        let since = self.since?;
+        let alive = self.edges.values().filter(|seen| seen.state == State::Alive);
+        alive.map(|seen| seen.silent_since(since).plus(self.patience)).min()
     }
 
     /// Who is found lost now.
@@ -99,8 +126,8 @@ impl Presence {
             return Vec::new();
         }
         let Some(since) = self.since else { return Vec::new() };
-        let lease = self.lease;
-        let silent = |seen: &Seen| now.since(seen.heard.map_or(since, |heard| heard.max(since))) > lease;
+        let patience = self.patience;
+        let silent = |seen: &Seen| now.since(seen.silent_since(since)) >= patience;
         let lost = self.edges.iter_mut().filter(|(_, seen)| seen.state == State::Alive && silent(seen));
         lost.map(|(name, seen)| {
             seen.state = State::Lost;
@@ -153,26 +180,28 @@ mod tests {
     }
 
     #[test]
-    fn given_an_edge_that_falls_silent_when_its_lease_is_over_then_it_is_lost_once_and_back_when_heard() {
+    fn given_an_edge_that_falls_silent_when_patience_ends_then_it_is_lost_once_and_back_when_heard() {
         let mut it = presence();
         assert!(live(&mut it, 0, 10_000, &["a", "b"]).is_empty());
-        assert!(live(&mut it, 10_000, 14_000, &["b"]).is_empty(), "within the lease");
+        assert!(live(&mut it, 10_000, 14_000, &["b"]).is_empty(), "there is time left");
+        assert_eq!(it.due(), Some(at(14_000).mono), "five seconds after it was heard last");
         assert_eq!(live(&mut it, 14_000, 40_000, &["b"]), ["a"], "once");
         assert_eq!(
             it.get("a").map(|seen| (seen.state, seen.heard_at)),
             Some((State::Lost, Some(at(9_000).wall)))
         );
-        assert_eq!(it.heard(beat("a"), at(40_000)), Some("a".into()));
+        assert_eq!(it.heard(beat("a"), at(40_000)), Some(News::Changed("a".into())));
         assert_eq!(it.heard(beat("a"), at(41_000)), None, "no news");
     }
 
     #[test]
-    fn given_a_bus_that_is_away_then_nobody_is_lost_and_all_have_a_lease_when_it_is_back() {
+    fn given_a_bus_that_is_away_then_nobody_is_lost_and_all_have_their_time_when_it_is_back() {
         let mut it = presence();
         live(&mut it, 0, 10_000, &["a"]);
         for ms in (10_000..600_000).step_by(500) {
             assert!(it.judge(at(ms).mono).is_empty());
         }
+        assert_eq!(it.due(), None, "nobody is judged");
         assert!(live(&mut it, 600_000, 605_000, &[]).is_empty(), "it may be slower to come back than we");
         assert_eq!(live(&mut it, 605_000, 610_000, &[]), ["a"]);
     }
@@ -181,7 +210,8 @@ mod tests {
     fn given_an_edge_that_said_that_it_stops_then_its_silence_is_no_loss() {
         let mut it = presence();
         live(&mut it, 0, 3_000, &["a"]);
-        assert_eq!(it.heard(Beat { stopping: true, ..beat("a") }, at(3_000)), Some("a".into()));
+        let stopping = Beat { stopping: true, ..beat("a") };
+        assert_eq!(it.heard(stopping, at(3_000)), Some(News::Changed("a".into())));
         assert!(live(&mut it, 3_000, 60_000, &[]).is_empty());
         assert_eq!(it.get("a").map(|seen| seen.state), Some(State::Stopped));
     }
@@ -195,10 +225,25 @@ mod tests {
         assert_eq!(it.iter().count(), 1);
     }
 
+    #[test]
+    fn given_a_process_that_counts_anew_then_it_is_told_as_another_one_once() {
+        let mut it = presence();
+        let counted = |number| Beat { number, ..beat("a") };
+        live(&mut it, 0, 1_000, &[]);
+        for (number, news) in [
+            (7, Some(News::Changed("a".into()))),
+            (8, None),
+            (1, Some(News::Restarted("a".into()))),
+            (2, None),
+        ] {
+            assert_eq!(it.heard(counted(number), at(1_000 + number)), news, "{number}");
+        }
+    }
+
     proptest! {
-        /// Whatever is heard when: an edge is lost only after a whole lease of silence during which the canary came back.
+        /// Whatever is heard when: an edge is lost only after five seconds of silence during which the canary came back.
         #[test]
-        fn nobody_is_lost_who_was_heard_within_the_lease(steps in prop::collection::vec((0u64..3_000, 0u8..3), 1..200)) {
+        fn nobody_is_lost_who_was_heard_in_time(steps in prop::collection::vec((0u64..3_000, 0u8..3), 1..200)) {
             let (mut it, mut now, mut heard, mut canaries) = (presence(), 0, None, Vec::new());
             for (pause, what) in steps {
                 now += pause;
@@ -210,7 +255,7 @@ mod tests {
                 for name in it.judge(at(now).mono) {
                     prop_assert_eq!(&*name, "a");
                     let from = heard.expect("only who was heard can be lost");
-                    prop_assert!(now - from > 5_000);
+                    prop_assert!(now - from >= 5_000);
                     prop_assert!(canaries.iter().any(|c| now - c <= 2_500), "it would have been heard");
                 }
             }

@@ -1,4 +1,4 @@
-//! TLS of the listeners and towards backends: loaded at the start and at each reload, and watched for its end.
+//! TLS of the listeners, towards backends and between edges: loaded at the start and at each reload, and watched for its end.
 
 use crate::config::StreamConfig;
 use crate::handle::EdgeHandle;
@@ -66,6 +66,13 @@ impl Certificates {
     pub(crate) fn resolved(&self, host: &Text, address: SocketAddr) {
         if let Some(streams) = &self.streams {
             streams.set_name(address, lock(&self.names).get(host).unwrap_or(host));
+        }
+    }
+
+    /// Another edge takes requests here.
+    pub(crate) fn peer(&self, address: SocketAddr, edge: &Text) {
+        if let Some(streams) = &self.streams {
+            streams.set_name(address, edge);
         }
     }
 

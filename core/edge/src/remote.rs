@@ -14,11 +14,17 @@ const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 impl EdgeHandle {
     /// Tells the engine what other edges said, in order, at most [`UPDATES_MAX`] a turn; nothing at all makes it forget what
-    /// has expired. Waits while the engine is busy.
+    /// has expired. Waits while the engine is busy. An edge that is told of must have a certificate for its name from then on,
+    /// where TLS is spoken between edges.
     ///
     /// # Errors
     /// [`NoAnswer::Gone`] once the edge has stopped.
     pub async fn remote(&self, updates: Vec<Update>) -> Result<(), NoAnswer> {
+        for update in &updates {
+            if let Update::Peer { edge, address: Some(address), .. } = update {
+                self.0.certificates.peer(*address, edge);
+            }
+        }
         let nothing: &[Update] = &[];
         let batches = updates.chunks(UPDATES_MAX).chain(updates.is_empty().then_some(nothing));
         for batch in batches {

@@ -106,6 +106,6 @@ pub(crate) fn flow_end(end: StreamEnd) -> FlowEnd {
     match end {
         StreamEnd::Closed => FlowEnd::Closed,
         StreamEnd::Idle | StreamEnd::Slow => FlowEnd::Idle,
-        StreamEnd::Unread | StreamEnd::Junk | StreamEnd::Failed => FlowEnd::Failed,
+        StreamEnd::Unread | StreamEnd::Junk | StreamEnd::Untrusted | StreamEnd::Failed => FlowEnd::Failed,
     }
 }

@@ -44,6 +44,7 @@ impl Engine {
             Command::Backend { name, wish, actor } => backend::on_command(&mut turn, &name, wish, &actor),
             Command::Drain { actor } => drain(&mut turn, rooms.calls.active(), &actor),
             Command::Stop { clean } => {
+                rooms.hops.on_stop(&mut turn);
                 let fact = edge::stopped(&turn, clean, rooms.calls.active());
                 turn.record_urgent(fact);
                 CommandReply::Done(Text::new("stopped"))

@@ -139,6 +139,7 @@ impl Fresh<'_, '_, '_> {
         {
             return;
         }
+        self.flow = self.rooms.hops.home(self.turn, self.flow);
         let owner = self.rooms.calls.owner(self.turn, &self.flow, self.request);
         let mut origin = None;
         if owner.is_none() && !is_known(self.turn, &self.flow) {

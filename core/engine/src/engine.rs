@@ -108,6 +108,7 @@ impl Engine {
                         turn.net.commit(seq, now);
                     }
                     Input::Resolved { query, targets } => backend::on_resolved(&mut turn, query, targets),
+                    Input::Shown { flow, names } => rooms.hops.on_shown(&flow, names),
                     Input::FlowClosed { flow, .. } => flow_closed(&mut turn, rooms, &flow),
                     Input::Unsent { ticket, remote, cause } => {
                         unsent(&mut turn, rooms, ticket, remote, cause)
@@ -330,6 +331,7 @@ pub(crate) fn unreachable(turn: &mut Turn<'_>, rooms: &mut Rooms, remote: Socket
 /// Whoever is registered over it cannot be reached, and requests that were sent over it and not answered have failed
 /// (RFC 3261 §17.1.4). What has been answered provisionally may still be answered over another connection (§18.2.2).
 fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow) {
+    rooms.hops.on_flow_closed(flow);
     rooms.registrar.on_flow_closed(turn, flow);
     rooms.registrar.on_unreachable(turn, flow.remote);
     unreachable(turn, rooms, flow.remote);

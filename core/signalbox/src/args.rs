@@ -162,6 +162,16 @@ pub struct InitArgs {
     /// File that holds that user's password.
     #[arg(long, value_name = "FILE", requires = "bus_user")]
     pub bus_password_file: Option<PathBuf>,
+    /// Where the other edges of a cluster are, an address or prefix; asked for when missing, on a terminal, where there is a
+    /// bus.
+    #[arg(long, value_name = "PREFIX")]
+    pub edges: Option<String>,
+    /// Address of this machine among them; asked for when missing.
+    #[arg(long, value_name = "ADDRESS")]
+    pub edges_listen: Option<String>,
+    /// File with the key that all edges of the cluster have; made when missing.
+    #[arg(long, value_name = "FILE", default_value = "cluster.key")]
+    pub cluster_key: PathBuf,
     /// Data directory.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/signalbox")]
     pub data_dir: PathBuf,

@@ -1,7 +1,7 @@
 //! What a data directory remembers: the edge's name and the cluster's key.
 
 use crate::config::{Effective, Keys, model};
-use crate::errors::{Code, DATA_DIR, DISK_FULL, Failure, NO_RIGHT};
+use crate::errors::{Code, DATA_DIR, DISK_FULL, Failure, INTERNAL, NO_RIGHT};
 use signalbox_base::{JournalId, Secret};
 use signalbox_io::OsEntropy;
 use std::fs;
@@ -82,15 +82,31 @@ fn cluster_key(file: &model::File, dir: &Path, entropy: &mut OsEntropy) -> Resul
         Ok(_) => Err(failed(format!("shorter than {KEY_LEN} bytes"))
             .fix("write 32 random bytes or more, for example with `openssl rand -hex 32`")),
         Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => {
-            let mut bytes = [0u8; KEY_LEN];
-            entropy.fill(&mut bytes);
-            let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            write_private(&path, text.as_bytes())
-                .map_err(|e| Failure::new(code(&e), format!("cluster key {}: {e}", path.display())))?;
-            Ok(Secret::new(text.into_bytes()))
+            Ok(Secret::new(new_key(&path, entropy)?.into_bytes()))
         }
         Err(e) => Err(failed(e.to_string())),
     }
+}
+
+/// Makes a cluster's key in a file, where there is none. `true` when it did.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn make_key(path: &Path) -> Result<bool, Failure> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let mut entropy = OsEntropy::seeded().map_err(|e| Failure::new(INTERNAL, e.to_string()))?;
+    new_key(path, &mut entropy).map(|_| true)
+}
+
+fn new_key(path: &Path, entropy: &mut OsEntropy) -> Result<String, Failure> {
+    let mut bytes = [0u8; KEY_LEN];
+    entropy.fill(&mut bytes);
+    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    write_private(path, text.as_bytes())
+        .map_err(|e| Failure::new(code(&e), format!("cluster key {}: {e}", path.display())))?;
+    Ok(text)
 }
 
 /// Writes a file that only its owner reads, through a temporary name, durably.

@@ -28,6 +28,9 @@ impl Core {
                 Arrival::Unframed { flow, bytes, fault } => {
                     self.turn(Input::Unframed { flow, bytes, fault });
                 }
+                Arrival::Shown { flow, names } => {
+                    self.turn(Input::Shown { flow, names });
+                }
                 Arrival::Closed { flow, end } => {
                     self.turn(Input::FlowClosed { flow, cause: flow_end(end) });
                 }

@@ -2,10 +2,11 @@
 
 use super::Backends;
 use crate::settings::{ContactMode, Hide};
-use crate::state::Aor;
+use crate::state::{Aor, backend_key};
 use crate::tenancy::{Directory, PeerRef};
 use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, fnv1a};
+use signalbox_schemas::words::BackendState;
 use smallvec::SmallVec;
 
 /// A backend that may be tried.
@@ -110,7 +111,7 @@ fn candidate(
     aor: Option<&str>,
     seed: u64,
 ) -> Option<Candidate> {
-    if !backends.accepts(peer) {
+    if !backends.accepts(peer) || is_down_elsewhere(turn, peer) {
         return None;
     }
     let found = directory.peer(turn.settings, peer)?.backend;
@@ -130,6 +131,15 @@ fn candidate(
         hide: found.hide,
         order,
     })
+}
+
+/// Whether the other edges find a backend down that this one has not judged yet. Its own probes have the last word.
+fn is_down_elsewhere(turn: &Turn<'_>, peer: PeerRef) -> bool {
+    turn.backends.state(peer) == BackendState::Unknown
+        && turn.directory.peer(turn.settings, peer).is_some_and(|found| {
+            let is_probed = found.backend.probe.interval.is_some();
+            is_probed && turn.remote.is_down(&backend_key(found.tenant.name.as_str(), &found.backend.name))
+        })
 }
 
 /// The flow to a backend: from its network's listener to its address, when it has one.

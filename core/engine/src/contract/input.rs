@@ -50,6 +50,13 @@ pub enum Input<'a> {
         /// Addresses in order of preference.
         targets: &'a [ResolvedTarget],
     },
+    /// Another edge has connected and shown a certificate of the cluster's authority; before anything that came with it.
+    Shown {
+        /// The connection.
+        flow: Flow,
+        /// The names that the certificate is good for.
+        names: &'a [Text],
+    },
     /// A connection ended.
     FlowClosed {
         /// The flow that is gone.

@@ -8,6 +8,7 @@ use crate::state::BindingKey;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{EventSeq, JournalId, Text, Wall, fnv1a};
+use signalbox_schemas::words::BackendState;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -271,9 +272,16 @@ impl Cache {
         self.bindings.values().flatten().filter(own).count()
     }
 
-    /// What each edge thinks of each backend (`tenant/name`).
-    pub fn opinions(&self) -> impl Iterator<Item = (&Text, &Text, &Opinion)> {
-        self.backends.iter().map(|((edge, backend), opinion)| (edge, backend, opinion))
+    /// Whether all edges that live and have judged a backend (`tenant/name`) found it down.
+    #[must_use]
+    pub fn is_down(&self, backend: &str) -> bool {
+        let lives = |edge: &Text| self.peer(edge).is_some_and(|peer| peer.liveness == Liveness::Alive);
+        let of_it = self.backends.iter().filter(|((edge, name), _)| **name == *backend && lives(edge));
+        // What an operator wishes at one edge is no judgement.
+        let seen = [BackendState::Up, BackendState::Degraded, BackendState::Down];
+        let judgement = |state: &str| seen.into_iter().find(|seen| seen.as_str() == state);
+        let mut judged = of_it.filter_map(|(_, opinion)| judgement(&opinion.state)).peekable();
+        judged.peek().is_some() && judged.all(|state| state == BackendState::Down)
     }
 
     /// The name (`tenant/user@domain`) of the AoR that a binding belongs to, whoever owns it.

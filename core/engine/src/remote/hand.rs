@@ -1,7 +1,7 @@
 //! Handing a request to the edge that owns a binding: which bindings are elsewhere, and the way there.
 
 use super::ticket::{self, HAND_GOOD, Hand, Ticket};
-use super::{Away, Found, flow_to};
+use super::{Away, Found, flow_to, place};
 use crate::call::Target;
 use crate::call::leg::Peer;
 use crate::call::raw::Raw;
@@ -72,12 +72,12 @@ fn way(turn: &mut Turn<'_>, tenant: &Text, away: &Away) -> Option<(Flow, String)
         until: turn.now.wall.plus(HAND_GOOD),
     };
     let ticket = ticket::seal(&turn.settings.cluster_key, &Ticket::Hand(hand));
-    Some((flow, format!("<sip:{ticket}@{};lr>", away.address)))
+    Some((flow, format!("<sip:{ticket}@{};lr>", place(&flow))))
 }
 
 /// The Request-URI on the way between edges: the owner puts the phone's own Contact there.
-fn uri(away: &Away) -> String {
-    format!("sip:{}@{}", away.key, away.address)
+fn uri(away: &Away, flow: &Flow) -> String {
+    format!("sip:{}@{}", away.key, place(flow))
 }
 
 /// A call's target at another edge.
@@ -87,7 +87,7 @@ pub(crate) fn target(turn: &mut Turn<'_>, origin: &Origin, away: &Away, basis: R
     Some(Target {
         peer: Peer::Endpoint { name: name.clone() },
         flow,
-        uri: Raw::from(uri(away)),
+        uri: Raw::from(uri(away, &flow)),
         routes: [route.as_bytes()].into_iter().collect(),
         event: RouteTarget {
             kind: TargetKind::Contact,
@@ -134,7 +134,7 @@ pub(crate) fn locate(
     match found.away.first() {
         Some(away) => match way(turn, &tenant, away) {
             Some((flow, route)) => {
-                Ok(Located::Away(away.key, flow, Text::from(uri(away)), Text::from(route)))
+                Ok(Located::Away(away.key, flow, Text::from(uri(away, &flow)), Text::from(route)))
             }
             None => Err(standalone::UNAVAILABLE),
         },

@@ -32,11 +32,14 @@ use crate::engine::{Rooms, unreachable};
 use crate::settings::{ListenerSettings, Settings};
 use crate::state::Binding;
 use crate::turn::Turn;
-use signalbox_base::{Flow, ListenerId, Wall};
+use signalbox_base::{Flow, ListenerId, Transport, Wall};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, Message, Uri};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// An edge that is handed an INVITE says 100 at once. One that says nothing for so long, through two repetitions, is not there.
+pub(crate) const HOP_SILENCE: Duration = Duration::from_secs(2);
 
 /// The listener for other edges, where this one has any to speak to: the first that serves them.
 #[must_use]
@@ -52,6 +55,14 @@ pub fn listener(settings: &Settings) -> Option<(ListenerId, &ListenerSettings)> 
 fn flow_to(settings: &Settings, edge: SocketAddr) -> Option<Flow> {
     let (id, listener) = listener(settings)?;
     Some(Flow { transport: listener.transport, ..Flow::udp(id, listener.address, edge) })
+}
+
+/// The address of another edge in a URI.
+fn place(flow: &Flow) -> String {
+    match flow.transport {
+        Transport::Udp => flow.remote.to_string(),
+        other => format!("{};transport={}", flow.remote, other.in_uri()),
+    }
 }
 
 /// Whether a flow is that of another edge: a listener for edges, and an address where the cluster's edges are.
@@ -83,7 +94,7 @@ impl Turn<'_> {
     }
 }
 
-/// Takes in what other edges said. What was sent to an edge that is lost now, and was not answered, has failed.
+/// Takes in what other edges said. What was sent to an edge that is lost now, and was not answered for good, has failed.
 pub(crate) fn on_updates(turn: &mut Turn<'_>, rooms: &mut Rooms, updates: &[Update]) {
     for update in updates {
         if let Update::Peer { edge, liveness, .. } = update
@@ -91,7 +102,9 @@ pub(crate) fn on_updates(turn: &mut Turn<'_>, rooms: &mut Rooms, updates: &[Upda
             && let Some(Peer { address: Some(address), liveness: Liveness::Alive, .. }) =
                 turn.remote.peer(edge)
         {
-            unreachable(turn, rooms, *address);
+            let address = *address;
+            unreachable(turn, rooms, address);
+            rooms.calls.on_edge_lost(turn, address);
         }
         turn.remote.apply(update.clone());
     }

@@ -2,7 +2,7 @@
 
 use crate::call_support::{Dialog, PBX, PHONE, SECOND, invite, respond, said, sdp};
 use crate::support::{Phone, Sent, World, acme, addr, inside, register, request, response};
-use signalbox_base::{Cidr, Flow, JournalId, ListenerId, Text, Transport};
+use signalbox_base::{Cidr, ConnId, Flow, JournalId, ListenerId, Text, Transport};
 use signalbox_engine::remote::{self, Liveness, Update, Version};
 use signalbox_engine::settings::{ListenerSettings, Serves};
 use signalbox_engine::{Input, Settings};
@@ -10,17 +10,17 @@ use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 /// Listeners for edges.
-const A: &str = "10.0.9.1:5070";
-const B: &str = "10.0.9.2:5070";
+pub(crate) const A: &str = "10.0.9.1:5070";
+pub(crate) const B: &str = "10.0.9.2:5070";
 const JOURNALS: [JournalId; 2] = [JournalId(1 << 90), JournalId(2 << 90)];
 
-fn cluster(name: &str, address: &str) -> Settings {
+fn cluster(name: &str, address: &str, transport: Transport) -> Settings {
     let mut settings = acme();
     settings.identity.edge = Text::new(name);
     settings.networks.push(Text::new("edges"));
     settings.listeners.push(ListenerSettings {
         network: 2,
-        transport: Transport::Udp,
+        transport,
         address: addr(address),
         advertise: Text::new(address),
         serves: Serves { endpoints: false, backends: false, trunks: false, edges: true },
@@ -36,12 +36,18 @@ pub(crate) struct Pair {
     pub(crate) b: World,
     /// Events of each that the other has been told.
     told: [usize; 2],
+    /// Between the edges.
+    transport: Transport,
 }
 
 impl Pair {
     pub(crate) fn new() -> Self {
-        let mut pair =
-            Self { a: World::new(cluster("edge-a", A)), b: World::new(cluster("edge-b", B)), told: [0, 0] };
+        Self::over(Transport::Udp)
+    }
+
+    pub(crate) fn over(transport: Transport) -> Self {
+        let edge = |name, address| World::new(cluster(name, address, transport));
+        let mut pair = Self { a: edge("edge-a", A), b: edge("edge-b", B), told: [0, 0], transport };
         pair.alive("edge-a", Liveness::Alive);
         pair.alive("edge-b", Liveness::Alive);
         pair
@@ -50,15 +56,21 @@ impl Pair {
     /// What each sent to the other arrives, until nothing is under way.
     pub(crate) fn carry(&mut self) {
         for _ in 0..100 {
-            let (to_a, to_b) = (self.b.take_to(addr(A)), self.a.take_to(addr(B)));
+            let (at_a, at_b) = (self.brought(A, B), self.brought(B, A));
+            let mut to_a = self.b.take_to(addr(A));
+            let mut to_b = self.a.take_to(addr(B));
+            if self.transport != Transport::Udp {
+                to_a.extend(self.b.take_to(at_b.remote));
+                to_b.extend(self.a.take_to(at_a.remote));
+            }
             if to_a.is_empty() && to_b.is_empty() {
                 return;
             }
             for sent in to_a {
-                self.a.deliver(between(A, B), sent.bytes);
+                self.a.deliver(at_a, sent.bytes);
             }
             for sent in to_b {
-                self.b.deliver(between(B, A), sent.bytes);
+                self.b.deliver(at_b, sent.bytes);
             }
         }
         panic!("the edges never rest");
@@ -78,6 +90,17 @@ impl Pair {
         let (other, address) = if edge == "edge-a" { (&mut self.b, A) } else { (&mut self.a, B) };
         let update = Update::Peer { edge: Text::new(edge), address: Some(addr(address)), liveness };
         other.input(Input::Remote(&[update]));
+    }
+
+    /// The flow at one edge that brings what the other sends: its listener's, or that of the connection that it made.
+    pub(crate) fn brought(&self, at: &str, from: &str) -> Flow {
+        match self.transport {
+            Transport::Udp => between(at, from),
+            transport => {
+                let remote = (addr(from).ip(), 40_000).into();
+                Flow { transport, remote, conn: Some(ConnId(7)), ..between(at, from) }
+            }
+        }
     }
 
     fn pass(&mut self, by: Duration) {
@@ -103,7 +126,11 @@ fn between(local: &str, remote: &str) -> Flow {
 
 /// 401 is registered at edge a, and edge b knows.
 fn with_phone() -> (Pair, Phone) {
-    let mut pair = Pair::new();
+    with_phone_at(Pair::new())
+}
+
+/// The same in a pair.
+pub(crate) fn with_phone_at(mut pair: Pair) -> (Pair, Phone) {
     let mut phone = Phone::new("401", "acme.test", PHONE);
     register(&mut pair.a, &mut phone, PBX, 3600);
     pair.share();
@@ -122,7 +149,7 @@ fn pbx_calls(pair: &mut Pair, uri: &str, id: &str) -> Sent {
 
 /// The phone answers, the PBX acknowledges: both ends of the dialog.
 #[track_caller]
-fn answered(pair: &mut Pair, phone: &Phone, id: &str) -> (Dialog, Dialog) {
+pub(crate) fn answered(pair: &mut Pair, phone: &Phone, id: &str) -> (Dialog, Dialog) {
     let at_phone = pbx_calls(pair, "sip:401@acme.test", id);
     let answer = sdp("192.168.0.9", "sendrecv", "PCMA");
     pair.a.deliver(phone.flow, respond(&at_phone, 200, "<sip:401@192.168.0.9>", &answer));
@@ -411,8 +438,8 @@ fn given_a_dialog_s_contact_in_foreign_hands_then_it_opens_nothing() {
 fn given_a_call_across_edges_when_the_phone_s_edge_restarts_then_both_ends_still_reach_each_other() {
     let (mut pair, phone) = with_phone();
     let (mut pbx, mut called) = answered(&mut pair, &phone, "r1");
-    let Pair { a, b, told } = pair;
-    let mut pair = Pair { a: a.crash_and_restart(Duration::from_secs(2)), b, told };
+    let Pair { a, b, told, transport } = pair;
+    let mut pair = Pair { a: a.crash_and_restart(Duration::from_secs(2)), b, told, transport };
     pair.a.take();
     pair.b.deliver(inside(PBX), pbx.request("INFO", ""));
     pair.carry();

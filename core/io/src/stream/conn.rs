@@ -4,6 +4,7 @@ use super::SendFailure;
 use super::config::StreamLimits;
 use super::mail::StreamEnd;
 use super::session::{Broken, Piece, Session};
+use rustls::Error;
 use signalbox_base::{Flow, Mono};
 use socket2::Socket;
 use std::io::{ErrorKind, Read, Write};
@@ -250,6 +251,9 @@ impl Conn {
         match broken {
             Broken::Closed => StreamEnd::Closed,
             Broken::Junk => StreamEnd::Junk,
+            Broken::Tls(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+                StreamEnd::Untrusted
+            }
             Broken::Tls(_) => StreamEnd::Failed,
             Broken::Full => StreamEnd::Unread,
         }

@@ -8,10 +8,11 @@ use super::session::Piece;
 use super::{SendFailure, Streams, place, socket};
 use crate::clock::Clock;
 use crate::error::{BindError, Fault};
+use crate::tls;
 use crate::wake::Waker;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use signalbox_base::{ConnId, Flow, Mono, Transport, canonical};
+use signalbox_base::{ConnId, Flow, Mono, Text, Transport, canonical};
 use signalbox_sip::{Limits, Message};
 use socket2::Socket;
 use std::collections::HashMap;
@@ -251,6 +252,9 @@ impl StreamDriver {
             Piece::Ping => batch.message(flow, b"\r\n\r\n"),
             Piece::Pong => batch.message(flow, b"\r\n"),
             Piece::Unframed(bytes, fault) => batch.unframed(flow, bytes, fault),
+            Piece::Shown(certificate) => {
+                batch.shown(flow, tls::names_of(certificate).into_iter().map(Text::from).collect());
+            }
         });
         match outcome {
             Ok(()) if conn.has_output() => self.write(id, now),

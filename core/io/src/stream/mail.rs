@@ -3,7 +3,7 @@
 //! Both ways a batch is copied under a lock that nobody holds over a system call, and memory is kept from batch to batch.
 
 use super::SendFailure;
-use signalbox_base::Flow;
+use signalbox_base::{Flow, Text};
 use signalbox_sip::Malformed;
 use std::ops::Range;
 
@@ -23,6 +23,8 @@ pub enum StreamEnd {
     Unread,
     /// Bytes that are no SIP over this transport.
     Junk,
+    /// It showed no certificate, or none that counts.
+    Untrusted,
     /// An error of the network, or of TLS.
     Failed,
 }
@@ -46,6 +48,13 @@ pub enum Arrival<'a> {
         /// What is wrong.
         fault: Malformed,
     },
+    /// Who connected has shown a certificate: before anything else that came over the connection.
+    Shown {
+        /// The connection.
+        flow: Flow,
+        /// The domains that the certificate is good for, in small letters.
+        names: &'a [Text],
+    },
     /// A connection is gone.
     Closed {
         /// Which. One of our own making has no `conn`: the next message to its address opens another.
@@ -68,6 +77,7 @@ pub enum Arrival<'a> {
 enum Item {
     Message(Flow, Range<usize>),
     Unframed(Flow, Range<usize>, Malformed),
+    Shown(Flow, Vec<Text>),
     Closed(Flow, StreamEnd),
     Unsent(Flow, Option<u64>, SendFailure),
 }
@@ -87,6 +97,7 @@ impl Arrivals {
             Item::Unframed(flow, range, fault) => {
                 Arrival::Unframed { flow: *flow, bytes: &self.arena[range.clone()], fault: *fault }
             }
+            Item::Shown(flow, names) => Arrival::Shown { flow: *flow, names },
             Item::Closed(flow, end) => Arrival::Closed { flow: *flow, end: *end },
             Item::Unsent(flow, ticket, why) => Arrival::Unsent { flow: *flow, ticket: *ticket, why: *why },
         })
@@ -124,6 +135,10 @@ impl Arrivals {
     pub(super) fn unframed(&mut self, flow: Flow, bytes: &[u8], fault: Malformed) {
         let range = self.keep(bytes);
         self.items.push(Item::Unframed(flow, range, fault));
+    }
+
+    pub(super) fn shown(&mut self, flow: Flow, names: Vec<Text>) {
+        self.items.push(Item::Shown(flow, names));
     }
 
     pub(super) fn closed(&mut self, flow: Flow, end: StreamEnd) {

@@ -55,7 +55,7 @@ struct Shared {
     counts: Counts,
     /// What connections over TLS are made with from now on.
     tls: Mutex<Option<Arc<Tls>>>,
-    /// Names of backends by their addresses: what their certificates must be good for.
+    /// Names of backends and edges by their addresses: what their certificates must be good for.
     names: Mutex<HashMap<SocketAddr, String>>,
 }
 
@@ -65,7 +65,7 @@ struct Counts {
     open: [AtomicU64; TRANSPORTS],
     accepted: AtomicU64,
     refused: AtomicU64,
-    closed: [AtomicU64; 6],
+    closed: [AtomicU64; StreamEnd::ALL.len()],
 }
 
 const TRANSPORTS: usize = 4;
@@ -80,12 +80,13 @@ pub struct StreamFigures {
     /// Not accepted for a limit.
     pub refused: u64,
     /// Ended since start, in the order of [`StreamEnd::ALL`].
-    pub closed: [u64; 6],
+    pub closed: [u64; StreamEnd::ALL.len()],
 }
 
 impl StreamEnd {
     /// Every way.
-    pub const ALL: [Self; 6] = [Self::Closed, Self::Idle, Self::Slow, Self::Unread, Self::Junk, Self::Failed];
+    pub const ALL: [Self; 7] =
+        [Self::Closed, Self::Idle, Self::Slow, Self::Unread, Self::Junk, Self::Untrusted, Self::Failed];
 
     /// Its name in metrics and log lines.
     #[must_use]
@@ -96,6 +97,7 @@ impl StreamEnd {
             Self::Slow => "slow",
             Self::Unread => "unread",
             Self::Junk => "junk",
+            Self::Untrusted => "untrusted",
             Self::Failed => "failed",
         }
     }
@@ -139,9 +141,12 @@ impl Streams {
 
     /// The session of a connection that a listener has accepted.
     fn serving(&self, listener: &StreamListener) -> Option<Session> {
-        let tls = match listener.transport {
-            Transport::Tls | Transport::Wss => Some(lock(&self.0.tls).as_ref()?.accept(listener.id)?),
-            Transport::Udp | Transport::Tcp | Transport::Ws => None,
+        let (tls, named) = match listener.transport {
+            Transport::Tls | Transport::Wss => {
+                let tls = Arc::clone(lock(&self.0.tls).as_ref()?);
+                (Some(tls.accept(listener.id)?), tls.names(listener.id))
+            }
+            Transport::Udp | Transport::Tcp | Transport::Ws => (None, false),
         };
         let framing = match listener.transport {
             Transport::Ws | Transport::Wss => {
@@ -149,7 +154,8 @@ impl Streams {
             }
             Transport::Udp | Transport::Tcp | Transport::Tls => Framing::sip(),
         };
-        Some(Session::new(tls, framing))
+        let session = Session::new(tls, framing);
+        Some(if named { session.showing() } else { session })
     }
 
     /// The session of a connection of our own; none over WebSocket, which only clients open.
@@ -160,7 +166,7 @@ impl Streams {
                 let names = lock(&self.0.names);
                 let address = flow.remote.ip().to_string();
                 let name = names.get(&flow.remote).unwrap_or(&address);
-                Some(lock(&self.0.tls).as_ref()?.connect(name)?)
+                Some(lock(&self.0.tls).as_ref()?.connect(flow.listener, name)?)
             }
             Transport::Udp | Transport::Ws | Transport::Wss => return None,
         };

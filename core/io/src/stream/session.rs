@@ -20,6 +20,8 @@ pub(super) enum Piece<'a> {
     Pong,
     /// What cannot be framed: nothing follows.
     Unframed(&'a [u8], Malformed),
+    /// The verified certificate of who connected, DER, before anything that it sent.
+    Shown(&'a [u8]),
 }
 
 /// Why a session cannot go on.
@@ -40,6 +42,8 @@ pub(super) enum Broken {
 pub(super) struct Session {
     tls: Option<Box<Connection>>,
     framing: Framing,
+    /// The certificate of who connected is to be handed over.
+    shows: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,12 @@ impl Session {
             tls.set_buffer_limit(Some(TLS_WAITING_MAX));
             tls
         });
-        Self { tls, framing }
+        Self { tls, framing, shows: false }
+    }
+
+    /// One whose peer is to be named by its certificate.
+    pub(super) fn showing(self) -> Self {
+        Self { shows: true, ..self }
     }
 
     /// Takes bytes from the wire, hands over what is whole, and appends to `out` what the protocols answer by themselves.
@@ -88,6 +97,12 @@ impl Session {
                 Ok(0) | Err(_) => Err(Broken::Junk),
                 Ok(_) => tls.process_new_packets().map(drop).map_err(Broken::Tls),
             };
+            if self.shows && outcome.is_ok() && !tls.is_handshaking() {
+                self.shows = false;
+                if let Some(certificate) = tls.peer_certificates().and_then(<[_]>::first) {
+                    each(Piece::Shown(certificate));
+                }
+            }
             while outcome.is_ok() {
                 match tls.reader().read(scratch) {
                     Ok(0) => outcome = Err(Broken::Closed),

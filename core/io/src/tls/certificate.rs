@@ -61,21 +61,30 @@ impl Certificate {
 
 fn info(file: PathBuf, certificate: &CertificateDer<'_>) -> Result<CertificateInfo, String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    let alternative = parsed.subject_alternative_name().ok().flatten();
-    let names = alternative.into_iter().flat_map(|extension| &extension.value.general_names);
-    let names = names.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
     let validity = parsed.validity();
     let at = |seconds: i64| Wall(seconds.saturating_mul(1_000_000));
     Ok(CertificateInfo {
         file,
         subject: parsed.subject().to_string(),
-        names: names.collect(),
+        names: names(&parsed),
         not_before: at(validity.not_before.timestamp()),
         not_after: at(validity.not_after.timestamp()),
     })
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let names = alternative.into_iter().flat_map(|extension| &extension.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// The names that a verified certificate is good for.
+pub(crate) fn names_of(certificate: &[u8]) -> Vec<String> {
+    X509Certificate::from_der(certificate).map(|(_, parsed)| names(&parsed)).unwrap_or_default()
 }
 
 /// Certificates by the names they are good for.

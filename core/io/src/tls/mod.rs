@@ -8,6 +8,7 @@ mod certificate;
 mod error;
 
 pub use certificate::CertificateInfo;
+pub(crate) use certificate::names_of;
 pub use error::TlsError;
 
 use crate::tls::certificate::{ByName, Certificate};
@@ -65,6 +66,14 @@ pub enum ClientAuth {
         /// Whom it must be issued by.
         ca_file: PathBuf,
     },
+    /// Whoever is on the other side of a connection, made by it or to it, is of one kind with us: both show a certificate of
+    /// the same authorities. The names in that of who connects are told.
+    Peers {
+        /// What is shown here, whichever name is asked for.
+        own: CertificateFiles,
+        /// Whom theirs must be issued by.
+        ca_file: PathBuf,
+    },
 }
 
 /// Everything that connections over TLS are made with.
@@ -72,6 +81,8 @@ pub enum ClientAuth {
 pub struct Tls {
     servers: HashMap<ListenerId, Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
+    /// For connections from a listener whose other side is of one kind with us.
+    peers: HashMap<ListenerId, Arc<ClientConfig>>,
     certificates: Vec<CertificateInfo>,
 }
 
@@ -89,15 +100,23 @@ impl Tls {
             .iter()
             .map(|one| Certificate::load(one, &provider))
             .collect::<Result<_, _>>()?;
-        let certificates = loaded.iter().map(|one| one.info.clone()).collect();
+        let mut certificates: Vec<_> = loaded.iter().map(|one| one.info.clone()).collect();
         let by_name = Arc::new(ByName::new(loaded));
-        let mut servers = HashMap::new();
+        let (mut servers, mut peers) = (HashMap::new(), HashMap::new());
         for (listener, auth) in &files.listeners {
-            let config = server(&provider, versions, auth, Arc::clone(&by_name))?;
+            let mut shown = Arc::clone(&by_name);
+            if let ClientAuth::Peers { own, ca_file } = auth {
+                let own = Certificate::load(own, &provider)?;
+                certificates.push(own.info.clone());
+                shown = Arc::new(ByName::new(vec![own]));
+                let config = client(&provider, versions, Some(ca_file), &shown)?;
+                peers.insert(*listener, Arc::new(config));
+            }
+            let config = server(&provider, versions, auth, shown)?;
             servers.insert(*listener, Arc::new(config));
         }
         let client = Arc::new(client(&provider, versions, files.backend_ca_file.as_deref(), &by_name)?);
-        Ok(Self { servers, client, certificates })
+        Ok(Self { servers, client, peers, certificates })
     }
 
     /// The certificates that are served.
@@ -112,13 +131,19 @@ impl Tls {
         ServerConnection::new(config).ok().map(|connection| Box::new(connection.into()))
     }
 
-    /// The calling side of a connection to a peer of this name.
-    pub(crate) fn connect(&self, name: &str) -> Option<Box<Connection>> {
+    /// Whether who connects to a listener is to be named by its certificate.
+    pub(crate) fn names(&self, listener: ListenerId) -> bool {
+        self.peers.contains_key(&listener)
+    }
+
+    /// The calling side of a connection from a listener to a peer of this name.
+    pub(crate) fn connect(&self, listener: ListenerId, name: &str) -> Option<Box<Connection>> {
         let name = match name.parse::<IpAddr>() {
             Ok(ip) => ServerName::IpAddress(ip.into()),
             Err(_) => ServerName::try_from(name.to_owned()).ok()?,
         };
-        let connection = ClientConnection::new(Arc::clone(&self.client), name).ok()?;
+        let config = self.peers.get(&listener).unwrap_or(&self.client);
+        let connection = ClientConnection::new(Arc::clone(config), name).ok()?;
         Some(Box::new(connection.into()))
     }
 }
@@ -145,9 +170,10 @@ fn server(
                 .build()
                 .map_err(|error| wrong(ca_file, error.to_string()))?,
         ),
-        ClientAuth::Require { ca_file } => builder.with_client_cert_verifier(
-            verifier(ca_file)?.build().map_err(|error| wrong(ca_file, error.to_string()))?,
-        ),
+        ClientAuth::Require { ca_file } | ClientAuth::Peers { ca_file, .. } => builder
+            .with_client_cert_verifier(
+                verifier(ca_file)?.build().map_err(|error| wrong(ca_file, error.to_string()))?,
+            ),
     };
     let mut config = builder.with_cert_resolver(certificates);
     // One ticket is enough for a phone that comes back.

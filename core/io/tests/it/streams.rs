@@ -1,6 +1,6 @@
 //! Connections: framed, bounded, told when they end, made anew when wanted.
 
-use signalbox_base::{ConnId, Flow, ListenerId, Transport};
+use signalbox_base::{ConnId, Flow, ListenerId, Text, Transport};
 use signalbox_io::{
     Arrival, Arrivals, Clock, Poller, SendFailure, StreamDriver, StreamEnd, StreamLimits, StreamListener,
     StreamOutgoing, Streams, Waker,
@@ -31,6 +31,7 @@ pub(crate) struct World {
 pub(crate) enum Came {
     Message(Flow, Vec<u8>),
     Unframed(Flow, MalformedReason),
+    Shown(Flow, Vec<Text>),
     Closed(Flow, StreamEnd),
     Unsent(Option<u64>, SendFailure),
 }
@@ -128,6 +129,7 @@ fn kept(arrival: Arrival<'_>) -> Came {
     match arrival {
         Arrival::Message { flow, bytes } => Came::Message(flow, bytes.to_vec()),
         Arrival::Unframed { flow, fault, .. } => Came::Unframed(flow, fault.reason),
+        Arrival::Shown { flow, names } => Came::Shown(flow, names.to_vec()),
         Arrival::Closed { flow, end } => Came::Closed(flow, end),
         Arrival::Unsent { ticket, why, .. } => Came::Unsent(ticket, why),
     }

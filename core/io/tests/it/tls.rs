@@ -167,7 +167,10 @@ fn given_a_listener_that_requires_a_certificate_then_only_who_has_one_of_the_aut
         match world.take(1).remove(0) {
             Came::Message(_, bytes) => assert!(enters && bytes == ASK, "{auth:?} {shown:?}"),
             came => {
-                assert!(!enters && matches!(came, Came::Closed(_, StreamEnd::Failed)), "{auth:?} {came:?}");
+                assert!(
+                    !enters && matches!(came, Came::Closed(_, StreamEnd::Untrusted)),
+                    "{auth:?} {came:?}"
+                );
             }
         }
     }
@@ -244,10 +247,58 @@ fn given_a_backend_over_tls_then_messages_wait_for_the_handshake_and_its_name_mu
         if good {
             assert_eq!(world.batch()[0], Came::Message(flow, ASK.to_vec()));
         } else {
-            let wanted = [Came::Unsent(Some(5), SendFailure::Refused), Came::Closed(flow, StreamEnd::Failed)];
+            let wanted =
+                [Came::Unsent(Some(5), SendFailure::Refused), Came::Closed(flow, StreamEnd::Untrusted)];
             assert_eq!(world.take(2), wanted, "nothing is told to who is not who it should be");
         }
         assert_eq!(thread.join().unwrap() == ASK, good, "{files:?}");
+    }
+}
+
+/// An edge of a cluster, with a certificate for its name.
+fn edge(authority: &Authority, name: &str) -> World {
+    let own = authority.sign(name, &[name]);
+    let auth = ClientAuth::Peers { own, ca_file: authority.ca.clone() };
+    // What is served to phones counts for nothing between edges.
+    let public = authority.sign("public", &["sbc.example.net"]);
+    let world = World::over(Transport::Tls, limits());
+    world.streams.set_tls(Arc::new(Tls::load(&authority.files(vec![public], auth)).unwrap()));
+    world
+}
+
+#[test]
+fn given_two_edges_when_one_connects_then_both_know_by_certificate_who_the_other_is() {
+    let authority = Authority::new();
+    let (mut a, mut b) = (edge(&authority, "edge-a"), edge(&authority, "Edge-B"));
+    b.streams.set_name(a.address, "edge-a");
+    b.send(b.towards(a.address), ASK, None);
+    let came = a.take(2);
+    let Came::Message(flow, _) = came[1] else { panic!("{came:?}") };
+    assert_eq!(came[0], Came::Shown(flow, vec!["edge-b".into()]), "before what it says");
+    a.send(flow, ASK, None);
+    assert_eq!(b.asked(), b.towards(a.address));
+}
+
+#[test]
+fn given_an_edge_of_another_name_or_authority_or_nobody_s_certificate_then_nothing_passes() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let mut a = edge(&authority, "edge-a");
+    // Who answers is not who should be there.
+    let mut b = edge(&authority, "edge-b");
+    b.streams.set_name(a.address, "edge-c");
+    b.send(b.towards(a.address), ASK, Some(5));
+    let wanted = [
+        Came::Unsent(Some(5), SendFailure::Refused),
+        Came::Closed(b.towards(a.address), StreamEnd::Untrusted),
+    ];
+    assert_eq!(b.take(2), wanted);
+    assert!(matches!(a.take(1)[0], Came::Closed(_, StreamEnd::Failed)));
+    // Who calls has a certificate of somebody else's authority, but believes in ours.
+    let foreign = others.sign("edge-b", &["edge-b"]);
+    for shown in [Some(&foreign), None] {
+        let mut line = phone(&a, &authority, "edge-a", shown);
+        let _ = line.write_all(ASK);
+        assert!(matches!(a.take(1)[0], Came::Closed(_, StreamEnd::Untrusted)), "{shown:?}");
     }
 }
 

@@ -85,8 +85,15 @@ fn given_other_edges_then_they_need_a_key_a_bus_a_listener_and_an_address_of_the
         ),
         ("10.0.9.0/24", "10.0.9.0/99", "cluster.edges[0]"),
         ("10.0.9.0/24", "0.0.0.0/0", "cluster.edges[0]"),
-        ("[cluster]", "[cluster]\nlease = \"2s\"", "cluster.lease"),
+        ("[cluster]", "[cluster]\nlease = \"3900ms\"", "cluster.lease"),
         ("[cluster]", "[cluster]\nheartbeat = \"0s\"", "cluster.heartbeat"),
+        ("udp:10.0.9.1:5070", "tcp:10.0.9.1:5070", "listener[2].address"),
+        ("udp:10.0.9.1:5070", "tls:10.0.9.1:5070", "cluster.ca_file"),
+        (
+            "udp:10.0.9.1:5070\"\nserves = [\"edges\"]",
+            "tls:10.0.9.1:5070\"\nserves = [\"edges\", \"trunks\"]",
+            "listener[2].serves",
+        ),
     ] {
         assert!(good.contains(from), "{from}");
         let problems = load_text(&good.replace(from, to)).unwrap_err();

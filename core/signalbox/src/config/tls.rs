@@ -1,5 +1,6 @@
 //! `[tls]`: certificates of `tls:` and `wss:` listeners, and how backends over TLS are known.
 
+use super::cluster::is_for_edges;
 use super::model::{File, Listener};
 use super::span::{Problem, Sources};
 use super::value::Span;
@@ -7,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{ListenerId, Text, Transport};
 use signalbox_edge::StreamConfig;
-use signalbox_io::{CertificateFiles, ClientAuth, Tls, TlsFiles};
+use signalbox_io::{CertificateFiles, CertificateInfo, ClientAuth, Tls, TlsFiles};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +77,11 @@ fn is_tls(listener: &Listener) -> bool {
     matches!(listener.address.transport, Transport::Tls | Transport::Wss)
 }
 
+/// Only other edges connect there: what is shown is named in `[cluster]`.
+fn is_between_edges(listener: &Listener) -> bool {
+    is_tls(listener) && is_for_edges(listener)
+}
+
 fn backend_over_tls(file: &File) -> bool {
     file.tenant.iter().flat_map(|tenant| &tenant.backends).any(|b| b.address.transport == Transport::Tls)
 }
@@ -98,6 +104,11 @@ pub fn streams(file: &File) -> StreamConfig {
 fn files(file: &File) -> TlsFiles {
     let auth = |listener: &Listener| {
         let ca_file = listener.client_ca_file.clone().unwrap_or_default();
+        if is_between_edges(listener)
+            && let Some(peers) = file.cluster.client_auth()
+        {
+            return peers;
+        }
         match listener.client_certificate {
             ClientCertificate::None => ClientAuth::None,
             ClientCertificate::Request => ClientAuth::Request { ca_file },
@@ -127,7 +138,7 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
     let mut wrong = |path: &str, message: &str, fix: &str| problems.push(sources.problem(path, message, fix));
     for (i, listener) in file.listener.iter().enumerate() {
         let (path, transport) = (format!("listener[{i}]"), listener.address.transport);
-        if is_tls(listener) && file.tls.certificate.is_empty() {
+        if is_tls(listener) && !is_between_edges(listener) && file.tls.certificate.is_empty() {
             let fix = "add a [[tls.certificate]] with certificate_file and key_file";
             wrong(&format!("{path}.address"), &format!("{transport} needs a certificate"), fix);
         }
@@ -154,23 +165,34 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
     if !problems.is_empty() {
         return (problems, warnings);
     }
+    let ending = |path: &str, one: &CertificateInfo, then: &str| {
+        let (what, fix) = ending(one, file.tls.warn_before.0, then)?;
+        Some(sources.problem(path, what, fix))
+    };
     for at in 0..file.tls.certificate.len() {
         let one = TlsFiles { certificates: files(file).certificates.split_off(at), ..TlsFiles::default() };
         let one = TlsFiles { certificates: one.certificates.into_iter().take(1).collect(), ..one };
         let path = format!("tls.certificate[{at}]");
         match Tls::load(&one) {
-            Ok(tls) => warnings.extend(
-                ending(&tls, file.tls.warn_before.0)
-                    .map(|(what, fix)| sources.problem(&format!("{path}.certificate_file"), what, fix)),
-            ),
+            Ok(tls) => {
+                let (path, then) = (format!("{path}.certificate_file"), "phones will not connect");
+                warnings.extend(tls.certificates().first().and_then(|one| ending(&path, one, then)));
+            }
             Err(error) => problems.push(of(&path, sources, &error.to_string())),
         }
     }
     if problems.is_empty()
         && let Some(tls) = streams(file).tls
-        && let Err(error) = Tls::load(&tls)
     {
-        problems.push(of("tls", sources, &error.to_string()));
+        match Tls::load(&tls) {
+            Ok(tls) => {
+                // The one that is shown to other edges comes behind all others.
+                let own = tls.certificates().get(file.tls.certificate.len());
+                let (path, then) = ("cluster.certificate_file", "the other edges will not connect");
+                warnings.extend(own.and_then(|one| ending(path, one, then)));
+            }
+            Err(error) => problems.push(of("tls", sources, &error.to_string())),
+        }
     }
     (problems, warnings)
 }
@@ -182,12 +204,11 @@ fn of(path: &str, sources: &Sources, said: &str) -> Problem {
 }
 
 /// A certificate that has ended, or will soon.
-fn ending(tls: &Tls, within: Duration) -> Option<(String, &'static str)> {
+fn ending(one: &CertificateInfo, within: Duration, then: &str) -> Option<(String, &'static str)> {
     let now = signalbox_io::Clock::start().now().wall;
-    let one = tls.certificates().first()?;
     let fix = "renew it, then run `signalbox reload`; connections in progress go on";
     if one.not_after <= now {
-        return Some((format!("{} has expired: phones will not connect", one.file.display()), fix));
+        return Some((format!("{} has expired: {then}", one.file.display()), fix));
     }
     let left = one.not_after.since(now);
     (left < within).then(|| (format!("{} ends in {} days", one.file.display(), left.as_secs() / 86_400), fix))

@@ -1,9 +1,12 @@
 //! `signalbox init`: a first configuration, checked, with the systemd unit and firewall lines beside it.
 
+mod cluster;
+
 use super::Out;
 use crate::args::{Cli, InitArgs};
 use crate::config;
 use crate::errors::{FILE_EXISTS, Failure, USAGE};
+use cluster::Cluster;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +29,7 @@ pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
         "public address of this machine (for example 203.0.113.5)",
     )?;
     let bus = Bus::ask(args)?;
+    let cluster = Cluster::ask(args, !matches!(bus, Bus::Journal))?;
     let text = render(&Answers {
         tenant: &args.tenant,
         domain: &domain,
@@ -33,10 +37,18 @@ pub fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failure> {
         public: &public,
         data_dir: &args.data_dir,
         bus: &bus,
+        cluster: cluster.as_ref(),
     });
-    write_checked(&args.out, &text)?;
+    let made = cluster.as_ref().map(Cluster::make_key).transpose()?.unwrap_or(false);
+    if let Err(failure) = write_checked(&args.out, &text) {
+        if let Some(cluster) = cluster.filter(|_| made) {
+            std::fs::remove_file(cluster.key())?;
+        }
+        return Err(failure);
+    }
     out.line(&format!("{} written and checked.\n", args.out.display()))?;
-    out.line(&next_steps(&args.out, &args.data_dir))
+    out.line(&next_steps(&args.out, &args.data_dir))?;
+    cluster.map_or(Ok(()), |cluster| out.line(&cluster.next_steps()))
 }
 
 fn answer(given: Option<&str>, flag: &str, question: &str) -> Result<String, Failure> {
@@ -184,6 +196,7 @@ struct Answers<'a> {
     public: &'a str,
     data_dir: &'a Path,
     bus: &'a Bus,
+    cluster: Option<&'a Cluster>,
 }
 
 fn quoted(text: &str) -> String {
@@ -196,6 +209,13 @@ fn render(a: &Answers<'_>) -> String {
     let public = quoted(a.public);
     let data_dir = quoted(&a.data_dir.display().to_string());
     let bus = a.bus.render();
+    let key = a.cluster.map_or_else(String::new, Cluster::in_edge);
+    let cluster = a.cluster.map_or_else(String::new, Cluster::render);
+    // With a network for edges each listener says whom it serves.
+    let (network, serves) = match a.cluster {
+        Some(_) => ("network   = \"outside\"\n", "serves    = [\"endpoints\", \"backends\"]\n"),
+        None => ("", ""),
+    };
     format!(
         r#"# Signalbox. `signalbox check` judges this file, `signalbox check --explain` prints every value and its origin,
 # `signalbox schema config` describes every key. A change takes effect with `signalbox reload`.
@@ -203,11 +223,11 @@ fn render(a: &Answers<'_>) -> String {
 [edge]
 cluster  = "main"                # with the edge's name: the identity in every event
 data_dir = {data_dir}            # journal, embedded database, admin.sock
-
+{key}
 [[listener]]
-address   = "udp:0.0.0.0:5060"
+{network}address   = "udp:0.0.0.0:5060"
 advertise = {public}             # what phones and PBXs are told
-
+{serves}{cluster}
 [[tenant]]
 name       = {tenant}
 domains    = [{domain}]

@@ -132,6 +132,34 @@ fn given_a_bus_when_init_runs_then_it_stands_in_the_file_with_its_login() {
 }
 
 #[test]
+fn given_other_edges_when_init_runs_then_they_stand_in_the_file_and_a_key_is_made_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |name: &str, more: &[&str]| {
+        let answers =
+            ["init", "--domain", "acme.example.net", "--pbx", "10.0.0.11", "--public", "203.0.113.5"];
+        signalbox(dir.path(), &[&answers[..], &["--out", name], more].concat())
+    };
+    let nats = ["--bus", "nats", "--bus-url", "nats://10.0.9.9:4222"];
+    let edges = ["--edges", "10.0.9.0/24", "--edges-listen", "10.0.9.1"];
+    let key = || std::fs::read_to_string(dir.path().join("cluster.key"));
+    // Not without a bus, and a wrong answer leaves no key behind.
+    assert!(!init("one.toml", &edges).status.success());
+    let wrong = ["--edges", "10.0.9.0/99", "--edges-listen", "10.0.9.1"];
+    assert!(!init("one.toml", &[&nats[..], &wrong].concat()).status.success());
+    assert!(key().is_err());
+    let done = init("one.toml", &[&nats[..], &edges].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stdout(&done).contains("cluster.key") && stdout(&done).contains("udp dport 5070"));
+    let check = signalbox(dir.path(), &["check", "--config", "one.toml"]);
+    assert!(check.status.success() && !stderr(&check).contains("warning"), "{}", stderr(&check));
+    let made = key().unwrap();
+    assert_eq!(made.len(), 64);
+    let done = init("two.toml", &[&nats[..], &edges].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(key().unwrap(), made, "one key for all");
+}
+
+#[test]
 fn given_a_wrong_answer_when_init_runs_then_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let output = signalbox(

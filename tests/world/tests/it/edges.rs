@@ -1,11 +1,11 @@
 //! Two edges of a cluster: phones register at one, their calls come in at the other.
 
 use crate::town::{ACME, INSIDE, MINUTE, SECOND, listed};
-use signalbox_actors::{Answer, PbxProfile};
+use signalbox_actors::{Answer, LegId, PbxProfile};
 use signalbox_base::{Cidr, EventSeq, JournalId, Text, Transport};
-use signalbox_engine::Settings;
 use signalbox_engine::remote::{self, Liveness, Update, Version};
 use signalbox_engine::settings::{ListenerSettings, Serves};
+use signalbox_engine::{Command, Settings};
 use signalbox_world::{
     BackendPlan, Crash, EdgeId, PbxId, PhoneId, TenantPlan, Weather, World, edge_settings, hosted,
 };
@@ -106,17 +106,31 @@ impl Pair {
                 Answer::After { ring: Duration::ZERO, talk: Some(SECOND) },
             ]);
             self.world.phone(phone, |p, _, _| p.set_answer(answer));
-            let to = format!("sip:{}", self.world.see_phone(phone).aor());
-            let from = format!("sip:600@{}", ACME.domain);
-            let leg = self
-                .world
-                .pbx(self.caller, |p, now, out| p.originate(now, &to, &from, hosted(INSIDE_B), out));
+            let leg = self.dial(phone);
             self.world.run(SECOND * 3);
-            if let Some(leg) = leg {
-                self.world.pbx(self.caller, |p, now, out| p.hang_up(now, leg, out));
-            }
+            self.world.pbx(self.caller, |p, now, out| p.hang_up(now, leg, out));
             self.share();
         }
+    }
+
+    /// The PBX at edge b calls a phone of edge a.
+    fn dial(&mut self, phone: PhoneId) -> LegId {
+        let to = format!("sip:{}", self.world.see_phone(phone).aor());
+        let from = format!("sip:600@{}", ACME.domain);
+        let leg =
+            self.world.pbx(self.caller, |p, now, out| p.originate(now, &to, &from, hosted(INSIDE_B), out));
+        leg.expect("a PBX has room for a call")
+    }
+
+    /// What the PBX heard instead of an answer.
+    fn refusal(&self, leg: LegId) -> Option<u16> {
+        self.world.see_pbx(self.caller).seen_call(leg)?.failed.map(|(_, status)| status)
+    }
+
+    /// Edge b hears that edge a lives, or does not.
+    fn judge(&mut self, liveness: Liveness) {
+        let edge = Text::new(NAMES[0]);
+        self.world.tell(self.edges[1], &[Update::Peer { edge, address: Some(hosted(EDGES[0])), liveness }]);
     }
 
     /// Nobody has a call any more, and nothing is wrong.
@@ -168,14 +182,110 @@ fn given_calls_across_edges_when_either_edge_dies_and_comes_back_then_no_leg_is_
                 p.set_answer(Answer::After { ring: Duration::from_millis(100), talk: Some(SECOND * 8) });
             });
         }
-        let to = format!("sip:{}", pair.world.see_phone(pair.phones[0]).aor());
-        let from = format!("sip:600@{}", ACME.domain);
-        pair.world.pbx(pair.caller, |p, now, out| p.originate(now, &to, &from, hosted(INSIDE_B), out));
+        pair.dial(pair.phones[0]);
         pair.world.run(SECOND * 2);
         pair.world.crash(pair.edges[which], Crash::Process);
         pair.world.run(SECOND * 2);
         pair.share();
         pair.calls(2);
         pair.assert_good();
+    }
+}
+
+#[test]
+fn given_an_edge_that_says_nothing_when_its_phone_is_called_then_the_caller_hears_480_in_seconds() {
+    let mut pair = Pair::new(9, Weather::FINE);
+    pair.calls(1);
+    pair.world.set_restart_after(MINUTE);
+    // Nothing is heard of it, and nobody has judged yet.
+    pair.world.crash(pair.edges[0], Crash::Process);
+    let leg = pair.dial(pair.phones[0]);
+    pair.world.run(SECOND);
+    assert_eq!(pair.refusal(leg), None, "it may be busy");
+    pair.world.run(SECOND * 3 / 2);
+    assert_eq!(pair.refusal(leg), Some(480));
+    pair.world.run(MINUTE);
+    pair.calls(2);
+    pair.assert_good();
+}
+
+#[test]
+fn given_a_phone_that_rings_when_its_edge_is_lost_or_another_process_then_the_caller_hears_480_at_once() {
+    // It is away for longer than its lease, or was started again before anybody missed it.
+    for (seed, away) in [(10, MINUTE * 2), (11, SECOND)] {
+        let mut pair = Pair::new(seed, Weather::FINE);
+        pair.calls(1);
+        pair.world.set_restart_after(away);
+        let phone = pair.phones[0];
+        let ring = Answer::After { ring: SECOND * 40, talk: None };
+        pair.world.phone(phone, |p, _, _| p.set_answer(ring));
+        let leg = pair.dial(phone);
+        pair.world.run(SECOND * 2);
+        pair.world.crash(pair.edges[0], Crash::Process);
+        pair.world.run(SECOND * 5);
+        assert_eq!(pair.refusal(leg), None, "it still rings, for all that is known");
+        pair.judge(Liveness::Lost);
+        if away == SECOND {
+            pair.judge(Liveness::Alive);
+        }
+        pair.world.run(SECOND / 2);
+        assert_eq!(pair.refusal(leg), Some(480));
+        pair.world.run(MINUTE * 4);
+        pair.share();
+        pair.calls(2);
+        pair.assert_good();
+    }
+}
+
+#[test]
+fn given_a_phone_that_rings_when_its_edge_stops_in_order_then_the_caller_and_the_phone_hear_it() {
+    let mut pair = Pair::new(12, Weather::FINE);
+    let phone = pair.phones[0];
+    pair.world.phone(phone, |p, _, _| p.set_answer(Answer::Ring));
+    let leg = pair.dial(phone);
+    pair.world.run(SECOND);
+    pair.world.command(pair.edges[0], Command::Stop { clean: true });
+    pair.world.run(SECOND);
+    assert_eq!(pair.refusal(leg), Some(480));
+    assert_eq!(pair.world.see_phone(phone).legs_alive(), 0, "it does not ring any more");
+    pair.assert_good();
+}
+
+#[test]
+fn given_a_backend_that_others_find_down_when_an_edge_starts_then_it_is_passed_over_until_its_own_probes() {
+    for told in [false, true] {
+        let mut world = World::new(13, Weather::FINE);
+        let profile = |local| PbxProfile { local: hosted(local), ..ACME.pbx_profile() };
+        let silent = world.add_pbx(ACME.tenant, profile(ACME.pbx));
+        let other = world.add_pbx(ACME.tenant, profile(CALLER));
+        let phones = [0, 1].map(|n| world.add_phone(ACME.tenant, ACME.phone_profile(n), None));
+        world.pbx(silent, |p, _, _| p.stall());
+        let backends = vec![
+            BackendPlan::new("silent", ACME.pbx),
+            BackendPlan { priority: 2, ..BackendPlan::new("other", CALLER) },
+        ];
+        let plan = TenantPlan { backends, ..ACME.plan() };
+        let settings = edge_settings(NAMES[0], hosted(crate::town::OUTSIDE), hosted(INSIDE), &[plan]);
+        let edge = world.add_edge(settings);
+        if told {
+            let (from, at) = (Text::new(NAMES[1]), world.now().wall);
+            let version = Version { journal: JournalId(2), seq: EventSeq(1), at };
+            let (backend, state) = (Text::new("acme/silent"), Text::new("down"));
+            let alive = Update::Peer { edge: from.clone(), address: None, liveness: Liveness::Alive };
+            world.tell(edge, &[alive, Update::Backend { edge: from, version, backend, state }]);
+        }
+        world.phone(phones[0], |p, now, out| p.register(now, out));
+        world.run(SECOND);
+        let is_there = |world: &World, n: usize| world.see_phone(phones[n]).registered_until().is_some();
+        assert_eq!(is_there(&world, 0), told, "it waited for the silent one first");
+        // Its own probes have the last word, whatever the others still say.
+        world.pbx(silent, |p, now, _| p.start(now.mono));
+        world.run(MINUTE);
+        world.phone(phones[1], |p, now, out| p.register(now, out));
+        world.run(SECOND);
+        let aor = world.see_phone(phones[1]).aor();
+        let now = world.now().mono;
+        let at = |pbx| world.see_pbx(pbx).contacts(&aor, now).len();
+        assert_eq!((is_there(&world, 1), at(silent), at(other)), (true, 1, 0));
     }
 }

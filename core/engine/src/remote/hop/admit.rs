@@ -1,6 +1,6 @@
 //! Who may have a request passed on, and where to.
 
-use super::{Admitted, Between, End, Refused, Way};
+use super::{Admitted, Between, End, Refused, Sender, Way};
 use crate::remote::ticket::{self, Hand, Ticket};
 use crate::remote::{call_of, flow_to, is_peer, ticket_of};
 use crate::state::Binding;
@@ -53,19 +53,19 @@ impl Used {
 pub(super) fn admit(
     used: &mut Used,
     turn: &Turn<'_>,
-    flow: &Flow,
+    sender: &Sender<'_>,
     request: &Message<&[u8]>,
 ) -> Result<Admitted, Option<Refused>> {
     let ticket = ticket_of(request).and_then(|user| ticket::open(&turn.settings.cluster_key, user));
     let Some(ticket) = ticket else {
-        return Err(is_peer(turn.settings, flow).then_some(BAD));
+        return Err(is_peer(turn.settings, &sender.flow).then_some(BAD));
     };
     if matches!(request.max_forwards(), Some(Ok(0))) {
         return Err(Some(HOPS));
     }
     match ticket {
-        Ticket::Hand(hand) => handed(used, turn, flow, request, &hand),
-        Ticket::Way(way) => inside(turn, flow, request, way),
+        Ticket::Hand(hand) => handed(used, turn, sender, request, &hand),
+        Ticket::Way(way) => inside(turn, sender, request, way),
     }
     .map_err(Some)
 }
@@ -74,11 +74,11 @@ pub(super) fn admit(
 fn handed(
     used: &mut Used,
     turn: &Turn<'_>,
-    flow: &Flow,
+    sender: &Sender<'_>,
     request: &Message<&[u8]>,
     hand: &Hand,
 ) -> Result<Admitted, Refused> {
-    if !is_peer(turn.settings, flow) {
+    if !is_edge(turn, sender) || !sender.may_be(&hand.from) {
         return Err(STRANGER);
     }
     let (now, own) = (turn.now.wall, &turn.settings.identity.edge);
@@ -98,7 +98,7 @@ fn handed(
         key: hand.key,
         call: call_of(request.call_id()),
         phone: binding.flow.get(),
-        edge: flow.remote,
+        edge: sender.home,
     };
     Ok(Admitted {
         flow: between.phone,
@@ -110,14 +110,20 @@ fn handed(
 }
 
 /// Inside a dialog that passes this edge.
-fn inside(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>, way: Way) -> Result<Admitted, Refused> {
+fn inside(
+    turn: &Turn<'_>,
+    sender: &Sender<'_>,
+    request: &Message<&[u8]>,
+    way: Way,
+) -> Result<Admitted, Refused> {
+    let flow = &sender.flow;
     if way.call != call_of(request.call_id()) {
         return Err(BAD);
     }
     let phone = binding(turn, &way).map_or(way.phone, |binding| binding.flow.get());
     let out = match way.end {
         End::Phone => {
-            if !is_peer(turn.settings, flow) || flow.remote.ip() != way.edge.ip() {
+            if !is_edge(turn, sender) || sender.home.ip() != way.edge.ip() {
                 return Err(STRANGER);
             }
             phone
@@ -134,9 +140,14 @@ fn inside(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>, way: Way) -> R
     }
     // The phone is where it speaks from now: its next requests come from there.
     let seen = if way.end == End::Edge { *flow } else { phone };
-    let edge = if way.end == End::Phone { flow.remote } else { way.edge };
+    let edge = if way.end == End::Phone { sender.home } else { way.edge };
     let between = Between { tenant: way.tenant, key: way.key, call: way.call, phone: seen, edge };
     Ok(Admitted { between, to: way.end, flow: out, uri: way.uri, routes: way.routes })
+}
+
+/// Whether another edge sends. Over a connection only who has shown a certificate is one.
+fn is_edge(turn: &Turn<'_>, sender: &Sender<'_>) -> bool {
+    is_peer(turn.settings, &sender.flow) && (!sender.flow.transport.reliable() || !sender.names.is_empty())
 }
 
 fn binding<'t>(turn: &'t Turn<'_>, way: &Way) -> Option<&'t Binding> {

@@ -18,7 +18,7 @@ use crate::state::calls::PendingRequest;
 use crate::turn::{Outgoing, Turn};
 use admit::{Used, admit};
 use foldhash::HashMap;
-use signalbox_base::{Flow, Text};
+use signalbox_base::{ConnId, Flow, Text};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::transaction::{ClientTx, End as Over, ServerKey, ServerTx};
 use signalbox_sip::{Message, Method};
@@ -32,7 +32,22 @@ pub(crate) struct Hops {
     pending: HashMap<u64, Pending>,
     asked: Asked,
     used: Used,
+    shown: Shown,
     last_number: u64,
+}
+
+/// What the certificates of edges that have connected are good for.
+#[derive(Debug, Default)]
+struct Shown(HashMap<ConnId, Vec<Text>>);
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug)]
+struct Sender<'h> {
+    flow: Flow,
+    /// The names in its certificate, for an edge that has shown one.
+    names: &'h [Text],
+    /// Where it takes requests, as far as that is known.
+    home: SocketAddr,
 }
 
 /// The two ends of a dialog through this edge.
@@ -96,7 +111,7 @@ impl Hops {
         key: ServerKey,
         request: &Message<&[u8]>,
     ) -> bool {
-        let admitted = match admit(&mut self.used, turn, &flow, request) {
+        let admitted = match self.admit(turn, flow, request) {
             Ok(admitted) => admitted,
             Err(None) => return false,
             Err(Some(refused)) => {
@@ -137,7 +152,7 @@ impl Hops {
 
     /// An ACK that bears a ticket: it has no transaction. `false` when it is not for here.
     pub(crate) fn on_ack(&mut self, turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-        match admit(&mut self.used, turn, flow, request) {
+        match self.admit(turn, *flow, request) {
             Ok(admitted) => {
                 let branch = turn.branch(Method::Ack);
                 let via = write::via(turn, &admitted.flow, branch);
@@ -150,6 +165,37 @@ impl Hops {
             Err(Some(_)) => true,
             Err(None) => false,
         }
+    }
+
+    /// Another edge has connected, and its certificate is good for these names.
+    pub(crate) fn on_shown(&mut self, flow: &Flow, names: &[Text]) {
+        if let Some(conn) = flow.conn {
+            self.shown.0.insert(conn, names.to_vec());
+        }
+    }
+
+    /// A connection is gone.
+    pub(crate) fn on_flow_closed(&mut self, flow: &Flow) {
+        if let Some(conn) = flow.conn {
+            self.shown.0.remove(&conn);
+        }
+    }
+
+    /// Where what belongs to a dialog goes from now on that another edge speaks in: over a connection to its listener, for the
+    /// one that it made may end any time. Any other flow is as it is.
+    pub(crate) fn home(&self, turn: &Turn<'_>, flow: Flow) -> Flow {
+        self.shown.home(turn, flow)
+    }
+
+    fn admit(
+        &mut self,
+        turn: &Turn<'_>,
+        flow: Flow,
+        request: &Message<&[u8]>,
+    ) -> Result<Admitted, Option<Refused>> {
+        let sender =
+            Sender { flow, names: self.shown.names(&flow), home: self.shown.home(turn, flow).remote };
+        admit(&mut self.used, turn, &sender, request)
     }
 
     fn pass(&mut self, turn: &mut Turn<'_>, number: u64, admitted: &Admitted, request: &Message<&[u8]>) {
@@ -188,6 +234,19 @@ impl Hops {
         self.on_cancel(turn, number);
     }
 
+    /// This edge ends: nobody is left to tell what becomes of what rings.
+    pub(crate) fn on_stop(&mut self, turn: &mut Turn<'_>) {
+        let mut numbers: Vec<u64> = self.pending.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let pending = self.pending.get_mut(&number).filter(|pending| !pending.answered);
+            if let Some(pending) = pending.filter(|pending| pending.method == Method::Invite) {
+                pending.cancel(turn);
+                pending.give_up(turn, 480);
+            }
+        }
+    }
+
     /// A transaction is over: with neither left, nothing is.
     pub(crate) fn on_ended(&mut self, turn: &mut Turn<'_>, number: u64, client: bool, why: Over) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
@@ -216,10 +275,38 @@ impl Hops {
     }
 }
 
+impl Sender<'_> {
+    /// An edge that has shown a certificate is who that says.
+    fn may_be(&self, edge: &Text) -> bool {
+        self.names.is_empty() || is_named(self.names, edge)
+    }
+}
+
+impl Shown {
+    fn names(&self, flow: &Flow) -> &[Text] {
+        flow.conn.and_then(|conn| self.0.get(&conn)).map_or(&[], Vec::as_slice)
+    }
+
+    fn home(&self, turn: &Turn<'_>, flow: Flow) -> Flow {
+        let names = self.names(&flow);
+        if names.is_empty() {
+            return flow;
+        }
+        let known = turn.remote.edges().find(|(edge, _)| is_named(names, edge));
+        let home = known.and_then(|(_, peer)| peer.address);
+        home.map_or(flow, |remote| Flow { remote, conn: None, ..flow })
+    }
+}
+
 impl Pending {
     fn waits_for(&self, remote: SocketAddr) -> bool {
         self.silent && self.client.is_some() && self.flow.remote == remote
     }
+}
+
+/// Whether an edge's name is among those in a certificate, where case does not count (RFC 4343).
+fn is_named(names: &[Text], edge: &Text) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(edge))
 }
 
 /// Answers what may not pass, and counts it where it is somebody's fault.

@@ -18,7 +18,7 @@ use super::broker::Wiring;
 use super::health::Report;
 use crate::config::model::File;
 use signalbox_base::{EdgeIdentity, Text};
-use signalbox_bus::presence::Seen;
+use signalbox_bus::presence::{Seen, State};
 use signalbox_edge::EdgeHandle;
 use signalbox_engine::remote::{Cache, Update};
 use signalbox_io::Clock;
@@ -40,10 +40,20 @@ pub(super) struct View {
     pub(super) edges: BTreeMap<Text, Seen>,
     /// Whether others would be heard now: nothing is said of them while not.
     pub(super) hears: bool,
-    /// Whether that has been so for a whole lease: who lives was heard.
+    /// Whether that has been so for long: who lives was heard.
     pub(super) settled: bool,
     /// How long a heartbeat takes to come back, milliseconds.
     pub(super) round_trip_ms: Option<f64>,
+}
+
+impl View {
+    /// Whether somebody's state is another than in `before`, or what may be said of it.
+    fn differs(&self, before: &Self) -> bool {
+        fn states(view: &View) -> impl Iterator<Item = (&Text, State)> {
+            view.edges.iter().map(|(name, seen)| (name, seen.state))
+        }
+        (self.hears, self.settled) != (before.hears, before.settled) || states(self).ne(states(before))
+    }
 }
 
 /// Shared by the parts of a process that tell of the other edges.
@@ -112,7 +122,7 @@ pub(super) fn start(
         identity: identity.clone(),
         edge: edge.cloned(),
         every: file.cluster.heartbeat.0,
-        lease: file.cluster.lease.0,
+        patience: file.cluster.patience(),
         known: known.clone(),
         view: tell,
         expected: before.iter().flat_map(file::Before::edges).collect(),

@@ -19,8 +19,10 @@ use tokio::sync::watch;
 
 /// The row's name.
 const PLACE: &str = "presence";
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks when nothing changes: another observer may have told otherwise.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Before what could not be told is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 const REPLACE: &str = "UPDATE outbox_relay SET place = $1, saved_at = $2 WHERE relay = $3 AND place = $4";
 
@@ -38,27 +40,35 @@ struct Told {
 
 type Row = BTreeMap<Text, Told>;
 
-/// Looks until it is dropped.
-pub(super) async fn run(store: Store, by: String, view: watch::Receiver<View>) {
+/// Tells what changes as soon as it does, until it is dropped.
+pub(super) async fn run(store: Store, by: String, mut view: watch::Receiver<View>) {
     let clock = Clock::start();
     let mut failing = false;
     loop {
         let seen = view.borrow().clone();
         match look(&store, &by, &seen, clock.now().wall).await {
-            Ok(()) => failing = false,
+            Ok(true) => failing = false,
+            Ok(false) => continue,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "losses of edges are not told; it is tried again");
                 }
+                tokio::time::sleep(AGAIN_AFTER).await;
+                continue;
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        let change = tokio::time::timeout(LOOK_EVERY, view.wait_for(|now| now.differs(&seen)));
+        if matches!(change.await, Ok(Err(_))) {
+            // Nobody speaks any more.
+            return;
+        }
     }
 }
 
-async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<(), Error> {
+/// Whether all is told that there is; not when somebody else told something meanwhile.
+async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<bool, Error> {
     if !view.hears {
-        return Ok(());
+        return Ok(true);
     }
     let before = match outbox::load_place(store, PLACE).await? {
         Some(before) => before,
@@ -81,7 +91,7 @@ async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<(), Err
     }
     let (after, events) = changes(&row, &edges, by, now);
     if after == row {
-        return Ok(());
+        return Ok(true);
     }
     let text = serde_json::to_string(&after).unwrap_or_else(|_| "{}".to_owned());
     let condition = vec![text.into(), now.into(), PLACE.into(), before.into()];
@@ -90,9 +100,8 @@ async fn look(store: &Store, by: &str, view: &View, now: Wall) -> Result<(), Err
         statements.extend(Draft::of(&event, &edge, "", now).append(now));
     }
     match store.transaction(statements).await {
-        // Somebody else has told it.
-        Err(error) if error.class() == Class::Fenced => Ok(()),
-        other => other.map(drop),
+        Err(error) if error.class() == Class::Fenced => Ok(false),
+        other => other.map(|_| true),
     }
 }
 

@@ -6,7 +6,7 @@
 use super::{Known, View};
 use signalbox_base::{EdgeIdentity, Mono, Text};
 use signalbox_bus::heartbeat::{Beat, Line, Pulse};
-use signalbox_bus::presence::{Presence, Seen, State};
+use signalbox_bus::presence::{News, Presence, Seen, State};
 use signalbox_bus::publisher::Failure;
 use signalbox_edge::EdgeHandle;
 use signalbox_engine::remote::{Liveness, Update};
@@ -20,15 +20,14 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// The last words may take this long.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How often who is silent is looked for, within a heartbeat's interval.
-const LOOKS: u32 = 4;
 
 pub(super) struct Speaking {
     pub(super) pulse: Pulse,
     pub(super) identity: EdgeIdentity,
     pub(super) edge: Option<EdgeHandle>,
     pub(super) every: Duration,
-    pub(super) lease: Duration,
+    /// Who is silent for so long is lost.
+    pub(super) patience: Duration,
     pub(super) known: Known,
     pub(super) view: watch::Sender<View>,
     /// Edges known from before.
@@ -47,12 +46,22 @@ struct Life {
     attempted: u64,
 }
 
+impl Life {
+    /// Waits until somebody may have to be found lost.
+    async fn due(&self) {
+        match self.presence.due() {
+            Some(at) => tokio::time::sleep(at.since(self.clock.now().mono)).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl Speaking {
     /// Speaks and listens until the process ends.
     pub(super) fn run(self, stop: &watch::Receiver<bool>) {
         let observer = || Text::from(format!("observer-{}-{}", self.identity.edge, std::process::id()));
         let own = if self.edge.is_some() { self.identity.edge.clone() } else { observer() };
-        let mut presence = Presence::new(own.clone(), self.lease);
+        let mut presence = Presence::new(own.clone(), self.patience);
         for edge in self.expected.iter().filter(|edge| **edge != own) {
             presence.expect(edge.clone(), None);
         }
@@ -100,19 +109,16 @@ impl Speaking {
             line = self.pulse.open(&self.identity.cluster) => line?,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         };
-        let mut looks = tokio::time::interval(self.every / LOOKS);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut look = 0;
+        let mut beats = tokio::time::interval(self.every);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 beat = line.next() => self.heard(life, beat?).await,
-                _ = looks.tick() => {
-                    if look % LOOKS == 0 {
-                        self.beat(life, &line, false).await?;
-                    }
-                    look += 1;
-                    self.judge(life).await;
+                _ = beats.tick() => {
+                    self.beat(life, &line, false).await?;
+                    self.publish(life);
                 }
+                () = life.due() => self.judge(life).await,
                 _ = stop.wait_for(|stop| *stop) => {
                     let _ = tokio::time::timeout(FAREWELL, self.beat(life, &line, true)).await;
                     return Ok(());
@@ -156,11 +162,20 @@ impl Speaking {
             life.round_trip = Some(now.mono.since(sent));
         }
         let was_lost = life.presence.get(&beat.edge).is_some_and(|seen| seen.state == State::Lost);
-        if let Some(changed) = life.presence.heard(beat, now) {
-            if was_lost {
-                tracing::info!(edge = %changed, "the edge is heard again");
+        match life.presence.heard(beat, now) {
+            Some(News::Changed(edge)) => {
+                if was_lost {
+                    tracing::info!(%edge, "the edge is heard again");
+                }
+                self.tell(life, &[edge]).await;
             }
-            self.tell(life, &[changed]).await;
+            Some(News::Restarted(edge)) => {
+                // Between its processes it was lost, however short that was.
+                let lost = self.peer(life, &edge, Liveness::Lost);
+                self.pass_on(lost.into_iter().collect()).await;
+                self.tell(life, &[edge]).await;
+            }
+            None => {}
         }
         self.publish(life);
     }
@@ -174,20 +189,28 @@ impl Speaking {
         self.publish(life);
     }
 
-    /// Tells the engine of changes. An edge that has gone needs none.
+    /// Tells the engine how these edges are now.
     async fn tell(&self, life: &Life, names: &[Text]) {
         let update = |name: &Text| {
-            let Seen { state, beat, heard_at, .. } = life.presence.get(name)?;
-            let liveness = match state {
+            let liveness = match life.presence.get(name)?.state {
                 State::Alive => Liveness::Alive,
                 State::Lost => Liveness::Lost,
                 State::Stopped => Liveness::Stopped,
             };
-            let before = || self.known.lock().cache.peer(name).and_then(|peer| peer.address);
-            let address = if heard_at.is_some() { beat.takes_at } else { before() };
-            Some(Update::Peer { edge: name.clone(), address, liveness })
+            self.peer(life, name, liveness)
         };
-        let updates: Vec<Update> = names.iter().filter_map(update).collect();
+        self.pass_on(names.iter().filter_map(update).collect()).await;
+    }
+
+    fn peer(&self, life: &Life, name: &Text, liveness: Liveness) -> Option<Update> {
+        let Seen { beat, heard_at, .. } = life.presence.get(name)?;
+        let before = || self.known.lock().cache.peer(name).and_then(|peer| peer.address);
+        let address = if heard_at.is_some() { beat.takes_at } else { before() };
+        Some(Update::Peer { edge: name.clone(), address, liveness })
+    }
+
+    /// To what is known, and to the engine. An edge that has gone needs nothing.
+    async fn pass_on(&self, updates: Vec<Update>) {
         if updates.is_empty() {
             return;
         }
