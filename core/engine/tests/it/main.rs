@@ -22,6 +22,7 @@ mod call_transfer;
 mod call_watch;
 mod edges;
 mod edges_cache;
+mod edges_tls;
 mod fold;
 mod gate;
 mod growing;
