@@ -55,8 +55,8 @@ pub(crate) fn run(report: &mut Report, plan: &Plan) -> Result<()> {
         })?);
     }
     best.tell(report, "bus/kafka");
-    live(report, "bus/nats", plan.seconds, Nats::start(NatsOptions::default()))?;
-    live(report, "bus/kafka", plan.seconds, lease())
+    live(report, "bus/nats", plan, Nats::start(NatsOptions::default()))?;
+    live(report, "bus/kafka", plan, lease())
 }
 
 /// Events a second, the best of each.

@@ -106,24 +106,39 @@ impl Load {
     }
 
     /// Offers `rate` a second for `seconds`, then waits a little for the last answers.
-    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     pub(crate) fn run(&mut self, work: Work, rate: u64, seconds: u64) -> Result<Outcome> {
+        self.offer(work, rate, |_| rate * seconds)
+    }
+
+    /// Offers `rate` a second until something else is over, then waits a little for the last answers.
+    pub(crate) fn run_until(
+        &mut self,
+        work: Work,
+        rate: u64,
+        mut over: impl FnMut() -> bool,
+    ) -> Result<Outcome> {
+        self.offer(work, rate, |offered| if over() { offered } else { u64::MAX })
+    }
+
+    /// `total` says how many there will be, after so many.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    fn offer(&mut self, work: Work, rate: u64, mut total: impl FnMut(u64) -> u64) -> Result<Outcome> {
         const GRACE: Duration = Duration::from_millis(1500);
-        let total = rate * seconds;
         self.done = 0;
         self.hop.reset();
         self.sent.clear();
         let begun = Instant::now();
         let (mut offered, mut last) = (0u64, Instant::now());
-        while self.done < total {
+        loop {
+            let total = total(offered);
+            if self.done >= total || (offered == total && last.elapsed() > GRACE) {
+                break;
+            }
             let due = (begun.elapsed().as_nanos() as u64).saturating_mul(rate) / 1_000_000_000;
             while offered < due.min(total) {
                 self.begin(work)?;
                 offered += 1;
                 last = Instant::now();
-            }
-            if offered == total && last.elapsed() > GRACE {
-                break;
             }
             self.drain()?;
         }

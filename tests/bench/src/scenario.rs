@@ -107,17 +107,67 @@ fn memory(report: &mut Report, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Doubles the rate until something is lost.
+/// Each rate is held when one of so many tries loses nothing: one try may meet whatever else the machine does.
+const TRIES: u32 = 2;
+/// Seconds of a try.
+const TRY_SECONDS: u64 = 3;
+/// Rates are tried up to so many times the first, and down to so much of it.
+const AROUND_FIRST: u64 = 16;
+
+/// Tells the highest rate that loses nothing; zero is none, and nothing is judged by it.
 fn highest(report: &mut Report, kind: Kind, part: &str, work: Work, first: u64) -> Result<()> {
-    let (mut rate, mut best) = (first, 0);
-    while rate <= first * 16 {
-        let (mut load, _subject) = ready(kind)?;
-        if load.run(work, rate, 3)?.lost() > 0 {
-            break;
+    let best = climb(first, |rate| {
+        for _ in 0..TRIES {
+            let (mut load, _subject) = ready(kind)?;
+            if load.run(work, rate, TRY_SECONDS)?.lost() == 0 {
+                return Ok(true);
+            }
         }
-        best = rate;
-        rate = rate * 3 / 2;
-    }
-    report.add(part, kind.name(), 0, "loss_free_per_s", best as f64);
+        Ok(false)
+    })?;
+    report.add(part, kind.name(), 0, "loss_free_per_s", best.unwrap_or(0) as f64);
     Ok(())
+}
+
+/// The highest rate that holds, in steps of a half: up from the first, or down from it when that is too much.
+fn climb(first: u64, mut holds: impl FnMut(u64) -> Result<bool>) -> Result<Option<u64>> {
+    let step = |rate: u64, up: bool| if up { rate * 3 / 2 } else { rate * 2 / 3 };
+    let up = holds(first)?;
+    let (mut best, mut rate) = (up.then_some(first), step(first, up));
+    while best.is_some() == up && (first / AROUND_FIRST..=first * AROUND_FIRST).contains(&rate) {
+        match (holds(rate)?, up) {
+            (true, _) => best = Some(rate),
+            (false, true) => break,
+            (false, false) => {}
+        }
+        rate = step(rate, up);
+    }
+    Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::climb;
+
+    /// Where a subject that holds up to `limit` ends, and what it was asked.
+    fn climbed(limit: u64) -> (Option<u64>, Vec<u64>) {
+        let mut asked = Vec::new();
+        let best = climb(1000, |rate| {
+            asked.push(rate);
+            Ok(rate <= limit)
+        });
+        (best.unwrap(), asked)
+    }
+
+    #[test]
+    fn given_a_limit_above_or_below_the_first_rate_then_the_last_step_under_it_is_found() {
+        assert_eq!(climbed(2500), (Some(2250), vec![1000, 1500, 2250, 3375]));
+        assert_eq!(climbed(500), (Some(444), vec![1000, 666, 444]));
+    }
+
+    #[test]
+    fn given_no_limit_or_no_rate_that_holds_then_it_ends() {
+        assert_eq!(climbed(0).0, None);
+        assert!(climbed(u64::MAX).0.is_some_and(|best| (8_000..=16_000).contains(&best)));
+    }
 }

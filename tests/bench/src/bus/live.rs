@@ -2,6 +2,7 @@
 //! while the broker is there, away and back; and how fast the backlog drains.
 
 use super::{bare_producer, nats_headers, now, produce, runtime, samples};
+use crate::Plan;
 use crate::load::{Load, Outcome, Work};
 use crate::report::Report;
 use crate::subject::{Kind, Subject};
@@ -24,7 +25,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const CALLS_PER_SECOND: u64 = 100;
 /// Events of a call that go by the bus, about: the plain publisher sends as many.
@@ -34,7 +35,8 @@ const SETTLED_US: u64 = 1_000_000;
 const SETTLING_SECONDS: u32 = 20;
 /// A backlog of so many events is none: they are on their way.
 const DRAINED: u64 = 50;
-/// How long a backlog may take, with the broker's start and the relay's pause before it looks again.
+/// How long a backlog may take, with the broker's start and the relay's pause before it looks again, besides as long as the
+/// broker was away.
 const DRAINS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A broker that an edge is on, with a subscriber by the plain client.
@@ -192,14 +194,10 @@ fn settle(load: &mut Load, heard: &Heard) -> Result<()> {
     Ok(())
 }
 
-/// Calls through the built binary with its relay: how late a subscriber hears, and a hop's p99 with the broker there, away
-/// and there again while the backlog drains.
-pub(super) fn live(
-    report: &mut Report,
-    part: &str,
-    seconds: u64,
-    mut broker: impl Live + Sync,
-) -> Result<()> {
+/// Calls through the built binary with its relay: how late a subscriber hears, and a hop's p99 with the broker there, away,
+/// and there again until the backlog is gone.
+pub(super) fn live(report: &mut Report, part: &str, plan: &Plan, mut broker: impl Live + Sync) -> Result<()> {
+    let seconds = plan.seconds;
     let mut load = Load::new()?;
     let subject = Subject::with(Kind::Signalbox, load.backend(), &broker.table())?;
     load.aim(subject.address);
@@ -222,12 +220,13 @@ pub(super) fn live(
         broker.publish(&mut events)
     })?;
     tell_lateness(report, part, "bare", &heard)?;
+    let begun = Lag::now(subject.admin)?;
     broker.kill9();
-    let away = load.run(Work::Call, CALLS_PER_SECOND, seconds)?;
+    let away = load.run(Work::Call, CALLS_PER_SECOND, plan.away)?;
     let (back, drain) = std::thread::scope(|scope| {
-        let draining = scope.spawn(|| Drain::watch(subject.admin));
+        let draining = scope.spawn(|| Drain::watch(subject.admin, begun, Duration::from_secs(plan.away)));
         broker.start_again();
-        let back = load.run(Work::Call, CALLS_PER_SECOND, seconds);
+        let back = load.run_until(Work::Call, CALLS_PER_SECOND, || draining.is_finished());
         let drain = draining.join().map_err(|_| anyhow::anyhow!("the watcher panicked"));
         anyhow::Ok((back?, drain??))
     })?;
@@ -238,6 +237,9 @@ pub(super) fn live(
     add("hop_p99_back_us", p99(&back));
     add("p99_away_of_before", p99(&away) / p99(&before));
     add("p99_back_of_before", p99(&back) / p99(&before));
+    add("away_s", away.wall.as_secs_f64());
+    add("back_s", back.wall.as_secs_f64());
+    add("drain_s", drain.span.as_secs_f64());
     add("backlog_events", drain.backlog as f64);
     add("arrival_events_per_s", drain.arrival);
     add("drain_events_per_s", drain.rate);
@@ -269,31 +271,49 @@ fn paced(seconds: u64) -> Result<impl FnMut() -> Option<Delivered>> {
     })
 }
 
+/// Events that the relay had to send at a moment.
+#[derive(Clone, Copy)]
+struct Lag {
+    events: u64,
+    at: Instant,
+}
+
+impl Lag {
+    fn now(admin: SocketAddr) -> Result<Self> {
+        Ok(Self { events: lag(admin)?, at: now() })
+    }
+}
+
 /// How a backlog grew and drained.
 struct Drain {
     backlog: u64,
     arrival: f64,
     rate: f64,
+    /// From its greatest until it was gone.
+    span: Duration,
 }
 
 impl Drain {
-    /// Watches it until it is gone; it grows when this begins.
+    /// Watches it until it is gone; it grew from `begun`, while the broker was away for so long.
     #[expect(clippy::disallowed_methods, reason = "a benchmark keeps time")]
-    fn watch(admin: SocketAddr) -> Result<Self> {
-        let begun = now();
-        let first = lag(admin)?;
-        let (mut most, mut most_at) = (first, begun);
+    fn watch(admin: SocketAddr, begun: Lag, away: Duration) -> Result<Self> {
+        let watched = now();
+        let mut most = begun;
         loop {
-            let lag = lag(admin)?;
-            let at = now();
-            if lag >= most {
-                (most, most_at) = (lag, at);
-            } else if lag <= DRAINED {
-                let arrival = (most - first) as f64 / (most_at - begun).as_secs_f64();
-                let rate = (most - lag) as f64 / (at - most_at).as_secs_f64();
-                return Ok(Self { backlog: most, arrival, rate });
+            let lag = Lag::now(admin)?;
+            if lag.events >= most.events {
+                most = lag;
+            } else if lag.events <= DRAINED {
+                let span = lag.at - most.at;
+                return Ok(Self {
+                    backlog: most.events,
+                    arrival: (most.events - begun.events) as f64 / (most.at - begun.at).as_secs_f64(),
+                    rate: (most.events - lag.events) as f64 / span.as_secs_f64(),
+                    span,
+                });
             }
-            ensure!(begun.elapsed() < DRAINS_WITHIN, "{lag} of {most} events still wait");
+            let left = lag.events;
+            ensure!(watched.elapsed() < DRAINS_WITHIN + away, "{left} of {} events still wait", most.events);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
