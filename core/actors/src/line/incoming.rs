@@ -1,6 +1,7 @@
 //! What a line answers.
 
 use super::leg::{contact_uri, record_route, session_of, without_tag};
+use super::reliable::Reliable;
 use super::{EndedBy, Leg, LegId, Line, Owned, Side, State, Told, Use};
 use crate::check::OUT_OF_ORDER;
 use crate::datagram::Datagram;
@@ -33,7 +34,10 @@ impl Line {
                     None if method == Method::Notify => {
                         self.told.push(Told::Request { tx, request, source });
                     }
-                    None => self.answer(now, tx, &request, 481, &[], out),
+                    None => match found.filter(|_| method == Method::Prack) {
+                        Some(leg) => self.on_prack(now, leg, &request, tx, out),
+                        None => self.answer(now, tx, &request, 481, &[], out),
+                    },
                     Some(leg) => self.on_in_dialog(now, leg, &request, tx, out),
                 }
             }
@@ -118,7 +122,9 @@ impl Line {
         let host = self.ua.local.ip();
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let (Some(tx), Some(request)) = (leg.server_tx, leg.request.take()) else { return };
-        let sdp = if status == 200 {
+        // Who has the answer need not be told again (RFC 3262 §5).
+        let told = leg.reliable.as_ref().is_some_and(Reliable::is_acknowledged);
+        let sdp = if status == 200 && !told {
             let direction = offer::answer_to(offer::direction_of(request.body()));
             leg.describe(host, direction)
         } else {

@@ -55,6 +55,10 @@ pub(crate) struct Leg {
     pub(crate) direction: Direction,
     /// Seconds within which it refreshes the session itself (RFC 4028), 0 when it does not.
     pub(crate) session_secs: u32,
+    /// Callee: the reliable response that it rings with.
+    pub(super) reliable: Option<super::reliable::Reliable>,
+    /// Caller: RSeq of the last reliable response, and how many were acknowledged.
+    pub(super) progress: Option<(u32, u32)>,
 }
 
 impl Leg {
@@ -81,6 +85,8 @@ impl Leg {
             version: 0,
             direction: Direction::SendRecv,
             session_secs: 0,
+            reliable: None,
+            progress: None,
         }
     }
 

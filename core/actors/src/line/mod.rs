@@ -7,6 +7,8 @@
 mod incoming;
 mod leg;
 mod outgoing;
+mod reliable;
+mod stray;
 
 use crate::check::Violations;
 use crate::datagram::Datagram;
@@ -83,6 +85,8 @@ pub(crate) struct Line {
     /// Our Contact's URI.
     pub(crate) contact: Text,
     pub(crate) login: Option<Login>,
+    /// Whether it offers and takes reliable provisional responses.
+    pub(crate) reliable: bool,
     pub(crate) seen: BTreeMap<LegId, CallSeen>,
     /// Legs that ended are forgotten from `seen` beyond this many: a load generator's memory has an end.
     pub(crate) remember_max: usize,
@@ -105,6 +109,7 @@ impl Line {
             outbound,
             contact: Text::new(contact),
             login,
+            reliable: false,
             seen: BTreeMap::new(),
             remember_max: usize::MAX,
             legs: BTreeMap::new(),

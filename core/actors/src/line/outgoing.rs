@@ -1,10 +1,9 @@
 //! What a line sends of its own accord, and the answers to it.
 
-use super::leg::{self, address_of, contact_uri, record_route};
+use super::leg::{address_of, contact_uri, record_route};
 use super::{EndedBy, Leg, LegId, Line, Side, State, Told, Use};
 use crate::datagram::Datagram;
 use crate::login::Authorization;
-use crate::seen::CallSeen;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::{Outgoing, Response};
@@ -95,6 +94,9 @@ impl Line {
             .header(HeaderName::CSeq, format_args!("{} INVITE", leg.cseq))
             .header(HeaderName::Contact, format_args!("<{}>", self.contact))
             .header(HeaderName::Allow, ALLOW);
+        if self.reliable {
+            request = request.header(HeaderName::Supported, "100rel");
+        }
         if leg.session_secs > 0 {
             request = request
                 .header(HeaderName::Supported, "timer")
@@ -128,7 +130,10 @@ impl Line {
     ) {
         let status = message.status().unwrap_or_default();
         match kind {
-            Kind::Provisional => self.on_provisional(now, id, status, out),
+            Kind::Provisional => {
+                self.acknowledge_progress(now, id, message, out);
+                self.on_provisional(now, id, status, out);
+            }
             Kind::Another2xx => self.on_stray(now, message, out),
             Kind::Final { .. } if status < 300 => self.on_answer(now, id, message, out),
             Kind::Final { request } => {
@@ -183,13 +188,17 @@ impl Line {
             secure: false,
         };
         leg.dialog = outgoing.dialog(&response_of(message, &record_route(message)));
+        for _ in 0..leg.progress.map_or(0, |(_, sent)| sent) {
+            // Each PRACK had a number of its own.
+            let _ = leg.dialog.as_mut().map(signalbox_sip::dialog::Dialog::next_cseq);
+        }
         leg.state = State::Up;
         leg.invitation = None;
-        let (cseq, cancelled) = (leg.cseq, leg.cancel_wanted);
+        let (cseq, cancelled, has_answer) = (leg.cseq, leg.cancel_wanted, leg.progress.is_some());
         if let Some(seen) = self.seen.get_mut(&id) {
             (seen.answered, seen.confirmed) = (Some(now), Some(now));
         }
-        if message.body().is_empty() {
+        if message.body().is_empty() && !has_answer {
             self.violations.note(now, "no answer in a 2xx to an offer (RFC 3261 §13.2.1)", message);
         }
         self.acknowledge(now, id, cseq, out);
@@ -362,7 +371,7 @@ impl Line {
         self.send_in_dialog(now, id, &request, Use::InDialog(id, method), out)
     }
 
-    fn send_in_dialog(
+    pub(super) fn send_in_dialog(
         &mut self,
         now: Mono,
         id: LegId,
@@ -415,61 +424,6 @@ impl Line {
         }
         builder.finish_with_body(request.content_type, request.body);
         Some((to, branch, bytes))
-    }
-
-    /// A response that no transaction wants: a repeated 2xx gets its ACK again, a 2xx of a leg that is gone or of
-    /// another fork gets ACK and BYE (RFC 3261 §13.2.2.4).
-    pub(super) fn on_stray(&mut self, now: Mono, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
-        if message.method() != Method::Invite || !matches!(message.status(), Some(200..=299)) {
-            return;
-        }
-        let (local, remote) = (message.from_tag().unwrap_or_default(), message.to_tag().unwrap_or_default());
-        let known = self.find(message.call_id(), local, remote).filter(|id| self.legs[id].dialog.is_some());
-        if let Some(id) = known {
-            if let Some((to, ack)) = &self.legs[&id].ack {
-                self.ua.transmit(*to, ack.clone(), out);
-            }
-            return;
-        }
-        // Of a life before a restart nothing is known, and nothing is said to it.
-        let killed = |call: &CallSeen| call.ended.is_some_and(|(_, by)| by == EndedBy::Killed);
-        let ours = |call: &CallSeen| call.call_id.as_bytes() == message.call_id() && !killed(call);
-        if self.seen.values().any(ours) {
-            self.reject_late_answer(now, message, out);
-        }
-    }
-
-    fn reject_late_answer(&mut self, now: Mono, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
-        let text = |bytes: &[u8]| Text::lossy(bytes);
-        let (Ok(from), Ok(to)) = (message.from(), message.to()) else { return };
-        let Some(contact) = contact_uri(message) else { return };
-        let cseq = message.cseq().number;
-        let outgoing = Outgoing {
-            call_id: text(message.call_id()),
-            local_tag: text(from.tag().unwrap_or_default()),
-            local_uri: Text::from(leg::without_tag(&from)),
-            remote_uri: Text::from(leg::without_tag(&to)),
-            cseq,
-            request_uri: Text::new(contact),
-            secure: false,
-        };
-        let Some(dialog) = outgoing.dialog(&response_of(message, &record_route(message))) else { return };
-        let id = LegId(self.next);
-        self.next += 1;
-        let peer = self.outbound.or_else(|| address_of(contact)).unwrap_or(self.ua.local);
-        let (call_id, tag) = (outgoing.call_id, outgoing.local_tag);
-        let mut leg = Leg::new(State::Up, call_id, tag, peer, 0);
-        leg.dialog = Some(dialog);
-        self.by_call_id.entry(leg.call_id.clone()).or_default().push(id);
-        self.legs.insert(id, leg);
-        self.acknowledge(now, id, cseq, out);
-        if let Some(leg) = self.legs.get_mut(&id) {
-            leg.state = State::Leaving;
-        }
-        let bye = InDialog { method: Method::Bye, cseq: None, body: b"", content_type: "", headers: &[] };
-        if !self.send_in_dialog(now, id, &bye, Use::Bye(id), out) {
-            self.drop_leg(now, id);
-        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Pbx {
         self.state = PbxState::Running;
     }
 
+    /// From now on it offers reliable provisional responses in calls of its own (RFC 3262).
+    pub fn set_reliable(&mut self) {
+        self.line.reliable = true;
+    }
+
     /// Whether it runs.
     #[must_use]
     pub fn state(&self) -> PbxState {

@@ -32,6 +32,7 @@ enum Plan {
     Resume(LegId),
     Tell(LegId),
     RefreshSession(LegId),
+    RingAgain(LegId, Duration),
 }
 
 /// A phone.
@@ -74,6 +75,12 @@ impl Phone {
                 Plan::HangUp(leg) => self.line.hang_up(now, leg, out),
                 Plan::Hold(leg) => self.hold(now, leg, out),
                 Plan::Resume(leg) => self.resume(now, leg, out),
+                Plan::RingAgain(leg, interval) => {
+                    if self.line.ring_again(now, leg, out) {
+                        let next = interval.saturating_mul(2);
+                        self.agenda.plan(now.plus(next), Plan::RingAgain(leg, next));
+                    }
+                }
                 Plan::RefreshSession(leg) => {
                     if let Some(secs) = self.line.refresh(now, leg, out) {
                         self.agenda.plan(now.plus(seconds(secs)), Plan::RefreshSession(leg));
@@ -214,6 +221,11 @@ impl Phone {
     /// Decides how calls from now on are answered.
     pub fn set_answer(&mut self, answer: Answer) {
         self.profile.answer = answer;
+    }
+
+    /// From now on it offers and takes reliable provisional responses (RFC 3262).
+    pub fn set_reliable(&mut self) {
+        self.line.reliable = true;
     }
 
     /// Loses its power and starts anew: calls and registration are forgotten, nothing is sent.
@@ -397,7 +409,8 @@ impl Phone {
             | Plan::Hold(l)
             | Plan::Resume(l)
             | Plan::Tell(l)
-            | Plan::RefreshSession(l) => l == leg,
+            | Plan::RefreshSession(l)
+            | Plan::RingAgain(l, _) => l == leg,
         });
     }
 
@@ -417,14 +430,23 @@ impl Phone {
         }
         let status = match self.profile.answer {
             Answer::After { ring, .. } => {
-                self.line.ring(now, leg, 180, out);
+                self.ring(now, leg, out);
                 return self.agenda.plan(now.plus(ring), Plan::Accept(leg));
             }
-            Answer::Ring => return self.line.ring(now, leg, 180, out),
+            Answer::Ring => return self.ring(now, leg, out),
             Answer::Status(status) => status,
         };
         self.line.refuse(now, leg, status, out);
         self.saw(now, Observed::Refused { leg, status });
+    }
+
+    fn ring(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
+        if self.line.reliable && self.line.ring_reliably(now, leg, out) {
+            // T1, and twice as long each time (RFC 3262 §3).
+            let interval = Duration::from_millis(500);
+            return self.agenda.plan(now.plus(interval), Plan::RingAgain(leg, interval));
+        }
+        self.line.ring(now, leg, 180, out);
     }
 
     /// Whether a Request-URI is our Contact: user, host and port.

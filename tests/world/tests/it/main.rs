@@ -6,6 +6,7 @@
 
 mod architecture;
 mod calls;
+mod early;
 mod edges;
 mod failover;
 mod nat;
