@@ -160,9 +160,16 @@ fn retry(
     tx: ServerTx,
     request: &Message<&[u8]>,
 ) {
+    let challenger = match calls.calls.get(&uid).map(|call| &call.state) {
+        Some(State::Challenged(challenged)) => challenged.challenger(),
+        _ => None,
+    };
+    let plan = plan(turn, origin, request, challenger.as_ref());
+    let translated = translated(calls, turn, origin, &plan, request);
+    let message = translated.as_ref().and_then(|translated| translated.message());
+    let request = message.as_ref().unwrap_or(request);
     calls.step(turn, uid, |state, core, turn| {
         let State::Challenged(challenged) = state else { return state };
-        let plan = plan(turn, origin, request, challenged.challenger().as_ref());
         core.caller.seen = request.cseq().number;
         core.caller.flow = origin.flow;
         core.caller.local_tag = Raw::default();

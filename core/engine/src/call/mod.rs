@@ -56,6 +56,7 @@ use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Te
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use watch::Sign;
 
 /// Calls in progress, live.
 #[derive(Debug, Default)]
@@ -209,7 +210,8 @@ impl Calls {
             }
             owner::PROBE => match (state, response.status()) {
                 (State::Answered(state), Some(status @ 200..)) => {
-                    state.on_probed(core, turn, attempt as usize, !matches!(status, 408 | 481))
+                    let sign = if matches!(status, 408 | 481) { Sign::Gone } else { Sign::Alive };
+                    state.on_probed(core, turn, attempt as usize, sign)
                 }
                 (other, _) => other,
             },
@@ -258,7 +260,8 @@ impl Calls {
                 core.own = core.own.saturating_sub(1);
                 match state {
                     State::Answered(state) if why != Over::Done => {
-                        state.on_probed(core, turn, attempt as usize, false)
+                        let sign = if why == Over::Transport { Sign::Unsent } else { Sign::Gone };
+                        state.on_probed(core, turn, attempt as usize, sign)
                     }
                     other => other.settled(core, turn),
                 }

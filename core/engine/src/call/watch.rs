@@ -62,6 +62,8 @@ pub(crate) struct Watch {
     asked: Option<Asked>,
     /// When both ends were last known to be there.
     known: Moment,
+    /// One of them was gone when they were last asked.
+    failed: bool,
     /// Nothing is known of them since a restart.
     recalled: bool,
 }
@@ -71,8 +73,19 @@ pub(crate) struct Watch {
 struct Asked {
     /// What is known of each end, caller first.
     alive: [Option<bool>; 2],
-    /// One of them did not answer the time before.
-    again: bool,
+    /// One of them could not be sent to.
+    unsent: bool,
+}
+
+/// What came of asking an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It has the dialog.
+    Alive,
+    /// It has none, or said nothing.
+    Gone,
+    /// There is no way to it.
+    Unsent,
 }
 
 /// What is to be done.
@@ -96,6 +109,7 @@ impl Watch {
             ask_at: next_ask(turn),
             asked: None,
             known: Moment::seen(turn.now),
+            failed: false,
             recalled: false,
         }
     }
@@ -126,7 +140,7 @@ impl Watch {
         if self.recalled {
             return;
         }
-        self.known = Moment::seen(turn.now);
+        (self.known, self.failed) = (Moment::seen(turn.now), false);
         if self.asked.is_none() {
             self.ask_at = next_ask(turn);
         }
@@ -153,35 +167,39 @@ impl Watch {
         }
         if self.ask_at <= now {
             self.ask_at = NEVER;
-            self.asked = Some(Asked { alive: [None; 2], again: false });
+            self.asked = Some(Asked { alive: [None; 2], unsent: false });
             return Some(Due::Ask);
         }
         None
     }
 
     /// An end answered, or did not. Once both are known, a call that lost an end is over, and its last moment is the last at
-    /// which both were there: after a restart at once, else when it does not answer a second time either.
-    pub(crate) fn on_asked(&mut self, turn: &Turn<'_>, end: usize, alive: bool) -> Option<Due> {
+    /// which both were there: after a restart at once, else when it is gone the next time too. A lost connection alone says
+    /// little: its phone has the whole time until then to come back.
+    pub(crate) fn on_asked(&mut self, turn: &Turn<'_>, end: usize, sign: Sign) -> Option<Due> {
         let asked = self.asked.as_mut()?;
-        asked.alive.get_mut(end)?.get_or_insert(alive);
+        asked.unsent |= sign == Sign::Unsent;
+        asked.alive.get_mut(end)?.get_or_insert(sign == Sign::Alive);
         let [Some(caller), Some(callee)] = asked.alive else { return None };
-        let (both, known) = (caller && callee, Some(self.known));
-        if both {
-            (self.asked, self.recalled, self.known) = (None, false, Moment::seen(turn.now));
+        let unsent = asked.unsent;
+        self.asked = None;
+        if caller && callee {
+            (self.failed, self.recalled, self.known) = (false, false, Moment::seen(turn.now));
             self.ask_at = next_ask(turn);
             return None;
         }
         if self.recalled {
             let outcome = Outcome::answered(ReleasedBy::Edge, Reason::own("lost in a restart"));
-            return Some(Due::End(outcome, [caller, callee], known));
+            return Some(Due::End(outcome, [caller, callee], Some(self.known)));
         }
-        if !asked.again {
-            *asked = Asked { alive: [None; 2], again: true };
-            return Some(Due::Ask);
+        if !std::mem::replace(&mut self.failed, true) {
+            let soon = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(64));
+            self.ask_at = if unsent { next_ask(turn) } else { soon };
+            return None;
         }
         let reason = Reason { q850: Some(OUT_OF_ORDER), ..Reason::own("dead_peer") };
         // Who does not answer OPTIONS may hear a BYE.
-        Some(Due::End(Outcome::answered(ReleasedBy::Timeout, reason), [true; 2], known))
+        Some(Due::End(Outcome::answered(ReleasedBy::Timeout, reason), [true; 2], Some(self.known)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::call::raw::Raw;
 use crate::call::relay::{self, Dialog, Done};
 use crate::call::timers::{Resend, earliest};
 use crate::call::transfer::{self, Transfer};
-use crate::call::watch::{Due, Watch};
+use crate::call::watch::{Due, Sign, Watch};
 use crate::classes::Sent;
 use crate::facts::call as facts;
 use crate::turn::Turn;
@@ -451,14 +451,8 @@ impl Answered {
     }
 
     /// An end was asked, and answered or did not.
-    pub(crate) fn on_probed(
-        mut self,
-        core: &mut Core,
-        turn: &mut Turn<'_>,
-        end: usize,
-        alive: bool,
-    ) -> State {
-        let due = self.watch.on_asked(turn, end, alive);
+    pub(crate) fn on_probed(mut self, core: &mut Core, turn: &mut Turn<'_>, end: usize, sign: Sign) -> State {
+        let due = self.watch.on_asked(turn, end, sign);
         self.follow(core, turn, due)
     }
 }
