@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 
 /// A running edge; cloned freely. It runs until [`EdgeHandle::stop`], or until it fails.
 #[derive(Clone)]
-pub struct EdgeHandle(Arc<Inner>);
+pub struct EdgeHandle(pub(crate) Arc<Inner>);
 
 /// Why a question or command got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
