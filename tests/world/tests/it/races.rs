@@ -48,7 +48,7 @@ fn race(seed: u64) -> Town {
     let give_up = Duration::from_micros(town.world.random().below(900_000));
     let [caller, callee] = [town.phones[0], town.phones[1]];
     town.world.phone(callee, |p, _, _| p.set_answer(Answer::After { ring, talk: None }));
-    let give_up_after = (seed % 3 > 0).then_some(give_up);
+    let give_up_after = (!seed.is_multiple_of(3)).then_some(give_up);
     town.call(caller, CallPlan { give_up_after, ..CallPlan::to("402") });
     let talks = |world: &signalbox_world::World| {
         let confirmed = |phone| world.see_phone(phone).calls().any(|call| call.confirmed.is_some());
