@@ -18,9 +18,15 @@ pub struct ConfigApplied {
     pub sha256: Text,
     /// The effective configuration with every default; secrets only by the name of their file.
     pub config: Map<String, Value>,
-    /// What changed since the revision before; empty for the first.
+    /// Names of the parts that are left out of `config` because it has more than 512 KiB; the SHA-256 covers them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<Text>,
+    /// What changed since the revision before, the first 200 at most; empty for the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diff: Vec<ConfigChange>,
+    /// How many changes there are beyond those of `diff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u64>,
     /// Who applied it: a user, or `start`.
     #[schemars(extend("x-personal-data" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,9 +56,12 @@ pub struct ConfigRejected {
     /// SHA-256 of the refused text, 64 lower-case hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Text>,
-    /// What is wrong with it.
+    /// What is wrong with it, the first 200 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ConfigError>,
+    /// How many errors there are beyond those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u64>,
     /// Who tried to apply it.
     #[schemars(extend("x-personal-data" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]

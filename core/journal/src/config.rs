@@ -69,6 +69,21 @@ impl Config {
         }
     }
 
+    /// Bytes that a journal of this configuration needs to work: a full segment, the one after it, and the reserve.
+    #[must_use]
+    pub fn size_least(&self) -> u64 {
+        self.segment_size * u64::from(self.reserve_segments + 2)
+    }
+
+    /// Bytes it may take on a file system of `total` bytes. A share of a small one is no less than what it needs: whether
+    /// that is there is told by the reserve.
+    pub(crate) fn size_most(&self, total: u64) -> u64 {
+        match self.max_size {
+            MaxSize::Bytes(bytes) => bytes,
+            MaxSize::Percent(_) => self.max_size.bytes(total).max(self.size_least()),
+        }
+    }
+
     /// Largest batch that fits an empty segment.
     pub(crate) fn batch_bytes_max(&self) -> usize {
         let room = usize::try_from(self.segment_size).unwrap_or(usize::MAX) - SEGMENT_HEADER;
@@ -208,4 +223,20 @@ pub(crate) fn legal_sink(name: &str) -> bool {
 
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_a_small_file_system_then_a_share_of_it_is_no_less_than_an_empty_journal_takes() {
+        let config = Config::new("/journal");
+        let empty = config.segment_size * u64::from(1 + config.reserve_segments);
+        assert!(MaxSize::Percent(60).bytes(300 << 20) < empty);
+        assert!(config.size_most(300 << 20) > empty);
+        assert_eq!(config.size_most(100 << 30), MaxSize::Percent(60).bytes(100 << 30));
+        let bytes = Config { max_size: MaxSize::Bytes(1 << 20), ..config };
+        assert_eq!(bytes.size_most(300 << 20), 1 << 20, "what somebody wrote is kept to");
+    }
 }

@@ -177,6 +177,32 @@ impl Cursors {
     }
 }
 
+/// Puts cursors aside that do not read, as `<sink>.cur.damaged`. Their sinks begin again at the oldest event: they tell
+/// what they have already (EVENTS.md: at least once), and nothing is retired before they come past it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn put_aside_damaged(storage: &dyn Storage, layout: &Layout) -> Result<Vec<PathBuf>> {
+    let dir = layout.cursors();
+    let mut aside = Vec::new();
+    for entry in list_or_empty(storage, &dir)? {
+        let Some(sink) = entry.name.strip_suffix(".cur") else { continue };
+        match read(storage, layout, sink) {
+            Ok(_) => {}
+            Err(Error::BadCursor { file, .. }) => {
+                let to = file.with_extension("cur.damaged");
+                storage.rename(&file, &to).map_err(Error::io("rename", &file))?;
+                aside.push(to);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !aside.is_empty() {
+        storage.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+    }
+    Ok(aside)
+}
+
 /// All cursors in the directory.
 pub(crate) fn read_all(storage: &dyn Storage, layout: &Layout) -> Result<Vec<Cursor>> {
     let entries = list_or_empty(storage, &layout.cursors())?;

@@ -53,10 +53,10 @@
 //! | 49 | 1 | length of tenant, 0 for none |
 //! | 50 | 2 | length of subject |
 //! | 52 | 2 | length of correlation |
-//! | 54 | 2 | zeros |
+//! | 54 | 2 | length of the trace context |
 //! | 56 | 4 | length of data |
 //! | 60 | 4 | length of private bytes |
-//! | 64 | … | type, tenant, subject, correlation (UTF-8), data (JSON), private bytes |
+//! | 64 | … | type, tenant, subject, correlation, trace context (UTF-8), data (JSON), private bytes |
 //!
 //! # Invariants
 //!

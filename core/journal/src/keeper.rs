@@ -88,7 +88,7 @@ impl Keeper {
     pub fn turn(&mut self, now: Wall) -> Result<Vec<Fact>> {
         let space =
             self.storage.space(&self.layout.dir).map_err(Error::io("ask for room on", &self.layout.dir))?;
-        let max_size = self.config.max_size.bytes(space.total);
+        let max_size = self.config.size_most(space.total);
         let firsts = segment::list(&*self.storage, &self.layout.dir)?;
         self.seal(&firsts)?;
         let used = self.retire(now, &firsts, max_size)?;

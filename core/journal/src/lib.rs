@@ -67,8 +67,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Locked`], [`Error::Foreign`], [`Error::FutureFormat`], [`Error::Damaged`], [`Error::CutBelow`],
-    /// [`Error::Full`], [`Error::BadConfig`], [`Error::BadCursor`], [`Error::Io`]. Nothing is changed on disk then,
-    /// except that a new journal may have been begun.
+    /// [`Error::Full`], [`Error::BadConfig`], [`Error::Io`]. Nothing is changed on disk then, except that a new journal
+    /// may have been begun, and a damaged cursor put aside.
     pub fn open(
         storage: SharedStorage,
         config: Config,
@@ -82,6 +82,7 @@ impl Journal {
         storage.create_dir(&layout.dir).map_err(Error::io("create", &layout.dir))?;
         let lock = lock(&storage, &layout)?;
         let tail = recovery::examine(&*storage, &layout, Some(identity))?;
+        let cursors_aside = cursors::put_aside_damaged(&*storage, &layout)?;
         recovery::check_nothing_lost(&storage, &layout, tail.as_ref())?;
         let spares = Spares::find(&storage, &config)?;
         let seed = format::u64_at(&random, 16);
@@ -105,6 +106,7 @@ impl Journal {
             domains: tail.domains.clone(),
             newest: tail.newest,
             cut,
+            cursors_aside,
         };
         Ok((Writer::begin(storage, config, lock, tail, spares, seed)?, recovered))
     }

@@ -12,6 +12,8 @@ pub(crate) const TENANT_BYTES_MAX: usize = 63;
 pub(crate) const SUBJECT_BYTES_MAX: usize = 2048;
 /// Longest correlation in bytes.
 pub(crate) const CORRELATION_BYTES_MAX: usize = 512;
+/// Longest trace context in bytes: a `traceparent` of version 00 has 55.
+pub(crate) const TRACE_BYTES_MAX: usize = 256;
 /// Largest `data` or private part in bytes.
 pub(crate) const PART_BYTES_MAX: usize = 1 << 20;
 
@@ -32,6 +34,8 @@ pub struct NewRecord<'a> {
     pub subject: &'a str,
     /// Correlation, empty for none.
     pub correlation: &'a str,
+    /// W3C trace context that what led to it carried, empty for none.
+    pub traceparent: &'a str,
     /// The event that led to this one, 0 for none.
     pub causation: EventSeq,
     /// The event's data, JSON.
@@ -45,7 +49,7 @@ impl NewRecord<'_> {
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         let texts = self.kind.len() + self.tenant.len() + self.subject.len() + self.correlation.len();
-        RECORD_HEADER + texts + self.data.len() + self.private.len()
+        RECORD_HEADER + texts + self.traceparent.len() + self.data.len() + self.private.len()
     }
 
     /// The domain, once the record keeps every rule of the format.
@@ -58,6 +62,7 @@ impl NewRecord<'_> {
         rule(self.tenant.len() <= TENANT_BYTES_MAX, "a tenant has at most 63 bytes")?;
         rule(self.subject.len() <= SUBJECT_BYTES_MAX, "a subject has at most 2,048 bytes")?;
         rule(self.correlation.len() <= CORRELATION_BYTES_MAX, "a correlation has at most 512 bytes")?;
+        rule(self.traceparent.len() <= TRACE_BYTES_MAX, "a trace context has at most 256 bytes")?;
         rule(self.data.len() <= PART_BYTES_MAX, "data has at most 1 MiB")?;
         rule(self.private.len() <= PART_BYTES_MAX, "private bytes are at most 1 MiB")?;
         let domain = domain_of(self.kind);
@@ -81,10 +86,11 @@ impl NewRecord<'_> {
         header[49] = narrow(self.tenant.len()) as u8;
         format::put(&mut header, 50, &(narrow(self.subject.len()) as u16).to_le_bytes());
         format::put(&mut header, 52, &(narrow(self.correlation.len()) as u16).to_le_bytes());
+        format::put(&mut header, 54, &(narrow(self.traceparent.len()) as u16).to_le_bytes());
         format::put(&mut header, 56, &narrow(self.data.len()).to_le_bytes());
         format::put(&mut header, 60, &narrow(self.private.len()).to_le_bytes());
         out.extend_from_slice(&header);
-        for text in [self.kind, self.tenant, self.subject, self.correlation] {
+        for text in [self.kind, self.tenant, self.subject, self.correlation, self.traceparent] {
             out.extend_from_slice(text.as_bytes());
         }
         out.extend_from_slice(self.data);
@@ -115,6 +121,8 @@ pub struct Record<'a> {
     pub subject: &'a str,
     /// Correlation, empty for none.
     pub correlation: &'a str,
+    /// W3C trace context that what led to it carried, empty for none.
+    pub traceparent: &'a str,
     /// The event that led to this one, 0 for none.
     pub causation: EventSeq,
     /// The event's data, JSON.
@@ -142,6 +150,7 @@ impl<'a> Record<'a> {
         let mut text = |len| std::str::from_utf8(take(len)).map_err(|_| "a record's text is not UTF-8");
         let (kind, tenant) = (text(lengths.kind)?, text(lengths.tenant)?);
         let (subject, correlation) = (text(lengths.subject)?, text(lengths.correlation)?);
+        let traceparent = text(lengths.traceparent)?;
         Ok(Self {
             journal,
             seq: EventSeq(u64_at(bytes, 8)),
@@ -152,6 +161,7 @@ impl<'a> Record<'a> {
             tenant,
             subject,
             correlation,
+            traceparent,
             causation: EventSeq(u64_at(bytes, 40)),
             data: take(lengths.data),
             private: take(lengths.private),
@@ -187,6 +197,7 @@ pub(crate) struct Lengths {
     tenant: usize,
     subject: usize,
     correlation: usize,
+    traceparent: usize,
     data: usize,
     private: usize,
 }
@@ -202,10 +213,12 @@ impl Lengths {
             tenant: usize::from(bytes[49]),
             subject: usize::from(u16_at(bytes, 50)),
             correlation: usize::from(u16_at(bytes, 52)),
+            traceparent: usize::from(u16_at(bytes, 54)),
             data: u32_at(bytes, 56) as usize,
             private: u32_at(bytes, 60) as usize,
         };
-        let texts = lengths.kind + lengths.tenant + lengths.subject + lengths.correlation;
+        let texts =
+            lengths.kind + lengths.tenant + lengths.subject + lengths.correlation + lengths.traceparent;
         let sum = RECORD_HEADER + texts + lengths.data + lengths.private;
         (sum == lengths.total && sum <= bytes.len()).then_some(lengths)
     }
@@ -240,13 +253,13 @@ mod tests {
         #[test]
         fn what_is_encoded_is_read_back(
             kind in "[a-z]{1,32}\\.[a-z]{1,20}\\.v[1-9]", tenant in "[a-z0-9-]{0,63}", subject in "\\PC{0,100}",
-            correlation in "\\PC{0,30}", causation: u64, wall: i64, recorded: i64,
+            correlation in "\\PC{0,30}", traceparent in "[0-9a-f-]{0,55}", causation: u64, wall: i64, recorded: i64,
             data in proptest::collection::vec(any::<u8>(), 0..300),
             private in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let new = NewRecord {
                 expect_seq: None, wall: Wall(wall), recorded: Wall(recorded), kind: &kind, tenant: &tenant,
-                subject: &subject, correlation: &correlation, causation: EventSeq(causation),
+                subject: &subject, correlation: &correlation, traceparent: &traceparent, causation: EventSeq(causation),
                 data: &data, private: &private,
             };
             prop_assert_eq!(new.check().unwrap(), domain_of(&kind));
@@ -258,6 +271,7 @@ mod tests {
             prop_assert_eq!((record.seq, record.domain_seq), (EventSeq(5), 6));
             prop_assert_eq!((record.kind, record.tenant), (kind.as_str(), tenant.as_str()));
             prop_assert_eq!((record.subject, record.correlation), (subject.as_str(), correlation.as_str()));
+            prop_assert_eq!(record.traceparent, traceparent.as_str());
             prop_assert_eq!((record.data, record.private), (data.as_slice(), private.as_slice()));
             prop_assert_eq!((record.wall, record.recorded), (Wall(wall), Wall(recorded)));
         }

@@ -29,6 +29,8 @@ pub struct Recovered {
     pub newest: Option<Wall>,
     /// A torn last batch that was cut. It was never released.
     pub cut: Option<Cut>,
+    /// Damaged cursors that were put aside; their sinks begin again.
+    pub cursors_aside: Vec<PathBuf>,
 }
 
 /// A torn tail that was cut: the file, from where, and how many bytes were not zero.

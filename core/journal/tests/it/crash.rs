@@ -121,6 +121,9 @@ fn check(
 ) -> std::result::Result<(), String> {
     let (mut writer, recovered) =
         open_at(storage, config, secs).map_err(|e| format!("does not open: {e}"))?;
+    if !recovered.cursors_aside.is_empty() {
+        return Err(format!("a crash damages no cursor: {:?}", recovered.cursors_aside));
+    }
     check_beside(storage, config, seen)?;
     if recovered.last < seen.released || recovered.last < seen.cursor {
         return Err(format!("released {}, recovered {}", seen.released, recovered.last));

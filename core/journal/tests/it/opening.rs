@@ -161,6 +161,7 @@ fn the_callers_mistakes_are_named_and_change_nothing() {
         tenant: "",
         subject: "",
         correlation: "",
+        traceparent: "",
         causation: EventSeq(0),
         data: b"{}",
         private: b"",
@@ -172,6 +173,7 @@ fn the_callers_mistakes_are_named_and_change_nothing() {
         NewRecord { tenant: &long, ..good },
         NewRecord { subject: &long, ..good },
         NewRecord { correlation: &long, ..good },
+        NewRecord { traceparent: &long, ..good },
         NewRecord { data: &[0; 20_000], ..good },
     ];
     for record in bad {

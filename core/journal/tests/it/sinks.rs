@@ -73,7 +73,7 @@ fn a_crash_while_a_cursor_is_replaced_leaves_the_old_or_the_new() {
 }
 
 #[test]
-fn a_damaged_cursor_is_an_error_with_a_way_out() {
+fn a_damaged_cursor_is_an_error_with_a_way_out_and_put_aside_by_the_next_start() {
     let (disk, storage) = faulty(0);
     let (mut writer, _) = open(&storage);
     commit_events(&mut writer, 5, T);
@@ -81,6 +81,13 @@ fn a_damaged_cursor_is_an_error_with_a_way_out() {
     disk.corrupt(Path::new("/j/cursors/nats.cur"), 17, |byte| byte ^ 1);
     let error = refused(writer.cursors().get("nats"));
     assert!(matches!(error, Error::BadCursor { .. }) && error.to_string().contains("delete it"), "{error}");
+    drop(writer);
+    let (writer, recovered) = open(&storage);
+    assert_eq!(recovered.cursors_aside, [Path::new("/j/cursors/nats.cur.damaged")]);
+    let (_, cursor) = writer.cursors().acquire("nats", EventSeq(0), T).unwrap();
+    assert_eq!(cursor.seq, EventSeq(0), "it begins again");
+    drop(writer);
+    assert!(open(&storage).1.cursors_aside.is_empty());
 }
 
 fn begin(storage: &SharedStorage, mark: Mark, version: u32, at: u64) -> SnapshotWriter {

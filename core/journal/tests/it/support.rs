@@ -61,6 +61,7 @@ impl Event {
             tenant: "acme",
             subject: &self.subject,
             correlation: "c_00000000001",
+            traceparent: "",
             causation: EventSeq(0),
             data: &self.data,
             private: b"\x00\xffprivate",
