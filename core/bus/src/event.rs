@@ -70,6 +70,8 @@ pub struct Delivered {
     pub recorded: Wall,
     /// What it belongs to (a call's uid), empty for none.
     pub correlation: Text,
+    /// W3C trace context that what led to it carried, empty for none.
+    pub traceparent: Text,
     /// The event of the same source that led to it, 0 for none.
     pub causation: EventSeq,
     /// The event of another source that led to it, `<journal-id>.<sequence>`; empty for none.

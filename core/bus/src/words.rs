@@ -29,6 +29,7 @@ impl Words {
             time: record.wall,
             recorded: record.recorded,
             correlation,
+            traceparent: text(record.traceparent),
             causation: record.causation,
             foreign_cause: Text::default(),
             data: record.data.into(),

@@ -6,6 +6,7 @@ use signalbox_engine::Settings;
 use signalbox_io::{StreamLimits, TlsFiles};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{GroupCommit, Layout, Mark};
+use signalbox_schemas::config::{ConfigChange, ConfigError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,14 +131,30 @@ pub struct Reloaded {
     pub settings: Arc<Settings>,
     /// As events carry it.
     pub in_force: InForce,
-    /// One line a changed key; empty when nothing changed.
-    pub diff: Vec<Text>,
+    /// What changed; empty when nothing did.
+    pub diff: Vec<ConfigChange>,
     /// How connections are made; files behind unchanged names may have changed.
     pub streams: StreamConfig,
 }
 
-/// Loads the configuration again; errors with their places, one line each.
-pub type ReloadHook = Arc<dyn Fn() -> Result<Reloaded, Vec<String>> + Send + Sync>;
+/// A configuration that does not come into force.
+#[derive(Clone, Debug)]
+pub struct Unusable {
+    /// Each error with its place, as the event has it.
+    pub errors: Vec<ConfigError>,
+    /// The same for whoever asked.
+    pub told: Text,
+}
+
+impl From<String> for Unusable {
+    fn from(message: String) -> Self {
+        let told = Text::from(message);
+        Self { errors: vec![ConfigError { message: told.clone(), ..ConfigError::default() }], told }
+    }
+}
+
+/// Loads the configuration again, and compares it with what is in force.
+pub type ReloadHook = Arc<dyn Fn(&InForce) -> Result<Reloaded, Unusable> + Send + Sync>;
 
 /// Sets the log level (`info`, `debug`, or a filter); the error says what is wrong with it.
 pub type LogLevelHook = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -157,8 +174,8 @@ impl Default for Hooks {
     /// Nothing to reload, no level to set, no other components.
     fn default() -> Self {
         Self {
-            reload: Arc::new(|| {
-                Err(vec!["this process was started without a configuration file".to_owned()])
+            reload: Arc::new(|_| {
+                Err("this process was started without a configuration file".to_owned().into())
             }),
             log_level: Arc::new(|_| Err("this process has a fixed log level".to_owned())),
             components: Arc::new(Vec::new),

@@ -1,7 +1,7 @@
 //! The running edge, as the rest of the process sees it.
 
 use crate::certificates::Certificates;
-use crate::config::{Hooks, Reloaded};
+use crate::config::{Hooks, InForce, Reloaded, Unusable};
 use crate::error::Fatal;
 use crate::keep::Files;
 use crate::look::{self, Page, Which};
@@ -92,8 +92,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Metrics,
     pub(crate) settings: Mutex<Arc<Settings>>,
-    /// Revision in force. Held over a reload, so that two never mix.
-    pub(crate) revision: tokio::sync::Mutex<u64>,
+    /// Revision in force, and what it is. Held over a reload, so that two never mix.
+    pub(crate) applied: tokio::sync::Mutex<(u64, InForce)>,
     pub(crate) hooks: Hooks,
     pub(crate) end: watch::Receiver<Option<End>>,
     pub(crate) listeners: Vec<SocketAddr>,
@@ -222,24 +222,23 @@ impl EdgeHandle {
     /// # Errors
     /// [`NoAnswer`].
     pub async fn reload(&self, actor: Text) -> Result<CommandReply, NoAnswer> {
-        let mut revision = self.0.revision.lock().await;
+        let mut applied = self.0.applied.lock().await;
         let hook = Arc::clone(&self.0.hooks.reload);
+        let before = applied.1.clone();
         let load = move || {
-            let reloaded = hook()?;
-            let tls = Certificates::load(&reloaded.streams).map_err(|error| vec![error.to_string()])?;
+            let reloaded = hook(&before)?;
+            let tls = Certificates::load(&reloaded.streams).map_err(|error| error.to_string())?;
             Ok((reloaded, tls))
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded
-            .unwrap_or_else(|_| Err(vec!["loading the configuration panicked; see the log".to_owned()]));
+            .unwrap_or_else(|_| Err("loading the configuration panicked; see the log".to_owned().into()));
         let completed = loaded.and_then(|(reloaded, tls)| Ok((self.completed(reloaded)?, tls)));
         let (reloaded, tls) = match completed {
             Ok(reloaded) => reloaded,
-            Err(errors) => {
-                let told = CommandReply::Refused(Text::from(errors.join("\n")));
-                let errors = errors.into_iter().map(Text::from).collect();
+            Err(Unusable { errors, told }) => {
                 self.command(Command::ReloadRejected { errors, actor }).await?;
-                return Ok(told);
+                return Ok(CommandReply::Refused(told));
             }
         };
         self.0.certificates.put(tls, &reloaded.streams, &reloaded.settings);
@@ -251,11 +250,12 @@ impl EdgeHandle {
             let told = "the configuration is as it was; certificates were read again for new connections";
             return Ok(CommandReply::Done(Text::new(told)));
         }
-        let settings = Arc::clone(&reloaded.settings);
+        let (settings, in_force) = (Arc::clone(&reloaded.settings), reloaded.in_force.clone());
+        let revision = applied.0 + 1;
         let reply = self
             .command(Command::Reload {
                 settings: reloaded.settings,
-                revision: *revision + 1,
+                revision,
                 sha256: reloaded.in_force.sha256,
                 effective: reloaded.in_force.effective,
                 diff: reloaded.diff,
@@ -263,7 +263,7 @@ impl EdgeHandle {
             })
             .await?;
         if matches!(reply, CommandReply::Done(_)) {
-            *revision += 1;
+            *applied = (revision, in_force);
             *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         }
         Ok(reply)
@@ -308,7 +308,7 @@ impl EdgeHandle {
             "stopping: new calls and registrations are refused, calls in progress may end until the deadline"
         );
         // An edge that has gone already answers by its end.
-        let _ = self.command(Command::Drain { actor }).await;
+        let _ = self.command(Command::Drain { deadline, actor }).await;
         let (asker, none_left) = oneshot::channel();
         self.0.mailbox.tell(Told::WhenNoCallIsLeft(asker));
         let _ = tokio::time::timeout(deadline, none_left).await;
@@ -355,7 +355,7 @@ impl EdgeHandle {
     }
 
     /// Settings of a reload with what only the start knew; refused when the sockets would have to change.
-    fn completed(&self, mut reloaded: Reloaded) -> Result<Reloaded, Vec<String>> {
+    fn completed(&self, mut reloaded: Reloaded) -> Result<Reloaded, Unusable> {
         let old = self.settings();
         let mut new = (*reloaded.settings).clone();
         let socket = |l: &signalbox_engine::settings::ListenerSettings| (l.transport, l.network);
@@ -366,10 +366,9 @@ impl EdgeHandle {
                 socket(old) == socket(new) && (new.address == old.address || any_port)
             });
         if !kept {
-            return Err(vec![
-                "listeners and the edge's names change with a restart only; everything else can be reloaded"
-                    .to_owned(),
-            ]);
+            let why =
+                "listeners and the edge's names change with a restart only; everything else can be reloaded";
+            return Err(why.to_owned().into());
         }
         for (old, new) in old.listeners.iter().zip(&mut new.listeners) {
             if *new.advertise == *new.address.to_string() {

@@ -39,6 +39,7 @@ mod wire;
 
 pub use config::{
     BeforeFirst, EdgeConfig, Fork, Hooks, InForce, LogLevelHook, Opened, ReloadHook, Reloaded, StreamConfig,
+    Unusable,
 };
 pub use error::{Fatal, StartError};
 pub use handle::{EdgeHandle, JournalAccess, NoAnswer};

@@ -101,7 +101,7 @@ impl Edge {
             shared,
             metrics,
             settings: Mutex::new(settings),
-            revision: tokio::sync::Mutex::new(revision),
+            applied: tokio::sync::Mutex::new((revision, config.in_force)),
             hooks,
             end,
             listeners,
@@ -131,6 +131,12 @@ fn open_journal(
         tracing::warn!(
             file = %cut.file.display(), offset = cut.offset, bytes = cut.bytes,
             "the journal's last batch was torn and was cut; nothing in it had been acknowledged to anyone"
+        );
+    }
+    for cursor in &recovered.cursors_aside {
+        tracing::warn!(
+            file = %cursor.display(),
+            "a damaged cursor was put aside; whoever it belongs to reads the journal from its oldest event again"
         );
     }
     Ok((writer, recovered))

@@ -9,6 +9,7 @@ use crate::tenancy::Directory;
 use crate::turn::Turn;
 use signalbox_base::{Now, Text};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
     pub(crate) fn command(&mut self, now: Now, command: Command, cx: &mut Context<'_>, out: &mut Outbox) {
@@ -19,30 +20,27 @@ impl Engine {
         let (mut turn, rooms) = self.lend(now, cx, out);
         let reply = match command {
             Command::Reload { revision, sha256, effective, diff, actor, .. } => {
-                let applied = config::Applied {
-                    revision,
-                    sha256: &sha256,
-                    effective: &effective,
-                    diff: &diff,
-                    actor: &actor,
-                };
-                let fact = config::applied(&turn, &applied);
+                let changes = diff.len();
+                let fact =
+                    config::applied(&turn, config::Applied { revision, sha256, effective, diff, actor });
                 let applied = turn.record_urgent(fact);
+                let mut removed = 0;
                 if let Some(old) = reload {
                     backend::reload(&mut turn, &old);
                     rooms.registrar.on_reload(&turn);
-                    rooms.registrar.remove_orphans(&mut turn, applied);
+                    removed = rooms.registrar.remove_orphans(&mut turn, applied);
                     rooms.standalone.on_reload(&turn);
                 }
-                CommandReply::Done(Text::from(format!("revision {revision}, {} changes", diff.len())))
+                let gone = if removed > 0 { format!(", {removed} registrations removed") } else { String::new() };
+                CommandReply::Done(Text::from(format!("revision {revision}, {changes} changes{gone}")))
             }
             Command::ReloadRejected { errors, actor } => {
-                let fact = config::rejected(&turn, &errors, &actor);
+                let fact = config::rejected(&turn, errors, actor);
                 turn.record(fact);
                 CommandReply::Done(Text::new("the configuration before stays in force"))
             }
             Command::Backend { name, wish, actor } => backend::on_command(&mut turn, &name, wish, &actor),
-            Command::Drain { actor } => drain(&mut turn, rooms.calls.active(), &actor),
+            Command::Drain { deadline, actor } => drain(&mut turn, rooms.calls.active(), deadline, &actor),
             Command::Stop { clean } => {
                 rooms.hops.on_stop(&mut turn);
                 let fact = edge::stopped(&turn, clean, rooms.calls.active());
@@ -77,7 +75,7 @@ impl Engine {
     }
 }
 
-fn drain(turn: &mut Turn<'_>, calls_left: u64, actor: &Text) -> CommandReply {
+fn drain(turn: &mut Turn<'_>, calls_left: u64, deadline: Duration, actor: &Text) -> CommandReply {
     if turn.net.draining {
         return CommandReply::Done(Text::from(format!("draining already, {calls_left} calls left")));
     }
@@ -86,7 +84,7 @@ fn drain(turn: &mut Turn<'_>, calls_left: u64, actor: &Text) -> CommandReply {
         let fact = admin::acted(turn, actor, "drain", "", Ok(()));
         turn.record(fact)
     };
-    let fact = edge::draining(turn, calls_left).because(seq);
+    let fact = edge::draining(turn, calls_left, deadline).because(seq);
     turn.record_urgent(fact);
     CommandReply::Done(Text::from(format!("draining, {calls_left} calls left")))
 }

@@ -67,6 +67,7 @@ pub(crate) fn message(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, messag
 }
 
 fn deliver(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, message: &Message<&[u8]>) {
+    turn.traceparent = Traceparent::of(message);
     if message.is_request() {
         request(turn, rooms, flow, message);
     } else {

@@ -200,6 +200,7 @@ impl Engine {
             backends: &mut self.backends,
             noise: &mut self.noise,
             remote: &mut self.remote,
+            traceparent: None,
             out,
             entropy: &mut *cx.entropy,
             watch: cx.watch,

@@ -24,6 +24,7 @@ mod standalone;
 pub mod state;
 pub mod tenancy;
 mod tidy;
+mod trace;
 pub mod turn;
 
 pub use contract::{

@@ -9,6 +9,7 @@ use crate::net::{Net, Timer, User, branch_of, ticket_of};
 use crate::settings::{ListenerSettings, Settings};
 use crate::state::State;
 use crate::tenancy::Directory;
+use crate::trace::Traceparent;
 use signalbox_base::{CallUid, EventSeq, Flow, ListenerId, Mono, Now, Text, Transport};
 use signalbox_schemas::Aggregate;
 use signalbox_schemas::words::RequestRule;
@@ -37,6 +38,8 @@ pub struct Turn<'a> {
     pub noise: &'a mut Noise,
     /// What other edges say.
     pub remote: &'a mut crate::remote::Cache,
+    /// What was received carries it.
+    pub traceparent: Option<Traceparent>,
     /// What this turn produces.
     pub out: &'a mut Outbox,
     /// Randomness.
@@ -64,6 +67,8 @@ impl Turn<'_> {
             None => Text::default(),
         };
         let arena = &mut self.out.arena;
+        let trace = arena.len();
+        arena.extend_from_slice(self.traceparent.as_ref().map_or(&[], Traceparent::as_bytes));
         let start = arena.len();
         fact.event.write_data(arena);
         let middle = arena.len();
@@ -76,21 +81,22 @@ impl Turn<'_> {
             tenant: fact.tenant.as_ref().map(|t| t.text().clone()).unwrap_or_default(),
             subject: fact.subject.clone(),
             correlation,
+            traceparent: range(trace, start),
             causation: fact.causation,
             data: range(start, middle),
             private: range(middle, end),
             urgent: false,
         });
+        if let Some(call) = fact.correlation {
+            let kind = fact.event.kind();
+            self.note(About { call: Some(call), ..About::default() }, || format!("{} {seq}", kind.short()));
+        }
         self.state.apply_fact(seq, fact);
         seq
     }
 
     /// The same for what must be on disk soon though no message waits for it.
     pub fn record_urgent(&mut self, fact: Fact) -> EventSeq {
-        if let Some(call) = fact.correlation {
-            let kind = fact.event.kind();
-            self.note(About { call: Some(call), ..About::default() }, || format!("{} {seq}", kind.short()));
-        }
         let seq = self.record(fact);
         if let Some(last) = self.out.records.last_mut() {
             last.urgent = true;

@@ -211,6 +211,7 @@ fn delivered(source: &Arc<Source>, row: Appended) -> Delivered {
         time: draft.at,
         recorded,
         correlation: draft.correlation.into(),
+        traceparent: Text::default(),
         causation,
         foreign_cause,
         data: draft.data.into_bytes().into(),

@@ -214,6 +214,7 @@ fn event(row: ParkedRow) -> Result<Delivered, Error> {
         time: Wall(row.time),
         recorded: Wall(row.recordedtime),
         correlation: row.correlation.into(),
+        traceparent: Text::default(),
         causation: EventSeq(unsigned(row.causation)?),
         foreign_cause: Text::default(),
         data: row.data.into_bytes().into(),

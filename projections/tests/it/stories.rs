@@ -65,6 +65,7 @@ impl Edge {
             time: self.now,
             recorded: self.now,
             correlation: "".into(),
+            traceparent: Text::default(),
             causation: EventSeq(0),
             foreign_cause: Text::default(),
             data: data.into(),

@@ -111,6 +111,7 @@ impl Bytes {
                 tenant: "acme",
                 subject: &call,
                 correlation: &call,
+                traceparent: "",
                 causation: EventSeq(0),
                 data: &sample.data,
                 private: &[],

@@ -39,6 +39,7 @@ fn one(report: &mut Report, batch: usize) -> Result<()> {
                 tenant: "acme",
                 subject: "acme/401@acme.test",
                 correlation: "",
+                traceparent: "",
                 causation: EventSeq(0),
                 data: &data,
                 private: &[],

@@ -106,7 +106,7 @@ impl KafkaEncoder {
             fixed.source = (Arc::clone(&event.source), event.source.to_string().into());
         }
         let tenant = if event.tenant.is_empty() { &fixed.none } else { &event.tenant };
-        let mut headers = Vec::with_capacity(18);
+        let mut headers = Vec::with_capacity(19);
         headers.extend([
             ("ce_specversion", fixed.specversion.clone()),
             ("ce_id", event.id().into()),
@@ -129,6 +129,9 @@ impl KafkaEncoder {
         ]);
         if !event.correlation.is_empty() {
             headers.push(("ce_correlationid", event.correlation.clone()));
+        }
+        if !event.traceparent.is_empty() {
+            headers.push(("ce_traceparent", event.traceparent.clone()));
         }
         headers.extend(cause_of(event).map(|cause| ("ce_causationid", Text::from(cause.to_string()))));
         headers.extend(kind.severity.clone().map(|severity| ("ce_severitynumber", severity)));

@@ -59,6 +59,7 @@ pub(crate) fn sample() -> Delivered {
         time: Wall(1_763_719_200_000_001),
         recorded: Wall(1_763_719_200_000_002),
         correlation: "c_00000000001".into(),
+        traceparent: Text::default(),
         causation: EventSeq(41),
         foreign_cause: Text::default(),
         data:

@@ -80,6 +80,8 @@ struct Attributes<'a> {
     #[serde(borrow)]
     correlationid: Cow<'a, str>,
     #[serde(borrow)]
+    traceparent: Cow<'a, str>,
+    #[serde(borrow)]
     causationid: Cow<'a, str>,
     #[serde(borrow)]
     replayid: Cow<'a, str>,
@@ -160,6 +162,7 @@ impl Decoder {
             time: time(&read.time, "its time")?,
             recorded: time(&read.recordedtime, "its recordedtime")?,
             correlation,
+            traceparent: text(&read.traceparent),
             causation,
             foreign_cause,
             data: data.into(),
@@ -191,6 +194,7 @@ fn field<'r, 'a>(read: &'r mut Attributes<'a>, name: &str) -> Option<&'r mut Cow
         "domainsequence" => &mut read.domainsequence,
         "tenantid" => &mut read.tenantid,
         "correlationid" => &mut read.correlationid,
+        "traceparent" => &mut read.traceparent,
         "causationid" => &mut read.causationid,
         REPLAY_ATTRIBUTE => &mut read.replayid,
         _ => return None,
@@ -222,7 +226,13 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Delivered> {
-        let names = ("[a-z]{1,8}\\.[a-z_]{1,12}\\.v[1-9]", "[a-z0-9-]{0,8}", "\\PC{0,20}", "\\PC{0,8}");
+        let names = (
+            "[a-z]{1,8}\\.[a-z_]{1,12}\\.v[1-9]",
+            "[a-z0-9-]{0,8}",
+            "\\PC{0,20}",
+            "\\PC{0,8}",
+            "[0-9a-f-]{0,55}",
+        );
         let numbers = (1..=u64::MAX, 1..=u64::MAX, any::<u32>(), any::<u32>());
         let cause = prop_oneof![Just("".to_owned()), Just("01JD8Z6Q4V5X7Y9A2C4E6G8J0M.31".to_owned())];
         (names, numbers, cause).prop_map(|(names, numbers, cause)| Delivered {
@@ -230,6 +240,7 @@ mod tests {
             tenant: names.1.as_str().into(),
             subject: names.2.as_str().into(),
             correlation: names.3.as_str().into(),
+            traceparent: names.4.as_str().into(),
             seq: EventSeq(numbers.0),
             domain_seq: numbers.1,
             time: Wall(i64::from(numbers.2) * 1_000_003),

@@ -123,7 +123,7 @@ pub(super) fn envelope_of(event: &Delivered) -> Envelope<'_> {
         recorded_time: event.recorded,
         correlation: &event.correlation,
         causation: cause_of(event),
-        traceparent: "",
+        traceparent: &event.traceparent,
     }
 }
 

@@ -56,6 +56,7 @@ impl OnDisk {
                 tenant: &event.tenant,
                 subject: &event.subject,
                 correlation: &event.correlation,
+                traceparent: "",
                 causation: event.causation,
                 data: &event.data,
                 private: b"secret",

@@ -86,6 +86,7 @@ async fn given_records_not_yet_durable_when_read_then_they_do_not_show() {
         tenant: "acme",
         subject: "c_1",
         correlation: "",
+        traceparent: "",
         causation: EventSeq(1),
         data: b"{}",
         private: b"",

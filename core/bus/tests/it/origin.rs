@@ -35,6 +35,7 @@ fn write(writer: &mut Writer, events: u64) {
             tenant: "acme",
             subject: "c_1",
             correlation: "",
+            traceparent: "",
             causation: EventSeq(0),
             data: b"{}",
             private: b"",

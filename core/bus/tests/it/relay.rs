@@ -1,13 +1,15 @@
 //! The relay's thread between a real journal and a broker in memory.
 
-use signalbox_base::{EdgeIdentity, EventSeq, Wall};
+use signalbox_base::{EdgeIdentity, EventSeq, JournalId, Wall};
 use signalbox_bus::publisher::{
     Broker, Connection, Encoder, Failure, Found, Inspection, LaneFound, LaneId, LaneName, LaneSaved,
     Outgoing, Own, Publisher, Ticket, Told,
 };
-use signalbox_bus::relay::{JournalOrigin, Note, Relay, RelayHandle, RelayOptions, State};
+use signalbox_bus::relay::{
+    JournalOrigin, Link, Look, Note, Origin, Relay, RelayHandle, RelayOptions, Saved, State,
+};
 use signalbox_bus::wire::{GROUPS, NatsEncoder, digest};
-use signalbox_bus::{BoxFuture, Delivered, Source};
+use signalbox_bus::{BoxFuture, Delivered, Error, Gap, Source};
 use signalbox_journal::storage::{FileStorage, SharedStorage};
 use signalbox_journal::{Config, Journal, Layout, NewRecord, Writer};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -200,6 +202,7 @@ impl Edge {
                 tenant: "acme",
                 subject: &format!("c_{}", self.written % 5),
                 correlation: "",
+                traceparent: "",
                 causation: EventSeq(0),
                 data: b"{}",
                 private: b"secret",
@@ -300,6 +303,55 @@ fn a_clone_s_events_on_the_bus_stop_the_relay_and_say_why() {
     edge.write(5);
     relay.stop(Duration::ZERO);
     assert_eq!(fake.seqs().len(), 11);
+}
+
+/// An origin that is known and has had no event yet, as the outbox of a new store.
+struct Silent(Source);
+
+impl Origin for Silent {
+    fn chain(&mut self) -> BoxFuture<'_, Result<Vec<Link>, Error>> {
+        Box::pin(std::future::ready(Ok(vec![Link { source: self.0.clone(), first: EventSeq(1) }])))
+    }
+
+    fn end(&self) -> Result<EventSeq, Error> {
+        Ok(EventSeq(0))
+    }
+
+    fn read<'a>(
+        &'a mut self,
+        _: EventSeq,
+        _: usize,
+        _: &'a mut Vec<Delivered>,
+    ) -> BoxFuture<'a, Result<Option<Gap>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn look(&mut self, _: EventSeq) -> BoxFuture<'_, Result<Option<Look>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn beyond(&self, _: EventSeq) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn load(&mut self) -> BoxFuture<'_, Result<Saved, Error>> {
+        Box::pin(std::future::ready(Ok(Saved::default())))
+    }
+
+    fn save<'a>(&'a mut self, _: &'a Saved) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[test]
+fn given_an_origin_that_never_had_an_event_then_its_relay_is_connected_all_the_same() {
+    let source = Source { cluster: "prod".into(), edge: "store".into(), journal: JournalId(7) };
+    let (tell, notes) = mpsc::channel();
+    let tell = Box::new(move |note: &Note| drop(tell.send(note.clone())));
+    let broker = Arc::new(Fake::default());
+    let relay = Relay::spawn(Box::new(Silent(source)), broker, RelayOptions::default(), tell).unwrap();
+    wait_for(&notes, |note| *note == Note::Flowing(EventSeq(0)));
+    relay.stop(LONG);
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl Chunk {
             recorded_time: record.recorded,
             correlation: record.correlation,
             causation: cause,
-            traceparent: "",
+            traceparent: record.traceparent,
         };
         self.text.extend_from_slice(format!("id: {position}\ndata: ").as_bytes());
         let begun = self.text.len();
@@ -372,6 +372,7 @@ mod tests {
                 tenant: "acme",
                 subject: "c_1",
                 correlation: "",
+                traceparent: "",
                 causation: EventSeq(0),
                 data: data.as_bytes(),
                 private: b"",

@@ -93,7 +93,7 @@ pub(super) fn health_report(edge: &EdgeHandle) -> Value {
     json!({
         "status": status,
         "version": figures.version,
-        "uptime_seconds": figures.uptime.0 / 1_000_000_000,
+        "uptime": figures.uptime.0 / 1_000_000_000,
         "components": components,
         "metrics": { "calls_active": figures.calls(), "registrations": figures.registrations() },
     })

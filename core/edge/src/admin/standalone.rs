@@ -108,7 +108,7 @@ async fn health(State(served): State<Arc<Served>>) -> Response {
     Json(json!({
         "status": status,
         "version": served.version,
-        "uptime_seconds": uptime,
+        "uptime": uptime,
         "components": components,
         "metrics": {},
     }))

@@ -116,6 +116,7 @@ mod tests {
             tenant: Text::default(),
             subject: Text::default(),
             correlation: Text::default(),
+            traceparent: 0..0,
             causation: EventSeq(0),
             data: 0..0,
             private: 0..0,

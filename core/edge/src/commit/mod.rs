@@ -257,6 +257,7 @@ fn new_record<'a>(
         tenant: &record.tenant,
         subject: &record.subject,
         correlation: &record.correlation,
+        traceparent: std::str::from_utf8(outbox.bytes(&record.traceparent)).unwrap_or_default(),
         causation: record.causation,
         data: outbox.bytes(&record.data),
         private: outbox.bytes(&record.private),

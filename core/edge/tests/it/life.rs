@@ -1,12 +1,14 @@
 //! Starting, draining, stopping, starting again.
 
-use crate::world::{Peer, World, localhost, options, register, settings};
+use crate::world::{Peer, World, answer, localhost, options, register, settings};
 use signalbox_base::Text;
 use signalbox_edge::{EdgeConfig, Fork, Hooks, InForce, Opened, Reloaded, StartError, StreamConfig};
 use signalbox_engine::{Command, CommandReply};
 use signalbox_journal::{Error, Start};
+use signalbox_schemas::config::ConfigChange;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn kinds(edge: &signalbox_edge::EdgeHandle) -> Vec<String> {
     let mut reader = edge.journal().reader(Start::Oldest).unwrap();
@@ -79,11 +81,35 @@ fn given_an_old_journal_when_its_start_asks_for_a_new_identity_then_the_first_ev
 }
 
 #[test]
+fn given_a_register_with_a_trace_context_then_its_event_carries_it_and_others_do_not() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (world, phone) = (World::new(), Peer::phone());
+    let edge = world.start();
+    world.until("readiness", || edge.not_ready().is_none());
+    let request = register(&phone, "401", 1);
+    let traced = request.replace("User-Agent:", &format!("traceparent: {TRACE}\r\nUser-Agent:"));
+    phone.send(edge.listeners()[0], &traced);
+    let at_pbx = world.pbx.receive("REGISTER");
+    world.pbx.send(edge.listeners()[0], &answer(&at_pbx, "200 OK", true));
+    phone.receive("SIP/2.0 200");
+    world.stop(&edge);
+    let mut reader = edge.journal().reader(Start::Oldest).unwrap();
+    let mut traced = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        if !record.traceparent.is_empty() {
+            traced.push((record.kind.to_owned(), record.traceparent.to_owned()));
+        }
+    }
+    assert_eq!(traced, [("registration.added.v1".to_owned(), TRACE.to_owned())]);
+}
+
+#[test]
 fn given_a_draining_edge_then_new_registrations_get_503_and_it_is_not_ready() {
     let (world, phone) = (World::new(), Peer::phone());
     let edge = world.start();
     world.until("readiness", || edge.not_ready().is_none());
-    let drained = world.wait(edge.command(Command::Drain { actor: Text::new("test") })).unwrap();
+    let drain = Command::Drain { deadline: Duration::from_secs(90), actor: Text::new("test") };
+    let drained = world.wait(edge.command(drain)).unwrap();
     assert!(matches!(drained, CommandReply::Done(_)));
     phone.send(edge.listeners()[0], &register(&phone, "401", 1));
     phone.receive("SIP/2.0 503");
@@ -119,15 +145,19 @@ fn given_a_busy_port_when_started_then_the_error_names_it_and_what_to_do() {
     world.start_with(world.config(), Hooks::default()).map(|edge| world.stop(&edge)).unwrap();
 }
 
+fn changed(key: &str) -> ConfigChange {
+    ConfigChange { key: Text::new(key), ..ConfigChange::default() }
+}
+
 #[test]
 fn given_a_changed_configuration_when_reloaded_then_it_is_an_event_and_a_faulty_one_changes_nothing() {
     let world = World::new();
     let pbx = world.pbx.address();
-    let load = move || {
+    let load = move |_: &InForce| {
         let mut settings = settings(pbx, localhost(0));
         settings.tenants[0].limits.calls = Some(7);
         let in_force = InForce { sha256: Text::from("1".repeat(64)), effective: Text::new("{}") };
-        let diff = vec![Text::new("tenant.acme.limits.calls: none → 7")];
+        let diff = vec![changed("tenant.acme.limits.calls")];
         Ok(Reloaded { settings: Arc::new(settings), in_force, diff, streams: StreamConfig::default() })
     };
     let hooks = Hooks { reload: Arc::new(load), ..Hooks::default() };
@@ -145,13 +175,13 @@ fn given_a_changed_configuration_when_reloaded_then_it_is_an_event_and_a_faulty_
 fn given_other_listeners_when_reloaded_then_it_is_refused_with_the_reason_and_recorded() {
     let world = World::new();
     let pbx = world.pbx.address();
-    let load = move || {
+    let load = move |_: &InForce| {
         let mut settings = settings(pbx, localhost(0));
         settings.listeners.push(settings.listeners[0].clone());
         Ok(Reloaded {
             settings: Arc::new(settings),
             in_force: InForce::default(),
-            diff: vec![Text::new("listener")],
+            diff: vec![changed("listener")],
             streams: StreamConfig::default(),
         })
     };

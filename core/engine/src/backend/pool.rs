@@ -32,7 +32,6 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The same backend after a reload, when places mean others; `false` when it is configured no more. Its answer may still
     /// The edge itself, where it is the registrar: no backend is asked, and none is named.
     pub(crate) fn nobody(flow: Flow) -> Self {
         Self {
@@ -48,6 +47,7 @@ impl Candidate {
         }
     }
 
+    /// The same backend after a reload, when places mean others; `false` when it is configured no more. Its answer may still
     /// come, but tells of nobody's health.
     pub(crate) fn find_again(&mut self, turn: &Turn<'_>, tenant: &str) -> bool {
         let found = turn.directory.find(turn.settings, tenant, &self.name);

@@ -1,9 +1,11 @@
 //! What can happen to an engine.
 
 use signalbox_base::{EventSeq, Flow, Text};
+use signalbox_schemas::config::{ConfigChange, ConfigError};
 use signalbox_sip::{Malformed, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::settings::Settings;
 
@@ -152,15 +154,15 @@ pub enum Command {
         sha256: Text,
         /// The effective configuration as JSON, secrets by name only.
         effective: Text,
-        /// One line a changed key: `tenant.acme.backends[0].weight: 1 → 2`.
-        diff: Vec<Text>,
+        /// What changed.
+        diff: Vec<ConfigChange>,
         /// Who asked.
         actor: Text,
     },
     /// A configuration was refused; recorded as `config.rejected`.
     ReloadRejected {
         /// Each error with its place.
-        errors: Vec<Text>,
+        errors: Vec<ConfigError>,
         /// Who asked.
         actor: Text,
     },
@@ -175,6 +177,8 @@ pub enum Command {
     },
     /// Stop admitting: new INVITE and REGISTER get 503, dialogs go on; recorded as `edge.draining`.
     Drain {
+        /// How long calls may go on.
+        deadline: Duration,
         /// Who asked.
         actor: Text,
     },

@@ -78,6 +78,8 @@ pub struct RecordOut {
     pub subject: Text,
     /// Correlation (a call uid), empty for none.
     pub correlation: Text,
+    /// W3C trace context of the message that led to it, in the arena; may be empty.
+    pub traceparent: Range<u32>,
     /// The record that led to this one; 0 for none.
     pub causation: EventSeq,
     /// Public part: the event's `data` as JSON, in the arena.

@@ -4,13 +4,16 @@ use super::Fact;
 use crate::turn::Turn;
 use signalbox_base::Text;
 use signalbox_schemas::edge::{EdgeDraining, EdgeOverloaded, EdgeStopped};
+use signalbox_schemas::values::Timestamp;
 use signalbox_schemas::words::{OverloadLevel, OverloadResource};
 use signalbox_schemas::{Aggregate, Event};
+use std::time::Duration;
 
 /// No new calls and registrations from now on.
 #[must_use]
-pub fn draining(turn: &Turn<'_>, calls_left: u64) -> Fact {
-    let event = EdgeDraining { edge: turn.edge(), calls_left, deadline_at: None };
+pub fn draining(turn: &Turn<'_>, calls_left: u64, deadline: Duration) -> Fact {
+    let deadline_at = Some(Timestamp(turn.now.wall.plus(deadline)));
+    let event = EdgeDraining { edge: turn.edge(), calls_left, deadline_at };
     Fact::new(event, turn.edge(), turn.now.wall)
 }
 

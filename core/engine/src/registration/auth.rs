@@ -9,7 +9,7 @@ use crate::tenancy::Origin;
 use crate::turn::{About, Turn};
 use signalbox_base::{Flow, Wall};
 use signalbox_sip::digest::{Credentials, NonceIssuer, NonceVerdict, Replays, verify, write_challenge};
-use signalbox_sip::uri::{SipUri, equivalent};
+use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Forward, HeaderName, Message, Uri};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -207,8 +207,8 @@ fn is_from(turn: &Turn<'_>, origin: &Origin, users: &Users, user: &[u8], request
     is_user_of(user, users.realm(), tenant, AorName::new(tenant, named, domain).as_str())
 }
 
-/// Whether the URI that credentials were made for is where the request goes (RFC 7616 §3.4.6). A REGISTER goes to a domain,
-/// whichever of its names it bears.
+/// Whether the URI that credentials were made for is where the request goes (RFC 7616 §3.4.6), as far as phones agree on what
+/// to write there: the Request-URI, or the edge's own address or the domain in place of its host, with its user or without.
 fn is_for(turn: &Turn<'_>, request: &Message<&[u8]>, uri: &[u8]) -> bool {
     let Some(ruri) = request.request_uri() else { return false };
     if ruri == uri {
@@ -217,12 +217,10 @@ fn is_for(turn: &Turn<'_>, request: &Message<&[u8]>, uri: &[u8]) -> bool {
     let (Ok(Uri::Sip(meant)), Ok(Uri::Sip(asked))) = (Uri::parse(uri), Uri::parse(ruri)) else {
         return false;
     };
-    let domain = |uri: &SipUri<'_>| {
-        let named = turn.directory.domain(turn.settings, uri.host);
-        named.map(|(_, domain)| domain.clone()).ok_or_else(|| turn.directory.is_own_host(uri.host))
-    };
-    equivalent(&Uri::Sip(meant), &Uri::Sip(asked))
-        || (meant.user.is_none() && asked.user.is_none() && domain(&meant) == domain(&asked))
+    let domain = |uri: &SipUri<'_>| turn.directory.domain(turn.settings, uri.host).map(|(_, domain)| domain);
+    let here = turn.directory.is_own_host(meant.host) || meant.host.eq_ignore_ascii_case(asked.host);
+    (here || domain(&meant).is_some() && domain(&meant) == domain(&asked))
+        && (meant.user.is_none() || meant.decoded_user() == asked.decoded_user())
 }
 
 fn sip_from<'m>(request: &'m Message<&[u8]>) -> Option<SipUri<'m>> {

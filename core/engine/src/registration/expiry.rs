@@ -1,6 +1,6 @@
 //! The time of bindings: when they end, when they are pinged, when they were last heard.
 
-use super::register::{Live, Registrar};
+use super::register::{Live, Pending, Registrar};
 use crate::contract::{ClassB, Release};
 use crate::facts::registration as facts;
 use crate::net::Timer;
@@ -86,21 +86,28 @@ impl Registrar {
         self.remove_orphans(turn, EventSeq(0));
     }
 
-    /// Removes what belongs to a tenant that is no more; whoever waits for an answer is told to come later. `because` is
-    /// the record of the configuration that it is missing from.
-    pub(crate) fn remove_orphans(&mut self, turn: &mut Turn<'_>, because: EventSeq) {
-        let is_gone = |turn: &Turn<'_>, tenant: &str| turn.directory.tenant_place(tenant).is_none();
+    /// Removes what is registered in a domain that its tenant does not have any more, and says how many; whoever waits for
+    /// an answer is told to come later. `because` is the record of the configuration that the domain is missing from.
+    pub(crate) fn remove_orphans(&mut self, turn: &mut Turn<'_>, because: EventSeq) -> usize {
+        let is_gone = |turn: &Turn<'_>, tenant: &str, domain: &str| {
+            let owner = turn.directory.domain(turn.settings, domain.as_bytes());
+            owner.is_none_or(|(owner, name)| owner.name.as_str() != tenant || **name != *domain)
+        };
         let registrations = turn.state.registrations();
-        let orphans = registrations.iter().filter(|aor| is_gone(turn, aor.tenant()));
+        let orphans = registrations.iter().filter(|aor| is_gone(turn, aor.tenant(), aor.domain()));
         let keys: Vec<BindingKey> = orphans.flat_map(|aor| &aor.bindings).map(|b| b.key).collect();
+        let removed = keys.len();
         for key in keys {
             self.remove_binding(turn, key, RemovalReason::Admin, None, because);
         }
-        let waiting = self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str()));
+        let domain_of = |pending: &Pending| pending.address().rsplit_once('@').map_or("", |(_, domain)| domain).to_owned();
+        let waiting =
+            self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str(), &domain_of(p)));
         let waiting: Vec<u64> = waiting.map(|(number, _)| *number).collect();
         for number in waiting {
             self.failed(turn, number, false);
         }
+        removed
     }
 
     /// Forgets the timers of a binding that is gone.

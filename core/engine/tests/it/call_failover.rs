@@ -135,7 +135,7 @@ fn given_a_full_disk_or_a_drain_when_a_phone_calls_then_it_may_try_again_later_b
     assert_eq!(world.take_to(addr(PBX)).len(), 1);
     world.input(Input::Pressure(Pressure::Normal));
     world.take();
-    world.command(Command::Drain { actor: Text::new("op") });
+    world.command(Command::Drain { deadline: Duration::from_secs(300), actor: Text::new("op") });
     world.deliver(phone.flow, calls("sip:402@acme.test", "e3"));
     assert_eq!(said(&mut world, addr(PHONE)), ["503"]);
     assert_eq!(world.records("call.failed").len(), 0, "what was never taken is no failed call");

@@ -84,7 +84,7 @@ fn run(world: &mut World, phones: &mut [Phone], step: &Step, at: u64) {
                 revision: at,
                 sha256: Text::new("00"),
                 effective: Text::new("{\"a\":1}"),
-                diff: vec![Text::new("a: 0 → 1")],
+                diff: Vec::new(),
                 actor: Text::new("root"),
             });
         }

@@ -171,6 +171,26 @@ fn given_a_user_who_registers_for_another_then_403() {
 }
 
 #[test]
+fn given_what_phones_write_as_digest_uri_then_it_must_lead_here_rfc7616_3_4_6() {
+    let mut world = World::new(alone());
+    let mut phone = Phone::new("401", "acme.test", PHONE);
+    let lines = contact(&phone, 300);
+    for (uri, status) in [
+        ("sip:acme.test", 200),
+        ("sip:ACME.test:5060", 200),
+        ("sip:old.acme.test", 200),
+        ("sip:203.0.113.1:5060", 200),
+        ("sip:evil.test", 401),
+        ("sip:999@acme.test", 401),
+    ] {
+        let challenge = ask(&mut world, &mut phone, &lines);
+        let credentials = answer_to(&challenge, Algorithm::Md5, "401", "secret", (uri, 1));
+        let answer = ask(&mut world, &mut phone, &format!("{lines}{credentials}"));
+        assert_eq!(answer.status(), Some(status), "{uri}");
+    }
+}
+
+#[test]
 fn given_an_old_a_used_or_a_foreign_nonce_then_stale_asks_anew_and_no_person_is_bothered() {
     let mut world = World::new(alone());
     let mut phone = Phone::new("401", "acme.test", PHONE);

@@ -432,7 +432,7 @@ fn given_a_stalled_disk_or_a_limit_then_new_registrations_are_refused() {
 #[test]
 fn given_an_edge_that_drains_when_thousands_ask_then_refusals_are_told_within_the_budget() {
     let mut world = World::new(acme());
-    world.command(Command::Drain { actor: "root".into() });
+    world.command(Command::Drain { deadline: Duration::from_secs(300), actor: "root".into() });
     for n in 0..500 {
         let mut phone = Phone::new(&format!("u{n}"), "acme.test", &format!("192.0.2.7:{}", 10_000 + n));
         let text = phone.register(3600);

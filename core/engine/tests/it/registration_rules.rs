@@ -202,6 +202,33 @@ fn given_a_reload_without_a_tenant_then_its_bindings_are_removed_by_the_operator
 }
 
 #[test]
+fn promise_6_given_a_domain_that_a_reload_gives_to_another_tenant_then_who_had_it_reaches_nobody_there() {
+    let mut world = World::new(two_tenants());
+    let mut phone = Phone::new("401", "g.test", PHONE);
+    let token = register(&mut world, &mut phone, OTHER, 600);
+    let mut moved = two_tenants();
+    moved.tenants[0].domains.push(domain("g.test", &[]));
+    moved.tenants[1].domains = vec![domain("other.test", &[])];
+    world.command(Command::Reload {
+        settings: moved.into(),
+        revision: 2,
+        sha256: "x".into(),
+        effective: "{}".into(),
+        diff: vec![],
+        actor: "root".into(),
+    });
+    let removed = world.records("registration.removed");
+    assert_eq!((removed.len(), removed[0].tenant.as_str()), (1, "globex"));
+    let uri = format!("sip:{token}@{}", inside(OTHER).local);
+    world.deliver(inside(OTHER), request("INVITE", &uri, "sip:9@g.test", addr(OTHER), "late"));
+    assert!(world.take_to(phone.flow.remote).is_empty(), "the former owner's PBX rings nobody");
+    world.take();
+    register(&mut world, &mut phone, PBX, 600);
+    assert_eq!(world.engine.state().registrations().len(), 1);
+    world.assert_replay_equals_live();
+}
+
+#[test]
 fn given_a_restart_without_a_tenant_then_its_bindings_are_removed_too() {
     let mut world = World::new(two_tenants());
     register(&mut world, &mut Phone::new("401", "acme.test", PHONE), PBX, 600);

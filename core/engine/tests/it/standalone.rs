@@ -37,7 +37,7 @@ fn given_options_to_the_edge_then_peers_and_phones_get_200_and_503_while_drainin
     );
     world.deliver(outside("192.0.2.99:5060"), options("sip:203.0.113.1", "192.0.2.99:5060"));
     assert!(world.take().is_empty(), "strangers learn nothing");
-    world.command(Command::Drain { actor: "root".into() });
+    world.command(Command::Drain { deadline: Duration::from_secs(300), actor: "root".into() });
     world.deliver(inside(PBX), options("sip:10.0.0.5:5060", PBX));
     assert_eq!(world.one_to(addr(PBX)).status(), Some(503));
     assert_eq!(world.records("edge.draining").len(), 1);

@@ -54,6 +54,7 @@ impl Pen {
             time: Wall(at),
             recorded: Wall(at),
             correlation: Text::default(),
+            traceparent: Text::default(),
             causation: EventSeq(0),
             foreign_cause: Text::default(),
             data: b"{}"[..].into(),

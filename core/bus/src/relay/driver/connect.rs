@@ -41,9 +41,12 @@ impl Driver {
 
     async fn connect_and_compare(&mut self) -> Result<(Link, Verdict), Failure> {
         let origin = |error: Error| Failure::Unreachable(format!("the journal: {error}").into());
-        // Before its first event a journal has nothing to compare.
-        self.origin.beyond(EventSeq(0)).await;
-        let chain = self.origin.chain().await.map_err(origin)?;
+        let mut chain = self.origin.chain().await.map_err(origin)?;
+        if chain.is_empty() {
+            // Before its first event a journal has no id, and nothing to compare.
+            self.origin.beyond(EventSeq(0)).await;
+            chain = self.origin.chain().await.map_err(origin)?;
+        }
         let end = self.origin.end().map_err(origin)?;
         let Some(source) = chain.last().map(|link| link.source.clone()) else {
             return Err(Failure::Unreachable("the journal has no events".into()));
