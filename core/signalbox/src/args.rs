@@ -58,6 +58,9 @@ pub enum Verb {
     /// The tables: how far they are; make one anew from history.
     #[command(after_help = "Example: signalbox projections rebuild cdr")]
     Projections(ProjectionsArgs),
+    /// Events that a table could not take, put aside with those that follow them; apply them again or let them go.
+    #[command(after_help = "Example: signalbox parked retry cdr c_0aB3dE5fG7h")]
+    Parked(ParkedArgs),
     /// Who is registered, and from where.
     #[command(after_help = "Example: signalbox locations 401@acme.test --at 2026-11-21T14:03:00Z")]
     Locations(LocationsArgs),
@@ -233,13 +236,19 @@ pub struct TailArgs {
     /// Stop at the end instead of following.
     #[arg(long)]
     pub no_follow: bool,
+    /// Follow, as it does anyway.
+    #[arg(short, long, conflicts_with = "no_follow")]
+    pub follow: bool,
 }
 
 /// `replay`
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
+    /// `location`, `calls`, `cdr` or `backend`: its tables are filled anew, as by `projections rebuild`.
+    #[arg(conflicts_with_all = ["to", "from", "domain", "tenant", "kind", "url", "token_file", "out", "resume"])]
+    pub projection: Option<String>,
     /// Where to: nats, kafka, webhook or file. Given again as a time (RFC 3339): up to when.
-    #[arg(long, value_name = "TARGET|TIME", required_unless_present = "resume")]
+    #[arg(long, value_name = "TARGET|TIME", required_unless_present_any = ["resume", "projection"])]
     pub to: Vec<String>,
     /// From this moment on, RFC 3339; from the oldest event when missing.
     #[arg(long, value_name = "TIME")]
@@ -272,9 +281,9 @@ pub struct ReplayArgs {
 pub struct LocationsArgs {
     /// `401`, `401@acme.test`; everybody when missing.
     pub aor: Option<String>,
-    /// Only this tenant.
-    #[arg(long)]
-    pub tenant: Option<String>,
+    /// Which ones, by when they registered last.
+    #[command(flatten)]
+    pub window: Window,
     /// As of then, RFC 3339.
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
@@ -283,9 +292,9 @@ pub struct LocationsArgs {
 /// `calls`
 #[derive(Debug, Args)]
 pub struct CallsArgs {
-    /// Only this tenant.
-    #[arg(long)]
-    pub tenant: Option<String>,
+    /// Which ones, by when they began.
+    #[command(flatten)]
+    pub window: Window,
     /// As of then, RFC 3339.
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
@@ -294,9 +303,12 @@ pub struct CallsArgs {
 /// `cdr`
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Which ones.
+    /// Which ones, by when they ended.
     #[command(flatten)]
     pub window: Window,
+    /// As of then, RFC 3339: those that had ended.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["to", "follow"])]
+    pub at: Option<String>,
     /// Go on as calls end.
     #[arg(short, long)]
     pub follow: bool,
@@ -357,6 +369,45 @@ pub enum ProjectionAction {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// `parked`
+#[derive(Debug, Args)]
+pub struct ParkedArgs {
+    /// What to do; lists them when missing.
+    #[command(subcommand)]
+    pub action: Option<ParkedAction>,
+}
+
+/// What to do with parked events.
+#[derive(Debug, Subcommand)]
+pub enum ParkedAction {
+    /// What is parked, and why.
+    List,
+    /// Apply the events of a call, phone or backend again, in order.
+    Retry {
+        /// Whose.
+        #[command(flatten)]
+        which: ParkedWhich,
+    },
+    /// Let them go: their rows are never written.
+    Skip {
+        /// Whose.
+        #[command(flatten)]
+        which: ParkedWhich,
+    },
+}
+
+/// Events that are parked together.
+#[derive(Debug, Args)]
+pub struct ParkedWhich {
+    /// `location`, `calls`, `cdr`, `backend`.
+    pub projection: String,
+    /// As the list shows it: a call's id, `acme/401@acme.test`, a backend.
+    pub subject: String,
+    /// Whose, where several tenants have it.
+    #[arg(long)]
+    pub tenant: Option<String>,
 }
 
 /// `why`

@@ -47,6 +47,26 @@ impl Range {
     }
 }
 
+/// The rows that a window asks for, newest first; as they come where it asks for none in particular.
+///
+/// # Errors
+/// A time that is not RFC 3339.
+pub fn pick<T>(
+    window: &Window,
+    now: Wall,
+    mut rows: Vec<T>,
+    at: impl Fn(&T) -> i64,
+) -> Result<Vec<T>, Failure> {
+    let range = Range::of(window, now)?;
+    if range.from.is_none() && range.to.is_none() && window.last.is_none() {
+        return Ok(rows);
+    }
+    rows.retain(|row| range.contains(Wall(at(row))));
+    rows.sort_by_key(|row| std::cmp::Reverse(at(row)));
+    rows.truncate(window.last.unwrap_or(usize::MAX));
+    Ok(rows)
+}
+
 /// Reads an RFC 3339 moment from a flag.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Judges meaning: what parses but cannot work, with the fix.
 
 use super::model::{Backend, Domain, File, Listener, Served, Tenant};
+use super::registrar::needs_no_backend;
 use super::span::{Problem, Problems, Sources};
 use super::value::{is_host_name, split_host_port};
 use signalbox_base::{Cidr, TenantId, Transport};
@@ -41,10 +42,15 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.tenants(file);
     check.rest(file);
     check.problems.extend(super::connections::check(file, sources));
+    check.problems.extend(super::journal::check(file, sources));
     let (problems, warnings) = super::tls::check(file, sources);
     check.problems.extend(problems);
     check.warnings.extend(warnings);
-    for (problems, warnings) in [super::bus::check(file, sources), super::cluster::check(file, sources)] {
+    for (problems, warnings) in [
+        super::bus::check(file, sources),
+        super::cluster::check(file, sources),
+        super::registrar::check(file, sources),
+    ] {
         check.problems.extend(problems);
         check.warnings.extend(warnings);
     }
@@ -141,7 +147,10 @@ impl Check<'_> {
     }
 
     fn domain_name(&mut self, path: &str, name: &str) {
-        if !(is_host_name(name) || name.parse::<IpAddr>().is_ok()) {
+        if name.ends_with('.') {
+            let fix = format!("write \"{}\"", name.trim_end_matches('.'));
+            self.wrong(path, format!("\"{name}\" ends with a dot"), fix);
+        } else if !(is_host_name(name) || name.parse::<IpAddr>().is_ok()) {
             self.wrong(
                 path,
                 format!("\"{name}\" is not a domain"),
@@ -177,7 +186,7 @@ impl Check<'_> {
                 );
             }
             self.domains(&path, tenant, &mut domains);
-            if tenant.backends.is_empty() {
+            if tenant.backends.is_empty() && !needs_no_backend(&tenant.domains) {
                 self.wrong(
                     &format!("{path}.backends"),
                     "there is no backend",

@@ -4,7 +4,7 @@
 //! winning. Every value's place is kept for errors and `check --explain`.
 
 use super::span::{Origin, Problem, Problems, Sources};
-use super::{check, env, model};
+use super::{check, env, model, registrar};
 use std::path::{Path, PathBuf};
 use toml_edit::{Document, Item, Value};
 
@@ -78,7 +78,8 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
     }
     env::overlay(&mut merged, &mut sources, environment)?;
     check::unsupported(&merged, &sources)?;
-    let file = deserialize(merged, &sources)?;
+    let mut file = deserialize(merged, &sources)?;
+    registrar::anchor(&mut file, path);
     let warnings = check::check(&file, &sources)?;
     Ok(Loaded { file, sources, path: path.to_owned(), warnings })
 }

@@ -10,6 +10,7 @@ pub mod cluster;
 mod connections;
 mod env;
 mod explain;
+mod journal;
 mod load;
 pub mod model;
 mod registrar;

@@ -168,6 +168,10 @@ pub struct DomainTable {
     /// is the domain's name. Beside this file, unless it is an absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users_file: Option<PathBuf>,
+    /// When `users_file` was last written, so that a reload sees that it changed. Nothing to be configured.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub users_written_at: Option<String>,
     /// Which requests of phones outside of dialogs need credentials of `users_file`, beside REGISTER in mode `registrar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,

@@ -1,5 +1,8 @@
 //! Where each value was written, and problems that point there.
 
+use crate::errors::Code;
+use signalbox_base::Text;
+use signalbox_schemas::config::ConfigError;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -116,6 +119,29 @@ impl fmt::Display for Problem {
             write!(f, "\n{excerpt}")?;
         }
         if self.fix.is_empty() { Ok(()) } else { write!(f, "\n  {}", self.fix) }
+    }
+}
+
+impl Problem {
+    /// As `config.rejected` has it.
+    #[must_use]
+    pub fn event(&self, code: Code) -> ConfigError {
+        let mut place = self.place.rsplitn(3, ':');
+        let (column, line) = (place.next(), place.next());
+        let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
+        let (file, line, column) = match (place.next(), number(line), number(column)) {
+            (Some(file), Some(line), Some(column)) => (file, Some(line), Some(column)),
+            _ => (self.place.as_str(), None, None),
+        };
+        let fix = if self.fix.is_empty() { String::new() } else { format!("; {}", self.fix) };
+        ConfigError {
+            code: Text::from(code.to_string()),
+            file: Text::new(file),
+            line,
+            column,
+            key: Text::new(&self.path),
+            message: Text::from(format!("{}{fix}", self.message)),
+        }
     }
 }
 

@@ -126,6 +126,27 @@ fn a_mistake_names_file_line_key_and_fix() {
         ),
         (
             "aliases = [\"old.acme.example\"]",
+            "aliases = [\"old.acme.example.\"]",
+            ":15:",
+            "tenant[0].domains[1].aliases[0]",
+            "ends with a dot",
+        ),
+        (
+            "cluster = \"prod\"",
+            "cluster = \"prod\"\n[journal]\nsegment_size = \"1B\"",
+            ":5:",
+            "journal.segment_size",
+            "between 16 KiB and 1 GiB",
+        ),
+        (
+            "cluster = \"prod\"",
+            "cluster = \"prod\"\n[journal]\nmax_size = \"150MiB\"",
+            ":5:",
+            "journal.max_size",
+            "at least \"256MiB\"",
+        ),
+        (
+            "aliases = [\"old.acme.example\"]",
             "aliases = [\"acme.example.net\"]",
             ":15:",
             "tenant[0].domains[1].aliases[0]",
@@ -271,7 +292,8 @@ fn a_missing_file_says_where_it_was_looked_for() {
 fn the_difference_of_two_configurations_names_keys() {
     let old = effective_json(&load_text(GOOD).unwrap().file);
     let new = effective_json(&load_text(&GOOD.replace("weight = 2", "weight = 5")).unwrap().file);
-    assert_eq!(diff(&old, &new), ["tenant[0].backends[0].weight: 2 → 5"]);
+    let changes: Vec<String> = diff(&old, &new).iter().map(show).collect();
+    assert_eq!(changes, ["tenant.acme.backends.pbx-1.weight: 2 → 5"]);
     assert!(diff(&old, &old).is_empty());
 }
 

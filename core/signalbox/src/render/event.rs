@@ -64,6 +64,11 @@ fn opt(label: &str, value: Option<impl ToString>) -> String {
     value.map(|v| format!("{label}{}", v.to_string())).unwrap_or_default()
 }
 
+/// Of a list that is cut.
+fn all(listed: usize, more: Option<u64>) -> u64 {
+    listed as u64 + more.unwrap_or_default()
+}
+
 fn list(parts: &[String]) -> String {
     parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(", ")
 }
@@ -239,9 +244,11 @@ fn edge(event: &Event, clock: &Clock) -> (String, String) {
         }
         Event::ConfigApplied(e) => (
             format!("revision {}", e.revision),
-            list(&[format!("{} change(s)", e.diff.len()), opt("by ", e.actor.clone())]),
+            list(&[format!("{} change(s)", all(e.diff.len(), e.more)), opt("by ", e.actor.clone())]),
         ),
-        Event::ConfigRejected(e) => (format!("{} error(s)", e.errors.len()), opt("by ", e.actor.clone())),
+        Event::ConfigRejected(e) => {
+            (format!("{} error(s)", all(e.errors.len(), e.more)), opt("by ", e.actor.clone()))
+        }
         Event::AdminActed(e) => (
             list(&[e.action.to_string(), opt("", e.target.clone())]),
             format!("{} by {}", e.outcome, e.actor),

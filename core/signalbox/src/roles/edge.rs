@@ -3,17 +3,18 @@
 use super::broker::Wiring;
 use super::health::Report;
 use crate::config::{
-    Effective, Keys, Loaded, diff, effective_json, load, model::BusKind, sha256_hex, streams,
+    Effective, Keys, Loaded, Problems, diff, effective_json, load, model::BusKind, sha256_hex, show, streams,
 };
-use crate::errors::{Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY, TLS_FILES};
+use crate::errors::{CONFIG, Failure, INTERNAL, JOURNAL_FAILED, NO_ADDRESS, NO_RIGHT, PORT_BUSY, TLS_FILES};
 use crate::identity;
 use crate::logging::LevelHandle;
 use signalbox_base::Text;
-use signalbox_edge::{Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError};
+use signalbox_edge::{Edge, EdgeConfig, EdgeHandle, Fatal, Hooks, InForce, Reloaded, StartError, Unusable};
 use signalbox_io::{BindError, OsEntropy};
 use signalbox_journal::{GroupCommit, MaxSize, Sink};
 use signalbox_projections::SINK;
-use std::sync::{Arc, Mutex, PoisonError};
+use signalbox_schemas::config::ConfigChange;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Starts the edge; `report` is what the process's other roles tell about themselves.
@@ -31,10 +32,10 @@ pub(super) fn start(
     let mut config = edge_config(loaded, settings, &effective);
     config.journal.sinks = sinks(loaded.file.bus.kind);
     config.before_first = wiring.before_first(&config.settings.identity);
-    let (current, path) = (Arc::new(Mutex::new(loaded.file.clone())), loaded.path.clone());
+    let path = loaded.path.clone();
     let components = report.clone();
     let hooks = Hooks {
-        reload: Arc::new(move || reload(&path, &keys, &current)),
+        reload: Arc::new(move |before| reload(&path, &keys, before)),
         log_level: Arc::new(move |wanted| match &level {
             Some(handle) => handle.set(wanted),
             None => Err("this process has a fixed log level".to_owned()),
@@ -81,38 +82,44 @@ fn in_force(file: &crate::config::model::File) -> InForce {
 }
 
 /// Loads the file again; the settings in force stay as they are when it has errors.
-fn reload(
-    path: &std::path::Path,
-    keys: &Keys,
-    current: &Mutex<crate::config::model::File>,
-) -> Result<Reloaded, Vec<String>> {
-    let loaded =
-        load(path, std::env::vars()).map_err(|p| p.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+fn reload(path: &std::path::Path, keys: &Keys, before: &InForce) -> Result<Reloaded, Unusable> {
+    let loaded = load(path, std::env::vars()).map_err(|problems| unusable(&problems))?;
     let effective = Effective::new(&loaded.file);
-    let settings = effective.settings(keys).map_err(|p| vec![p.to_string()])?;
-    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-    let old = effective_json(&Effective::new(&current).file);
+    let settings = effective.settings(keys).map_err(|problems| unusable(&problems))?;
+    let old = serde_json::from_str(&before.effective).unwrap_or_default();
     let changes = diff(&old, &effective_json(&effective.file));
     let fixed =
         ["edge.data_dir", "journal.", "store.", "admin.", "bus.", "cluster.", "connections.", "log.format"];
-    let of_socket = |c: &str| {
-        c.starts_with("listener[") && [".address:", ".network:", ".origins"].iter().any(|k| c.contains(k))
+    let of_socket = |key: &str| {
+        let part = key.strip_prefix("listener[").and_then(|rest| rest.split_once("].")).map(|(_, part)| part);
+        part.is_some_and(|part| matches!(part, "address" | "network") || part.starts_with("origins"))
     };
-    let of_identity = |c: &str| c.starts_with("edge.name:") || c.starts_with("edge.cluster:");
-    let needs_restart =
-        |c: &&String| fixed.iter().any(|f| c.starts_with(f)) || of_socket(c) || of_identity(c);
+    let of_identity = |key: &str| matches!(key, "edge.name" | "edge.cluster");
+    let needs_restart = |c: &&ConfigChange| {
+        fixed.iter().any(|f| c.key.starts_with(f)) || of_socket(&c.key) || of_identity(&c.key)
+    };
     if let Some(change) = changes.iter().find(needs_restart) {
-        return Err(vec![format!(
-            "{change}: this takes effect with a restart only; set it back, or restart"
-        )]);
+        let what = show(change);
+        return Err(format!("{what}: this takes effect with a restart only; set it back, or restart").into());
     }
-    *current = loaded.file;
     Ok(Reloaded {
         settings: Arc::new(settings),
         in_force: in_force(&effective.file),
-        diff: changes.into_iter().map(Text::from).collect(),
+        diff: changes,
         streams: streams(&effective.file),
     })
+}
+
+/// Errors as the event has them, and the first for whoever asked.
+fn unusable(problems: &Problems) -> Unusable {
+    const SHOWN: usize = 20;
+    let mut told: Vec<String> = problems.0.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = problems.0.len().saturating_sub(SHOWN);
+    if more > 0 {
+        told.push(format!("and {more} more; `signalbox check` shows them all"));
+    }
+    let errors = problems.0.iter().map(|problem| problem.event(CONFIG)).collect();
+    Unusable { errors, told: Text::from(told.join("\n")) }
 }
 
 impl From<StartError> for Failure {

@@ -3,7 +3,7 @@
 use super::{Out, now, reading};
 use crate::args::{CallsArgs, Cli};
 use crate::errors::Failure;
-use crate::history::moment;
+use crate::history::{moment, pick};
 use crate::render::{Align, Table, duration};
 use signalbox_base::Wall;
 use signalbox_projections::queries;
@@ -12,14 +12,16 @@ use signalbox_projections::queries;
 pub fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failure> {
     let out = Out::new(cli);
     let at = moment(args.at.as_deref(), "--at")?;
-    let tenant = args.tenant.as_deref();
+    let tenant = args.window.tenant.as_deref();
     reading(cli, async |reader| {
         let up = queries::calls(&reader.store, tenant).await?;
-        let up: Vec<_> = up.into_iter().filter(|c| at.is_none_or(|at| c.invited_at <= at.0)).collect();
+        let up = up.into_iter().filter(|c| at.is_none_or(|at| c.invited_at <= at.0)).collect();
+        let up = pick(&args.window, now(), up, |call| call.invited_at)?;
         let ended = match at {
             Some(at) => queries::calls_ended_since(&reader.store, tenant, at).await?,
             None => Vec::new(),
         };
+        let ended = pick(&args.window, now(), ended, |call| call.invited_at)?;
         if out.json {
             up.iter().try_for_each(|row| out.object(row))?;
             return ended.iter().try_for_each(|row| out.object(row));

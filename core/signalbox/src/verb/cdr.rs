@@ -3,7 +3,7 @@
 use super::{Out, load_config, now, reading, runtime};
 use crate::args::{Cli, ListArgs};
 use crate::errors::Failure;
-use crate::history::{History, Range};
+use crate::history::{History, Range, moment};
 use crate::render::{Align, Screen, Table, span_ms};
 use signalbox_base::Wall;
 use signalbox_bus::{Filter, Start};
@@ -21,7 +21,7 @@ pub fn run(cli: &Cli, args: &ListArgs) -> Result<(), Failure> {
     let filter = queries::Filter {
         tenant: args.window.tenant.clone(),
         from: range.from,
-        to: range.to,
+        to: range.to.or(moment(args.at.as_deref(), "--at")?),
         last: Some(last),
     };
     reading(cli, async |reader| {

@@ -3,7 +3,7 @@
 use super::{Out, now, reading};
 use crate::args::{Cli, LocationsArgs};
 use crate::errors::Failure;
-use crate::history::moment;
+use crate::history::{moment, pick};
 use crate::render::{Align, Table, since};
 use signalbox_base::Wall;
 use signalbox_projections::queries;
@@ -18,6 +18,7 @@ pub fn run(cli: &Cli, args: &LocationsArgs) -> Result<(), Failure> {
         match at {
             None => {
                 let rows = queries::locations(&reader.store, tenant, aor).await?;
+                let rows = pick(&args.window, now(), rows, |row| row.refreshed_at)?;
                 if out.json {
                     return rows.iter().try_for_each(|row| out.object(row));
                 }
@@ -37,6 +38,7 @@ pub fn run(cli: &Cli, args: &LocationsArgs) -> Result<(), Failure> {
             }
             Some(at) => {
                 let rows = queries::locations_at(&reader.store, tenant, aor, at).await?;
+                let rows = pick(&args.window, now(), rows, |row| row.valid_from)?;
                 if out.json {
                     return rows.iter().try_for_each(|row| out.object(row));
                 }
@@ -65,7 +67,7 @@ fn named(args: &LocationsArgs) -> (Option<String>, Option<String>) {
     let text = args.aor.as_deref().map(|a| a.trim_start_matches("sip:"));
     match text.and_then(|t| t.split_once('/')) {
         Some((tenant, aor)) => (Some(tenant.to_owned()), Some(aor.to_owned())),
-        None => (args.tenant.clone(), text.map(str::to_owned)),
+        None => (args.window.tenant.clone(), text.map(str::to_owned)),
     }
 }
 

@@ -12,6 +12,7 @@ mod init;
 mod live;
 mod locations;
 mod log;
+mod parked;
 mod projections;
 mod reload;
 mod replay;
@@ -45,8 +46,12 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Verb::Stop(args) => stop::run(cli, args),
         Verb::Status => status::run(cli),
         Verb::Tail(args) => tail::run(cli, args),
-        Verb::Replay(args) => replay::run(cli, args),
+        Verb::Replay(args) => match &args.projection {
+            Some(name) => projections::replay(cli, name),
+            None => replay::run(cli, args),
+        },
         Verb::Projections(args) => projections::run(cli, args),
+        Verb::Parked(args) => parked::run(cli, args),
         Verb::Locations(args) => locations::run(cli, args),
         Verb::Calls(args) => calls::run(cli, args),
         Verb::Cdr(args) => cdr::run(cli, args),

@@ -27,6 +27,11 @@ pub fn run(cli: &Cli, args: &ProjectionsArgs) -> Result<(), Failure> {
     }
 }
 
+/// `replay <projection>`: the same as its rebuild.
+pub fn replay(cli: &Cli, name: &str) -> Result<(), Failure> {
+    rebuild(cli, &[name.to_owned()], false)
+}
+
 fn list(cli: &Cli) -> Result<(), Failure> {
     let out = Out::new(cli);
     let loaded = load_config(cli)?;
@@ -94,7 +99,9 @@ fn words(row: &RebuildRow, out: &Out) -> String {
     let when = signalbox_base::Wall(row.ended_at.unwrap_or(row.asked_at));
     let carried =
         if row.carried > 0 { format!(", {} row(s) carried over", row.carried) } else { String::new() };
-    format!("{} {}{carried}", row.state, out.clock.time(when, now()))
+    let left =
+        if row.state == "done" && !row.note.is_empty() { format!("; {}", row.note) } else { String::new() };
+    format!("{} {}{carried}{left}", row.state, out.clock.time(when, now()))
 }
 
 fn rebuild(cli: &Cli, names: &[String], every: bool) -> Result<(), Failure> {
@@ -181,5 +188,6 @@ fn told(out: &Out, row: &RebuildRow) -> Result<(), Failure> {
         0 => String::new(),
         rows => format!("; {rows} row(s) whose events are gone were carried over"),
     };
-    out.line(&format!("{} rebuilt: {} event(s) read{carried}", row.projection, row.total))
+    out.line(&format!("{} rebuilt: {} event(s) read{carried}", row.projection, row.total))?;
+    if row.note.is_empty() { Ok(()) } else { out.line(&row.note) }
 }

@@ -36,6 +36,42 @@ fn given_a_changed_file_when_reloaded_then_it_is_in_force_and_an_event_has_the_d
     contract::check(&edge.events(""));
 }
 
+/// Tenants with many domains each, which all end in `zone`: more than an event can hold.
+fn crowd(zone: &str) -> String {
+    let tenant = |t: usize| {
+        let domains: Vec<String> =
+            (0..500).map(|d| format!("\"customer-{d:04}-of-{t:02}.{zone}\"")).collect();
+        format!("[[tenant]]\nname = \"crowd-{t:02}\"\ndomains = [{}]\n", domains.join(", "))
+    };
+    (0..40).map(tenant).collect()
+}
+
+#[test]
+fn given_more_configuration_than_an_event_holds_then_it_starts_reloads_and_refuses_as_any_other() {
+    let world = World::new("crowd");
+    let pbx = world.at(2, 5060);
+    let mut edge = Edge::configured(&world, &format!("{}{}", acme(pbx), crowd("first.customers.example")));
+    edge.start();
+    let applied = &edge.await_events("config.applied", 1)[0];
+    assert_eq!(applied["data"]["omitted"], serde_json::json!(["tenant"]));
+    assert!(applied["data"]["config"]["edge"].is_object());
+
+    edge.write_config(&format!("{}{}", crowd("second.customers.example"), acme(pbx)));
+    let said = edge.text(&["reload"]);
+    assert!(said.contains("revision 2, 20000 changes"), "{said}");
+    let applied = &edge.await_events("config.applied", 2)[1];
+    assert_eq!(applied["data"]["diff"][0]["key"], "tenant.crowd-00.domains[0]", "tenants are called by name");
+    assert_eq!(applied["data"]["more"].as_u64(), Some(19_800));
+
+    edge.write_config(&format!("{}{}", acme(pbx), crowd("not a domain")));
+    let said = edge.verb(&["reload"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(format!("{}{}", said.stdout, said.stderr).contains("more; `signalbox check`"), "{said:?}");
+    let rejected = &edge.await_events("config.rejected", 1)[0];
+    assert!(rejected["data"]["more"].as_u64() > Some(1_000), "{:#}", rejected["data"]["more"]);
+    contract::check(&edge.events("config"));
+}
+
 #[test]
 fn given_a_broken_file_when_reloaded_then_it_is_refused_with_its_place_and_the_old_one_stays() {
     let world = World::new("broken-reload");
@@ -53,7 +89,10 @@ fn given_a_broken_file_when_reloaded_then_it_is_refused_with_its_place_and_the_o
     wait::until_true("the refusal in the log", || edge.process().stderr().contains("backends[0].address"));
     edge.write_config(&acme(pbx.address()));
     let rejected = edge.await_events("config.rejected", 1);
-    assert!(!rejected[0]["data"]["errors"].as_array().unwrap().is_empty(), "{:#}", rejected[0]);
+    let error = &rejected[0]["data"]["errors"][0];
+    assert_eq!(error["code"], "SB0101", "{error:#}");
+    assert!(error["file"].as_str().unwrap().ends_with("signalbox.toml"), "{error:#}");
+    assert!(error["line"].is_u64() && error["key"] == "tenant[0].backends[0].address", "{error:#}");
     assert_eq!(edge.events("config.applied").len(), 1);
 }
 
@@ -66,7 +105,8 @@ fn given_a_call_when_the_edge_is_told_to_stop_then_it_refuses_new_ones_and_waits
     let (mut dialog, _) = talk(&mut alice, &mut bob, "sip:402@acme.test");
 
     edge.process().signal(Signal::SIGTERM);
-    edge.await_events("edge.draining", 1);
+    let draining = &edge.await_events("edge.draining", 1)[0];
+    assert!(draining["data"]["deadline_at"].as_str() > draining["time"].as_str(), "{draining:#}");
     let (status, _) = http::get(edge.admin(), "/ready").unwrap();
     assert_eq!(status, 503);
     let mut newcomer = phone(&world, &edge, "403", 5062);
