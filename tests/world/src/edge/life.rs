@@ -64,6 +64,7 @@ pub(crate) struct Life {
 /// A record outside the outbox.
 struct Owned {
     record: RecordOut,
+    traceparent: Vec<u8>,
     data: Vec<u8>,
     private: Vec<u8>,
 }
@@ -218,8 +219,9 @@ impl Life {
             let part = |range: &std::ops::Range<u32>| {
                 outbox.arena[range.start as usize..range.end as usize].to_vec()
             };
+            let traceparent = part(&record.traceparent);
             let (data, private) = (part(&record.data), part(&record.private));
-            self.records.push(Owned { record, data, private });
+            self.records.push(Owned { record, traceparent, data, private });
         }
         // Every peer of the stories has an address: nothing is to be resolved, and UDP has nothing to close.
         let asked = outbox.asks.drain(..).find(|ask| matches!(ask, Ask::Resolve { .. }));
@@ -243,7 +245,7 @@ impl Life {
 
     /// Hands everything made so far to the journal.
     pub(super) fn append_all(&mut self, now: Wall) {
-        for Owned { record, data, private } in self.records.drain(..) {
+        for Owned { record, traceparent, data, private } in self.records.drain(..) {
             let new = NewRecord {
                 expect_seq: Some(record.seq),
                 wall: record.wall,
@@ -252,6 +254,7 @@ impl Life {
                 tenant: &record.tenant,
                 subject: &record.subject,
                 correlation: &record.correlation,
+                traceparent: std::str::from_utf8(&traceparent).expect("the engine writes hexadecimal"),
                 causation: record.causation,
                 data: &data,
                 private: &private,
