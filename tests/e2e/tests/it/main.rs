@@ -19,6 +19,7 @@ mod peers;
 mod readme;
 mod registrations;
 mod replays;
+mod registrar;
 mod rollback;
 mod standby;
 mod starting;
