@@ -255,8 +255,15 @@ fn projection(handle: &StatusHandle, durable: Option<EventSeq>, now: Wall) -> Co
         (Some(at), _) if behind > 0 || away.is_some() => now.since(at).as_secs_f64(),
         _ => 0.0,
     };
-    let parked = (status.parked > 0).then(|| format!("{} aggregate(s) parked", status.parked));
-    let held = (!status.held.is_empty()).then(|| format!("{} domain(s) held", status.held.len()));
+    let parked = (status.parked > 0)
+        .then(|| format!("{} aggregate(s) parked: `signalbox parked` says why", status.parked));
+    let held = status.held.first_key_value().map(|(stream, held)| {
+        let more = match status.held.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("{stream}: {held}{more}")
+    });
     let fault = status.fault.as_ref().map(|fault| match away {
         Some(_) if durable.is_none() => fault.clone(),
         _ => format!("{behind} event(s) behind: {fault}"),

@@ -10,7 +10,7 @@ use crate::errors::{Failure, STORE_FOREIGN, STORE_NEWER};
 use crate::outbox::Outbox;
 use signalbox_base::EdgeIdentity;
 use signalbox_bus::Bus;
-use signalbox_projections::{Config as GroupConfig, Group, Stopped, all};
+use signalbox_projections::{Config as GroupConfig, Group, Stopped, all, restore_bookkeeping};
 use signalbox_store::lease::Lease;
 use signalbox_store::{Class, Store};
 use std::path::PathBuf;
@@ -147,7 +147,13 @@ impl Projecting {
                     }
                     self.report.trouble(Some(line));
                 }
-                Err(error) => self.report.trouble(Some(error.to_string())),
+                Err(error) => {
+                    let restored = match error.class() {
+                        Class::Schema => restore_bookkeeping(store).await,
+                        _ => Err(error),
+                    };
+                    self.report.trouble(restored.unwrap_or_else(|error| Some(error.to_string())));
+                }
             }
             if !self.candidacy.wait(stop).await {
                 return None;
@@ -273,6 +279,7 @@ async fn connect(
         let opened = async {
             let store = Store::open(config).await?;
             store.migrate().await?;
+            restore_bookkeeping(&store).await?;
             Ok::<_, signalbox_store::Error>(store)
         };
         match opened.await {

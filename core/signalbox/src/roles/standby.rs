@@ -1,6 +1,7 @@
 //! One process at a time folds events into the tables: the others stand by until its lease has run out or is given back.
 
 use signalbox_base::EdgeIdentity;
+use signalbox_bus::Source;
 use signalbox_io::{Clock, OsEntropy};
 use signalbox_store::lease::{self, Candidate, Held, Lease};
 use signalbox_store::{Class, Error, Store};
@@ -90,14 +91,15 @@ impl Candidacy {
     /// could neither go on with another's rows nor make its tables anew.
     async fn foreign(&self, store: &Store) -> Result<Option<String>, Error> {
         let Some(own) = &self.journal_of else { return Ok(None) };
-        let ours = format!("urn:signalbox:{}:{}:%", own.cluster, own.edge);
-        const OTHERS: &str = "SELECT DISTINCT source FROM projection_position WHERE source NOT LIKE $1 \
-            AND source NOT LIKE 'urn:signalbox:%:store:%' ORDER BY source LIMIT 1";
-        let rows = store.query(OTHERS, vec![ours.as_str().into()]).await?;
-        let of_positions = rows.first().map(|row| row.text("source")).transpose()?.flatten().map(|source| {
-            let parts: Vec<&str> = source.split(':').collect();
-            format!("{}/{}", parts.get(2).unwrap_or(&""), parts.get(3).unwrap_or(&""))
-        });
+        const SOURCES: &str = "SELECT DISTINCT source FROM projection_position ORDER BY source";
+        let rows = store.query(SOURCES, Vec::new()).await?;
+        let sources: Result<Vec<Option<Source>>, Error> =
+            rows.iter().map(|row| Ok(row.text("source")?.and_then(|source| source.parse().ok()))).collect();
+        let others = |source: &Source| {
+            source.edge != "store" && (&source.cluster, &source.edge) != (&own.cluster, &own.edge)
+        };
+        let of_positions = sources?.into_iter().flatten().find(others);
+        let of_positions = of_positions.map(|source| format!("{}/{}", source.cluster, source.edge));
         let of_lease = lease::see(store, ROLE)
             .await?
             .filter(|held| held.folds.contains(' ') && held.folds != self.folds);
@@ -173,4 +175,37 @@ fn open(path: &Path) -> std::io::Result<(String, File, bool)> {
 pub(super) fn told(held: &Held) -> String {
     let seconds = Clock::start().now().wall.since(held.since).as_secs();
     format!("{} folds the tables, since {} ({seconds} s)", held.holder, held.since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_base::Wall;
+    use signalbox_store::{Config, Position, positions};
+
+    async fn why_not(own: &str, folded: &[&str]) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config::sqlite(&dir.path().join("signalbox.db"))).await.unwrap();
+        store.migrate().await.unwrap();
+        let claim = positions::claim(&store, "cdr", 1, "somebody", None, Wall(1)).await.unwrap();
+        for edge in folded {
+            let source = format!("urn:signalbox:prod:{edge}:00000000000000000000000007");
+            let save = claim.save(&source, "call", &Position::default(), 1, Wall(1));
+            store.transaction(vec![save]).await.unwrap();
+        }
+        let own = EdgeIdentity { cluster: "prod".into(), edge: own.into() };
+        Candidacy::new(&own, "journal", true, dir.path()).foreign(&store).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn given_edges_with_like_names_when_one_reads_its_own_journal_then_it_folds_its_own_tables_only() {
+        for name in ["edge_1", "edgex1", "edge%"] {
+            assert_eq!(why_not(name, &[]).await, None);
+            assert_eq!(why_not(name, &[name, "store"]).await, None);
+        }
+        for (own, other) in [("edge_1", "edgex1"), ("edgex1", "edge_1"), ("edge%", "edge-1")] {
+            let why = why_not(own, &[own, other]).await.unwrap();
+            assert!(why.contains(&format!("those of prod/{other},")), "{why}");
+        }
+    }
 }
