@@ -87,7 +87,8 @@ pub struct Batch {
     pub progress: Vec<Progress>,
     /// Where the bus may be read on from after this batch; `None` where positions say it already.
     pub hint: Option<Hint>,
-    /// Told once, when a bus that keeps order by key only was read from its beginning to the end it had then.
+    /// Told once, when a bus that keeps order by key only was read from its beginning, or from behind what retention took
+    /// unread, to the end it had then.
     pub floors: Vec<Floor>,
     /// Events known to wait behind this batch, where the bus knows.
     pub behind: Option<u64>,

@@ -126,7 +126,8 @@ async fn open(config: &Config, request: &Request) -> Result<(Link, Vec<Lane>), E
     };
     let whole =
         request.filter.tenants.is_empty() && request.filter.kinds.iter().all(|kind| !kind.contains('.'));
-    let told_floors = whole && matches!(request.start, Start::Beginning | Start::Cursor | Start::After(_));
+    let told_floors =
+        whole && matches!(request.start, Start::Beginning | Start::Cursor | Start::After(_) | Start::Hint(_));
     let mut lanes = Vec::new();
     for (lane, (stream, filters)) in streams_of(&request.filter).into_iter().enumerate() {
         let info = streams::find(&api, stream).await?;
@@ -134,9 +135,15 @@ async fn open(config: &Config, request: &Request) -> Result<(Link, Vec<Lane>), E
         let hinted = hinted.iter().find(|spot| spot.stream == stream);
         let (from, spot) = begin(&api, stream, &info, &request.start, hinted).await?;
         let pull = api.pull(stream, from, &filters).await?;
+        // Retention has taken what was not read: all of it, or what lies behind the place that was read last.
+        let unread = match hinted.filter(|known| known.place > 0) {
+            Some(known) if known.created != info.created => u64::MAX,
+            Some(known) => known.place + 1,
+            None => 1,
+        };
         let floors = told_floors.then(|| Floors {
             end: info.state.last,
-            lost: info.state.first > 1,
+            lost: info.state.first > unread,
             ..Floors::default()
         });
         lanes.push(Lane::new(lane, request, pull, spot, floors));

@@ -104,6 +104,7 @@ macro_rules! promises_of_brokers {
             an_event_that_is_stored_twice_is_known_by_its_number
             a_hole_shows_in_the_domain_numbers_and_closes_when_the_missing_one_comes
             what_retention_took_is_told_by_a_floor
+            what_retention_took_behind_a_hint_is_told_by_a_floor
             a_bus_that_lost_nothing_tells_no_floor
             what_is_no_event_of_ours_is_passed_over
             a_type_that_nobody_knows_yet_is_delivered

@@ -110,6 +110,30 @@ pub async fn what_retention_took_is_told_by_a_floor<P: Broker>() {
     }
 }
 
+/// So is what it took between a hint and the reader that comes back with it.
+pub async fn what_retention_took_behind_a_hint_is_told_by_a_floor<P: Broker>() {
+    let (mut provider, mut pen) = start::<P>().await;
+    provider.put(&mixed(&mut pen, 20)).await;
+    let bus = provider.bus();
+    let mut reader = Collected::default();
+    reader.read_on(&*bus, |reader| reader.events.len() == 20).await;
+    assert_eq!(reader.floors, []);
+    provider.put(&mixed(&mut pen, 30)).await;
+    provider.expire(EventSeq(51)).await;
+    provider.put(&mixed(&mut pen, 14)).await;
+    let told = |reader: &Collected| {
+        ["call", "registration"]
+            .iter()
+            .all(|domain| reader.floors.iter().any(|floor| &*floor.domain == *domain))
+    };
+    reader.read_on(&*bus, told).await;
+    assert_eq!(set(&reader.events), (1..=20).chain(51..=64).collect());
+    for floor in &reader.floors {
+        // A lane may begin with a later one.
+        assert!((26..=32).contains(&floor.first), "{floor:?}");
+    }
+}
+
 /// Without retention a hole at the very beginning is waited for.
 pub async fn a_bus_that_lost_nothing_tells_no_floor<P: Broker>() {
     let (mut provider, mut pen) = start::<P>().await;
