@@ -2,7 +2,7 @@
 
 use crate::support::both_migrated;
 use signalbox_base::Wall;
-use signalbox_store::positions::{claim, load, renew};
+use signalbox_store::positions::{Claim, before_switch, claim, load, renew};
 use signalbox_store::{Class, Position};
 
 const SOURCE: &str = "urn:signalbox:test:edge-1:00000000000000000000000001";
@@ -66,5 +66,24 @@ async fn given_a_database_that_went_back_when_its_holder_goes_on_then_nothing_is
         store.transaction(vec![held.guard(Wall(4))]).await.unwrap();
         claim(&store, "cdr", 1, "two", None, Wall(5)).await.unwrap();
         assert_eq!(renew(&store, &mut held, Wall(6)).await.unwrap_err().class(), Class::Fenced);
+    }
+}
+
+#[tokio::test]
+async fn given_a_rebuild_that_is_behind_when_it_wants_its_projection_s_place_then_it_waits_and_else_the_holder_does()
+ {
+    for (_database, store) in both_migrated().await {
+        let mut held = claim(&store, "cdr", 1, "one", None, Wall(1)).await.unwrap();
+        let made = claim(&store, "cdr-rebuild", 1, "one", None, Wall(1)).await.unwrap();
+        let at = |claim: &Claim, numbers: &[u64]| claim.save(SOURCE, "call", &position(numbers), 1, Wall(2));
+        store.transaction(vec![at(&held, &[1, 2]), at(&made, &[1])]).await.unwrap();
+        let switch = || store.transaction(before_switch("cdr-rebuild", "cdr", 1));
+        assert_eq!(switch().await.unwrap_err().class(), Class::Fenced, "{}", store.kind());
+        store.transaction(vec![held.guard(Wall(3))]).await.expect("nothing has changed for the holder");
+        held.passed();
+        store.transaction(vec![at(&made, &[1, 2])]).await.unwrap();
+        switch().await.unwrap();
+        let late = store.transaction(vec![held.guard(Wall(4))]).await.unwrap_err();
+        assert_eq!(late.class(), Class::Fenced, "it loads its positions again");
     }
 }
