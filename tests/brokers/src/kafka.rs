@@ -3,9 +3,9 @@
 use crate::place::{Place, Port, cache};
 use crate::server::{Hull, Server};
 use crate::tls::Tls;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use signalbox_bus::kafka::{Config, Login, Mechanism};
 use signalbox_bus::nats::MaxAge;
 use signalbox_e2e::edge::said;
@@ -187,6 +187,26 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
         assert_eq!(done.code, 0, "{done:?}");
     }
 
+    /// Deletes every record there is in topics whose names begin so, as an operator may.
+    pub fn empty(&self, topics: &str) {
+        let client: BaseConsumer = self.client().create().expect("the settings are well-formed");
+        let metadata = client.fetch_metadata(None, PATIENCE).expect("it runs");
+        let named = metadata.topics().iter().filter(|topic| topic.name().starts_with(topics));
+        let partitions = named.flat_map(|topic| topic.partitions().iter().map(|p| (topic.name(), p.id())));
+        let bounds = |(topic, partition)| {
+            let (low, end) =
+                client.fetch_watermarks(topic, partition, PATIENCE).expect("it serves all of them");
+            (topic, partition, low, end)
+        };
+        let mut ends = TopicPartitionList::new();
+        for (topic, partition, _, end) in partitions.map(bounds).filter(|(.., low, end)| low < end) {
+            ends.add_partition_offset(topic, partition, Offset::Offset(end)).expect("it is an offset");
+        }
+        let admin: AdminClient<_> = self.client().create().expect("the settings are well-formed");
+        let gone = answered(admin.delete_records(&ends, &AdminOptions::new())).expect("Kafka answers");
+        assert!(gone.elements().iter().all(|partition| partition.error().is_ok()), "{gone:?}");
+    }
+
     /// Waits until every partition there is can be read: a topic is made before its partitions have their leader.
     pub fn settle(&self) {
         wait::until_within(PATIENCE, "Kafka to serve new partitions", || self.serves().then_some(()));
@@ -208,23 +228,33 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
             self.start_again();
         }
         self.thaw();
-        let admin: AdminClient<_> = self.client().create().expect("the settings are well-formed");
-        let topics = || {
-            let metadata =
-                admin.inner().fetch_metadata(None, PATIENCE).expect("it was ready when it started");
-            let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-            names.filter(|name| !name.starts_with("__")).collect::<Vec<_>>()
-        };
-        let there = topics();
+        self.delete("");
+        wait::until_true("the topics of the story before to be gone", || self.named("").is_empty());
+    }
+
+    /// Deletes the topics whose names begin so, as an operator may.
+    pub fn delete(&self, topics: &str) {
+        let there = self.named(topics);
         let names: Vec<&str> = there.iter().map(String::as_str).collect();
         if !names.is_empty() {
-            let options = AdminOptions::new();
-            let deleted = admin.delete_topics(&names, &options);
-            // The request is under way once it is made; what counts is that the topics are gone.
-            drop(deleted);
-            wait::until_true("the topics of the story before to be gone", || topics().is_empty());
+            let admin: AdminClient<_> = self.client().create().expect("the settings are well-formed");
+            let deleted = answered(admin.delete_topics(&names, &AdminOptions::new()));
+            assert!(deleted.is_ok_and(|all| all.iter().all(Result::is_ok)), "{names:?} are not deleted");
         }
     }
+
+    fn named(&self, topics: &str) -> Vec<String> {
+        let client: BaseConsumer = self.client().create().expect("the settings are well-formed");
+        let metadata = client.fetch_metadata(None, PATIENCE).expect("it was ready when it started");
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        names.filter(|name| name.starts_with(topics) && !name.starts_with("__")).collect()
+    }
+}
+
+/// Waits for an answer wherever it is asked for, on a story's runtime too.
+fn answered<T: Send>(asked: impl Future<Output = T> + Send) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(asked)).join()).expect("it does not panic")
 }
 
 impl Server for Kafka {

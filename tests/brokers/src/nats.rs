@@ -4,6 +4,7 @@ use crate::login::Credentials;
 use crate::place::{Place, Port, cache};
 use crate::server::{Hull, Server};
 use crate::tls::Tls;
+use async_nats::jetstream::{self, Context};
 use signalbox_bus::nats::{Config, Login, MaxAge};
 use signalbox_e2e::{Process, wait};
 use std::fmt::Write;
@@ -149,6 +150,27 @@ impl Nats {
             duplicate_window: Duration::from_secs(120),
             max_age: MaxAge::default(),
         }
+    }
+
+    /// Deletes a stream, as an operator may.
+    pub fn delete(&self, stream: &str) {
+        let deleted = async |context: Context| context.delete_stream(stream).await.map(drop);
+        self.asked(deleted).expect("the story has made it");
+    }
+
+    /// Deletes every message of a stream, as an operator may.
+    pub fn empty(&self, stream: &str) {
+        let emptied = async |context: Context| {
+            let stream = context.get_stream(stream).await.expect("the story has made it");
+            stream.purge().await.map(drop)
+        };
+        self.asked(emptied).expect("it may be purged");
+    }
+
+    fn asked<T>(&self, ask: impl AsyncFnOnce(Context) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        runtime.block_on(async { ask(jetstream::new(self.client().await)).await })
     }
 
     /// A plain client with the same login.

@@ -77,6 +77,7 @@ const COMMANDS: &[(&str, How)] = &[
     ),
     ("signalbox projections", Words(&["projections"])),
     ("signalbox projections rebuild cdr", Words(&["projections", "rebuild", "cdr"])),
+    ("signalbox parked", Words(&["parked"])),
     ("signalbox schema list", Words(&["schema", "list"])),
     ("signalbox schema show call.ended", Words(&["schema", "show", "call.ended"])),
     ("signalbox schema asyncapi", Words(&["schema", "asyncapi"])),

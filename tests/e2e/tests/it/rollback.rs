@@ -1,4 +1,4 @@
-//! A broker, and then an edge, is put back to an old copy of its disk under load.
+//! A broker, and then an edge, is put back to an old copy of its disk under load; a stream or topic is deleted.
 
 use crate::brokered::{Broker, Calls, caller, edge_on, effort, identity};
 use serde_json::Value;
@@ -21,6 +21,18 @@ fn given_kafka_when_its_directory_is_rolled_back_under_load_then_a_fresh_subscri
 }
 
 #[test]
+fn given_nats_when_the_stream_of_calls_is_deleted_under_load_then_a_fresh_subscriber_sees_everything() {
+    let world = World::new("nats-deleted");
+    calls_are_deleted(&world, &Nats::start(NatsOptions::default()));
+}
+
+#[test]
+fn given_kafka_when_the_topic_of_calls_is_deleted_under_load_then_a_fresh_subscriber_sees_everything() {
+    let world = World::new("kafka-deleted");
+    calls_are_deleted(&world, &kafka::lease());
+}
+
+#[test]
 fn given_nats_when_an_edge_is_restored_from_an_old_copy_then_no_later_event_is_missing_or_doubled() {
     let world = World::new("nats-edge-restored");
     edge_is_restored(&world, &mut Nats::start(NatsOptions::default()));
@@ -39,10 +51,15 @@ fn broker_is_rolled_back(world: &World, broker: &mut dyn Broker) {
     let mut before = broker.subscriber(world, "before");
     before.await_count(100);
     drop(before);
+    // The store tells events of its own.
+    let _ = edge.text(&["projections", "rebuild", "cdr"]);
     let copied = broker.copy();
     // It holds more than the copy when it is rolled back: more than there was at all when that was made.
     let at_the_copy = edge.events("").len();
     let mut doomed = broker.subscriber(world, "doomed");
+    wait::until_true("tables to be read from the broker again, and anew", || {
+        edge.verb(&["projections", "rebuild", "location", "calls"]).code == 0
+    });
     calls.go_on(effort());
     doomed.await_count(at_the_copy + 50);
     drop(doomed);
@@ -54,8 +71,27 @@ fn broker_is_rolled_back(world: &World, broker: &mut dyn Broker) {
     let journal = edge.events("");
     let mut fresh = broker.subscriber(world, "fresh");
     fresh.has_all(&journal);
+    fresh.has_every_source_whole(3);
     contract::check(&journal);
     eprintln!("{} events, {} came", journal.len(), fresh.got.len());
+}
+
+fn calls_are_deleted(world: &World, broker: &dyn Broker) {
+    let (mut edge, _voicemail) = edge_on(world, broker);
+    edge.start();
+    let calls = Calls::start(world, &edge, caller(world, &edge), "calls");
+    let mut before = broker.subscriber(world, "before");
+    before.await_count(100);
+    drop(before);
+    broker.delete_calls();
+    calls.go_on(1);
+    let good = calls.all_went_well();
+    quiet(&edge);
+    let journal = edge.events("");
+    let mut fresh = broker.subscriber(world, "fresh");
+    fresh.has_all(&journal);
+    // And so has whoever read what was deleted.
+    wait::until_true("a record of each call", || edge.rows(&["cdr", "--last", "10000"]).len() as u64 == good);
 }
 
 fn edge_is_restored(world: &World, broker: &mut dyn Broker) {

@@ -1,8 +1,10 @@
 //! Two processes want the tables: one folds, the other stands by and takes over.
 
+use crate::brokered::Broker;
 use crate::given::{acme, registered};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use signalbox_brokers::{Nats, NatsOptions, kafka};
 use signalbox_e2e::edge::HOST;
 use signalbox_e2e::kamailio::Kamailio;
 use signalbox_e2e::postgres::Database;
@@ -10,13 +12,13 @@ use signalbox_e2e::{Edge, Process, World, http, wait};
 use std::net::SocketAddr;
 
 /// A process that folds, or stands by.
-struct Folder {
-    process: Process,
+pub(crate) struct Folder {
+    pub(crate) process: Process,
     admin: SocketAddr,
 }
 
 impl Folder {
-    fn start(world: &World, edge: &Edge, name: &str, more: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(world: &World, edge: &Edge, name: &str, more: &[(&str, &str)]) -> Self {
         let admin = world.free(HOST);
         let text = admin.to_string();
         let own = ("SIGNALBOX__ADMIN__LISTEN", &*text);
@@ -24,22 +26,27 @@ impl Folder {
     }
 
     fn store(&self) -> Option<Value> {
-        let (_, health) = http::get(self.admin, "/health")?;
-        let health: Value = serde_json::from_str(&health).unwrap();
-        health["components"].as_array()?.iter().find(|one| one["name"] == "store").cloned()
+        self.component("store")
     }
 
-    fn await_standby(&self, is: bool) -> Value {
+    pub(crate) fn component(&self, name: &str) -> Option<Value> {
+        let (_, health) = http::get(self.admin, "/health")?;
+        let health: Value = serde_json::from_str(&health).unwrap();
+        health["components"].as_array()?.iter().find(|one| one["name"] == name).cloned()
+    }
+
+    pub(crate) fn await_standby(&self, is: bool) -> Value {
         wait::until(if is { "a standby" } else { "a holder" }, || {
             self.store().filter(|store| store["standby"] == is)
         })
     }
 }
 
-fn one_folds_and_another_takes_over(world: &World, store: &str) {
+/// With `bus`, a `[bus]` of the configuration, they read a broker.
+fn one_folds_and_another_takes_over(world: &World, store: &str, bus: &str) {
     let pbx = Kamailio::start(world, "pbx", world.at(2, 5060), world.ip(HOST));
-    let mut edge = Edge::with_store(world, store, &acme(pbx.address()));
-    edge.only(&["edge"]);
+    let mut edge = Edge::with_store(world, store, &(bus.to_owned() + &acme(pbx.address())));
+    edge.only(if bus.is_empty() { &["edge"] } else { &["edge", "relay"] });
     edge.start();
     let first = Folder::start(world, &edge, "first", &[]);
     first.await_standby(false);
@@ -86,7 +93,7 @@ fn one_folds_and_another_takes_over(world: &World, store: &str) {
 fn given_postgres_and_two_processes_when_one_is_killed_or_stopped_then_the_other_takes_over() {
     let world = World::new("standby-postgres");
     let database = Database::create();
-    one_folds_and_another_takes_over(&world, &database.url());
+    one_folds_and_another_takes_over(&world, &database.url(), "");
     let holders = database.query("SELECT COUNT(DISTINCT holder) FROM projection_holder");
     assert_eq!(holders, ["1"], "all tables have the same holder");
 }
@@ -94,7 +101,21 @@ fn given_postgres_and_two_processes_when_one_is_killed_or_stopped_then_the_other
 #[test]
 fn given_sqlite_and_two_processes_when_one_is_killed_or_stopped_then_the_other_takes_over() {
     let world = World::new("standby-sqlite");
-    one_folds_and_another_takes_over(&world, "sqlite:signalbox.db");
+    one_folds_and_another_takes_over(&world, "sqlite:signalbox.db", "");
+}
+
+#[test]
+fn given_nats_and_two_processes_when_one_is_killed_or_stopped_then_the_other_takes_over() {
+    let world = World::new("standby-nats");
+    let (database, nats) = (Database::create(), Nats::start(NatsOptions::default()));
+    one_folds_and_another_takes_over(&world, &database.url(), &Broker::config(&nats));
+}
+
+#[test]
+fn given_kafka_and_two_processes_when_one_is_killed_or_stopped_then_the_other_takes_over() {
+    let world = World::new("standby-kafka");
+    let (database, kafka) = (Database::create(), kafka::lease());
+    one_folds_and_another_takes_over(&world, &database.url(), &Broker::config(&kafka));
 }
 
 #[test]

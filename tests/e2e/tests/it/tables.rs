@@ -137,6 +137,44 @@ fn given_a_dropped_table_when_the_edge_runs_then_it_heals_and_when_asked_a_rebui
 }
 
 #[test]
+fn given_rows_that_the_database_refuses_when_that_is_mended_then_parked_tells_of_them_and_applies_or_skips_them()
+ {
+    let world = World::new("parked");
+    let database = Database::create();
+    let pbx = signalbox_e2e::kamailio::Kamailio::start(&world, "pbx", world.at(2, 5060), world.ip(1));
+    let mut edge = Edge::with_store(&world, &database.url(), &acme(pbx.address()));
+    edge.start();
+    edge.await_backend("pbx", "up");
+    database.run("ALTER TABLE location ADD CONSTRAINT picky CHECK (username NOT IN ('402', '403'))");
+    let _phones = [("402", 5061), ("403", 5062), ("401", 5060)]
+        .map(|(user, port)| registered(&world, &edge, user, port));
+    edge.await_rows(&["locations"], 1);
+    let parked = edge.rows(&["parked"]);
+    let told: Vec<_> =
+        parked.iter().map(|row| (row["subject"].as_str(), row["error_class"].as_str())).collect();
+    assert_eq!(told, [(Some("acme/402@acme.test"), Some("row")), (Some("acme/403@acme.test"), Some("row"))]);
+    let text = edge.text(&["parked"]);
+    assert!(text.contains("acme/402@acme.test") && text.contains("picky"), "{text}");
+    assert!(edge.text(&["projections"]).contains("2 aggregate(s) parked"));
+
+    let retry = ["parked", "retry", "location", "acme/402@acme.test"];
+    let again = edge.verb(&retry);
+    assert!(
+        again.code == 1 && again.stderr.contains("stays parked") && again.stderr.contains("picky"),
+        "{again:?}"
+    );
+    database.run("ALTER TABLE location DROP CONSTRAINT picky");
+    assert!(edge.text(&retry).contains("1 event(s) of acme/402@acme.test applied by location"));
+    edge.await_rows(&["locations"], 2);
+    let skipped = edge.rows(&["parked", "skip", "location", "acme/403@acme.test"]);
+    assert_eq!((&skipped[0]["events"], &skipped[0]["done"]), (&1.into(), &"skipped".into()));
+    assert_eq!(edge.text(&["parked"]), "nothing is parked\n");
+    edge.await_rows(&["locations"], 2);
+    let nothing = edge.verb(&retry);
+    assert!(nothing.code == 1 && nothing.stderr.contains("SB0503"), "{nothing:?}");
+}
+
+#[test]
 fn given_sqlite_when_all_tables_are_rebuilt_then_people_read_the_same_as_before() {
     let world = World::new("rebuilt-sqlite");
     let (edge, _pbx) = edge_and_kamailio(&world);
