@@ -28,7 +28,7 @@ fn register_for(secs: u32, world: &mut World, phone: &mut Phone, granted_secs: u
     world.deliver(inside(PBX), granted(&at_pbx, granted_secs));
     let answer = world.one_to(phone.flow.remote);
     assert!(
-        answer.header(HeaderName::Contact).unwrap().ends_with(&format!(";expires={secs}")),
+        answer.header(HeaderName::Contact).expect("a Contact").ends_with(&format!(";expires={secs}")),
         "{}",
         answer.text()
     );
@@ -49,7 +49,11 @@ fn is_answered_here_for(secs: u32, world: &mut World, phone: &mut Phone) -> bool
     match (&*at_phone, &*at_pbx) {
         ([answer], []) => {
             assert_eq!(answer.status(), Some(200));
-            assert!(answer.header(HeaderName::Contact).unwrap().ends_with(&shown), "{}", answer.text());
+            assert!(
+                answer.header(HeaderName::Contact).expect("a Contact").ends_with(&shown),
+                "{}",
+                answer.text()
+            );
             true
         }
         ([], [at_pbx]) => {
