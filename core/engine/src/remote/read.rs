@@ -1,7 +1,7 @@
 //! From an event of another edge to what it means here.
 
 use super::cache::{Bound, Registered, Update, Version, call_of};
-use crate::state::BindingKey;
+use crate::state::{BindingKey, backend_key};
 use signalbox_base::{Text, Wall};
 use signalbox_schemas::values::{QValue, Timestamp};
 use signalbox_schemas::{Event, ReadError};
@@ -9,7 +9,7 @@ use signalbox_schemas::{Event, ReadError};
 /// Domains whose events [`read`] makes something of.
 pub const DOMAINS: [&str; 3] = ["registration", "backend", "edge"];
 
-/// What an event of `edge` (short type with version, aggregate, data) means for whoever keeps a [`super::Cache`]; `None`
+/// What an event of `edge` (short type with version, tenant, aggregate, data) means for whoever keeps a [`super::Cache`]; `None`
 /// when it means nothing.
 ///
 /// # Errors
@@ -17,7 +17,7 @@ pub const DOMAINS: [&str; 3] = ["registration", "backend", "edge"];
 pub fn read(
     edge: &Text,
     version: Version,
-    (kind, subject): (&str, &Text),
+    (kind, tenant, subject): (&str, &str, &Text),
     data: &[u8],
 ) -> Result<Option<Update>, ReadError> {
     let event = match Event::read(kind, data) {
@@ -43,7 +43,7 @@ pub fn read(
         Event::BackendStateChanged(e) => Some(Update::Backend {
             edge: edge.clone(),
             version,
-            backend: subject.clone(),
+            backend: backend_key(tenant, subject),
             state: Text::new(e.to.as_str()),
         }),
         _ => None,

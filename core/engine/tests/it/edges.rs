@@ -113,8 +113,8 @@ fn updates(world: &World, which: usize, from: usize) -> Vec<Update> {
     let edge = Text::new(["edge-a", "edge-b"][which]);
     let told = |record: &crate::support::Record| {
         let version = Version { journal: JOURNALS[which], seq: record.seq, at: record.wall };
-        let (kind, subject) = (record.kind, Text::new(&record.subject));
-        remote::read(&edge, version, (kind, &subject), &record.data).expect("events read")
+        let about = (record.kind, &*record.tenant, &Text::new(&record.subject));
+        remote::read(&edge, version, about, &record.data).expect("events read")
     };
     world.journal[from..].iter().filter_map(told).collect()
 }

@@ -6,6 +6,9 @@ use signalbox_base::{Cidr, EventSeq, JournalId, Text, Transport};
 use signalbox_engine::remote::{self, Liveness, Update, Version};
 use signalbox_engine::settings::{ListenerSettings, Serves};
 use signalbox_engine::{Command, Settings};
+use signalbox_schemas::Event;
+use signalbox_schemas::backend::BackendStateChanged;
+use signalbox_schemas::words::BackendState;
 use signalbox_world::{
     BackendPlan, Crash, EdgeId, PbxId, PhoneId, TenantPlan, Weather, World, edge_settings, hosted,
 };
@@ -88,7 +91,7 @@ impl Pair {
                 let version = Version { journal, seq: event.seq, at: event.wall };
                 let mut data = Vec::new();
                 event.event.write_data(&mut data);
-                let about = (event.kind.as_str(), &Text::new(&event.subject));
+                let about = (event.kind.as_str(), &*event.tenant, &Text::new(&event.subject));
                 updates.extend(remote::read(&edge, version, about, &data).expect("events read"));
             }
             self.world.tell(self.edges[to], &updates);
@@ -270,9 +273,13 @@ fn given_a_backend_that_others_find_down_when_an_edge_starts_then_it_is_passed_o
         if told {
             let (from, at) = (Text::new(NAMES[1]), world.now().wall);
             let version = Version { journal: JournalId(2), seq: EventSeq(1), at };
-            let (backend, state) = (Text::new("acme/silent"), Text::new("down"));
+            let event = Event::from(BackendStateChanged { to: BackendState::Down, ..Default::default() });
+            let mut data = Vec::new();
+            event.write_data(&mut data);
+            let about = (event.kind().versioned(), ACME.tenant, &Text::new("silent"));
+            let judged = remote::read(&from, version, about, &data).expect("events read");
             let alive = Update::Peer { edge: from.clone(), address: None, liveness: Liveness::Alive };
-            world.tell(edge, &[alive, Update::Backend { edge: from, version, backend, state }]);
+            world.tell(edge, &[alive, judged.expect("it is a judgement")]);
         }
         world.phone(phones[0], |p, now, out| p.register(now, out));
         world.run(SECOND);

@@ -139,7 +139,7 @@ impl Following {
             return None;
         }
         let version = Version { journal: event.source.journal, seq: event.seq, at: event.time };
-        match remote::read(edge, version, (&event.kind, &event.subject), &event.data) {
+        match remote::read(edge, version, (&event.kind, &event.tenant, &event.subject), &event.data) {
             Ok(update) => update,
             Err(error) => {
                 // Its binding expires here in its time.
