@@ -43,7 +43,8 @@ pub fn start(config: &Log) -> LevelHandle {
     if json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
     } else {
-        registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).init();
+        let colours = std::io::stderr().is_terminal();
+        registry.with(fmt::layer().with_ansi(colours).with_target(false).with_writer(std::io::stderr)).init();
     }
     LevelHandle(handle)
 }

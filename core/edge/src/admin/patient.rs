@@ -17,9 +17,11 @@ use tokio::time::{Instant, Sleep, sleep};
 /// How long nothing may be taken while something waits to be.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long nothing may be written: a request is answered well within it, and streams of events carry a sign of life more
-/// often. What the client sends does not count, or one byte at a time would hold a connection for ever.
-const QUIET: Duration = Duration::from_secs(60);
+/// How long nothing may be written: streams of events carry a sign of life more often. What the client sends does not count,
+/// or one byte at a time would hold a connection for ever.
+const QUIET: Duration = Duration::from_secs(20);
+/// The same until the first answer: whoever holds places with requests that never end makes others wait so long at most.
+const FIRST: Duration = Duration::from_secs(5);
 /// Connections at a time; more wait unaccepted.
 const CONNECTIONS_MAX: usize = 128;
 
@@ -66,7 +68,8 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     fn new(stream: S, patience: Duration, quiet: Duration, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, patience, waiting: None, quiet, silence: Box::pin(sleep(quiet)), _place: place }
+        let silence = Box::pin(sleep(quiet.min(FIRST)));
+        Self { stream, patience, waiting: None, quiet, silence, _place: place }
     }
 
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {

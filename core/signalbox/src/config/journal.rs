@@ -21,7 +21,8 @@ pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
     match file.journal.max_size {
         Size::Bytes(bytes) if bytes < least => {
             let what = "it is full before it holds anything: a journal begins with a segment and its reserve";
-            let fix = format!("write at least \"{}\", or make journal.segment_size smaller", Size::Bytes(least));
+            let fix =
+                format!("write at least \"{}\", or make journal.segment_size smaller", Size::Bytes(least));
             vec![sources.problem("journal.max_size", what, fix)]
         }
         _ => Vec::new(),

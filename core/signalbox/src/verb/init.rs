@@ -257,11 +257,13 @@ level = "info"
 
 fn next_steps(config: &Path, data_dir: &Path) -> String {
     let absolute = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    let of_somebody = ["/home", "/root"].iter().any(|home| absolute.starts_with(home));
+    let hidden = if of_somebody { " (which sees no home directories: move the file first)" } else { "" };
     format!(
         r"Run it:
   signalbox run --config {config}
 
-As a service, /etc/systemd/system/signalbox.service:
+As a service{hidden}, /etc/systemd/system/signalbox.service:
   [Unit]
   Description=Signalbox SBC
   After=network-online.target

@@ -64,10 +64,19 @@ pub fn run(cli: &Cli, args: &LocationsArgs) -> Result<(), Failure> {
 
 /// `acme/401@acme.test` names the tenant too.
 fn named(args: &LocationsArgs) -> (Option<String>, Option<String>) {
-    let text = args.aor.as_deref().map(|a| a.trim_start_matches("sip:"));
+    let text = args.aor.as_deref().map(|a| folded(a.trim_start_matches("sip:")));
+    let text = text.as_deref();
     match text.and_then(|t| t.split_once('/')) {
         Some((tenant, aor)) => (Some(tenant.to_owned()), Some(aor.to_owned())),
         None => (args.window.tenant.clone(), text.map(str::to_owned)),
+    }
+}
+
+/// Domains are compared without case.
+fn folded(aor: &str) -> String {
+    match aor.rsplit_once('@') {
+        Some((user, domain)) => format!("{user}@{}", domain.to_ascii_lowercase()),
+        None => aor.to_owned(),
     }
 }
 
