@@ -25,6 +25,7 @@ mod standby;
 mod starting;
 mod streams;
 mod tables;
+mod tables_on_buses;
 mod tenancy_on_buses;
 mod tenants;
 mod watching;
