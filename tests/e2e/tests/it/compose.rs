@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const VARIANTS: [&str; 3] = ["journal", "nats", "kafka"];
+const VARIANTS: [&str; 4] = ["journal", "nats", "kafka", "edges"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -207,21 +207,24 @@ fn the_sample_configurations_are_good() {
     let copy = copy_with_secrets();
     for variant in VARIANTS {
         let dir = copy.path().join("compose").join(variant);
-        let sample = text(&dir.join("signalbox.toml"));
         let secrets = dir.join("secrets").display().to_string();
-        for named in sample.split('"').filter_map(|word| word.strip_prefix("/run/secrets/")) {
-            let service = services(variant).into_iter().find(|(name, _, _)| name == "signalbox").unwrap().2;
-            let given = service["secrets"].as_array().unwrap();
-            assert!(given.iter().any(|secret| secret == named), "{variant}: {named} is not mounted");
+        // Each edge of the variant has its own.
+        let edges = services(variant).into_iter().filter(|(name, _, _)| name.starts_with("signalbox"));
+        for (name, _, service) in edges {
+            let sample = text(&dir.join(format!("{name}.toml")));
+            let given = service["secrets"].as_array().cloned().unwrap_or_default();
+            for named in sample.split('"').filter_map(|word| word.strip_prefix("/run/secrets/")) {
+                assert!(given.iter().any(|secret| secret == named), "{variant}: {named} is not mounted");
+            }
+            let local = sample
+                .replace("/run/secrets", &secrets)
+                .replace("/var/lib/signalbox", &dir.join("data").display().to_string());
+            let file = dir.join("local.toml");
+            fs::write(&file, local).unwrap();
+            let checked = signalbox(&dir, &["check", "--config", file.to_str().unwrap()]);
+            assert_eq!(checked.code, 0, "{variant}/{name}: {checked:?}");
+            assert!(!checked.stderr.contains("warning"), "{variant}/{name}: {checked:?}");
         }
-        let local = sample
-            .replace("/run/secrets", &secrets)
-            .replace("/var/lib/signalbox", &dir.join("data").display().to_string());
-        let file = dir.join("local.toml");
-        fs::write(&file, local).unwrap();
-        let checked = signalbox(&dir, &["check", "--config", file.to_str().unwrap()]);
-        assert_eq!(checked.code, 0, "{variant}: {checked:?}");
-        assert!(!checked.stderr.contains("warning"), "{variant}: {checked:?}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! Phones over TCP, TLS and WebSocket, and PBXs that know UDP only; connections that break, and certificates that change.
 
+use crate::authority::Authority;
 use crate::given::{ACME, acme, hang_up, hold_and_resume, registered, talk};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::KeyPair;
 use signalbox_e2e::asterisk::{Asterisk, Plan};
 use signalbox_e2e::edge::HOST;
 use signalbox_e2e::kamailio::Kamailio;
@@ -10,42 +11,13 @@ use signalbox_e2e::sipp::Sipp;
 use signalbox_e2e::{Edge, Phone, World, http, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 const TCP: u16 = 5060;
 const TLS: u16 = 5061;
 const WS: u16 = 5080;
 const WSS: u16 = 5443;
-
-/// An authority, and certificates for the edge.
-struct Authority {
-    ca: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(world: &World) -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "Signalbox stories");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let ca = world.file("ca.pem", &params.self_signed(&key).unwrap().pem());
-        Self { ca, issuer: Issuer::new(params, key) }
-    }
-
-    /// Writes a certificate for acme's domain, good for so many days, over whatever was there.
-    fn sign(&self, world: &World, days: u64) {
-        let mut params = CertificateParams::new(vec![ACME.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, format!("{days} days"));
-        let end = u64::try_from(wait::wall_micros() / 1_000_000).unwrap() + days * 86_400;
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
-        let key = KeyPair::generate().unwrap();
-        let _ = world.file("acme.pem", &params.signed_by(&key, &self.issuer).unwrap().pem());
-        let _ = world.file("acme.key", &key.serialize_pem());
-    }
-}
 
 /// Listeners for everything on the edge's host, and whatever else.
 fn listeners(world: &World, more: &str) -> String {
@@ -61,8 +33,8 @@ fn listeners(world: &World, more: &str) -> String {
 
 /// An edge for all transports before a Kamailio on UDP.
 fn edge_and_kamailio(world: &World, more: &str) -> (Edge, Kamailio, Authority) {
-    let authority = Authority::new(world);
-    authority.sign(world, 90);
+    let authority = Authority::new(world, "ca");
+    authority.sign(world, "acme", ACME, 90);
     let pbx = Kamailio::start(world, "pbx", world.at(2, 5060), world.ip(HOST));
     let mut edge = Edge::configured(world, &listeners(world, &format!("{more}\n{}", acme(pbx.address()))));
     edge.start();
@@ -138,8 +110,8 @@ fn given_sipp_over_tcp_and_kamailio_on_udp_or_tcp_then_registrations_and_calls_g
 #[test]
 fn given_an_asterisk_on_udp_when_a_phone_over_tls_calls_it_then_it_answers_and_names_stay_on_their_sides() {
     let world = World::new("tls-asterisk");
-    let authority = Authority::new(&world);
-    authority.sign(&world, 90);
+    let authority = Authority::new(&world, "ca");
+    authority.sign(&world, "acme", ACME, 90);
     let plan = Plan { users: &["401"], dialplan: "exten => _X.,1,Answer()\n same => n,Echo()" };
     let pbx = Asterisk::start(&world, "pbx", world.at(2, 5060), &plan);
     let mut edge = Edge::configured(&world, &listeners(&world, &acme(pbx.address())));
@@ -190,7 +162,7 @@ fn given_a_renewed_certificate_when_reloaded_then_new_connections_get_it_and_old
     phone_over(&world, &authority.ca, "tls", "402");
     // One that ends soon is told of.
     assert!(edge.events("edge.certificate_expiring").is_empty());
-    authority.sign(&world, 5);
+    authority.sign(&world, "acme", ACME, 5);
     let said = edge.text(&["reload"]);
     assert!(said.contains("certificates were read again"), "{said}");
     let told = edge.await_events("edge.certificate_expiring", 1);
