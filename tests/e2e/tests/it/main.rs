@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authority;
 mod bad_input;
 mod brokered;
 mod buses;
 mod commands;
 mod compose;
 mod edges;
+mod edges_tls;
 mod examples;
 mod failover;
 mod given;
