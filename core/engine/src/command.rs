@@ -31,7 +31,8 @@ impl Engine {
                     removed = rooms.registrar.remove_orphans(&mut turn, applied);
                     rooms.standalone.on_reload(&turn);
                 }
-                let gone = if removed > 0 { format!(", {removed} registrations removed") } else { String::new() };
+                let gone =
+                    if removed > 0 { format!(", {removed} registrations removed") } else { String::new() };
                 CommandReply::Done(Text::from(format!("revision {revision}, {changes} changes{gone}")))
             }
             Command::ReloadRejected { errors, actor } => {

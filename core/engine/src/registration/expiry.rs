@@ -100,9 +100,10 @@ impl Registrar {
         for key in keys {
             self.remove_binding(turn, key, RemovalReason::Admin, None, because);
         }
-        let domain_of = |pending: &Pending| pending.address().rsplit_once('@').map_or("", |(_, domain)| domain).to_owned();
-        let waiting =
-            self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str(), &domain_of(p)));
+        let domain_of = |pending: &Pending| {
+            pending.address().rsplit_once('@').map_or("", |(_, domain)| domain).to_owned()
+        };
+        let waiting = self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str(), &domain_of(p)));
         let waiting: Vec<u64> = waiting.map(|(number, _)| *number).collect();
         for number in waiting {
             self.failed(turn, number, false);
