@@ -89,7 +89,7 @@ fn given_a_register_with_a_trace_context_then_its_event_carries_it_and_others_do
     let request = register(&phone, "401", 1);
     let traced = request.replace("User-Agent:", &format!("traceparent: {TRACE}\r\nUser-Agent:"));
     phone.send(edge.listeners()[0], &traced);
-    let at_pbx = world.pbx.receive("REGISTER");
+    let (at_pbx, _) = world.pbx.receive("REGISTER");
     world.pbx.send(edge.listeners()[0], &answer(&at_pbx, "200 OK", true));
     phone.receive("SIP/2.0 200");
     world.stop(&edge);
