@@ -137,7 +137,8 @@ fn runner(own: &[(&str, &str)]) -> Result<Runner, Error> {
     files.sort_by_key(|(name, _)| number(name));
     let migrations: Result<Vec<_>, _> =
         files.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
-    Ok(Runner::new(&migrations?).set_abort_divergent(true).set_abort_missing(true))
+    // In one transaction: one by one, a crash between a migration and its line in the history would make it run twice.
+    Ok(Runner::new(&migrations?).set_abort_divergent(true).set_abort_missing(true).set_grouped(true))
 }
 
 fn number(name: &str) -> u32 {

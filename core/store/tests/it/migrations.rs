@@ -52,6 +52,19 @@ async fn given_two_processes_when_both_migrate_at_once_then_one_does_and_both_go
     }
 }
 
+/// A crash amid a migration is a failure amid it, as far as the tables can tell.
+#[tokio::test]
+async fn given_a_migration_that_fails_half_way_then_nothing_of_it_is_there_and_the_next_makes_all() {
+    for database in both().await {
+        let store = database.store().await;
+        store.execute("CREATE TABLE backend_state (in_the_way INTEGER)", vec![]).await.unwrap();
+        store.migrate().await.unwrap_err();
+        store.query("SELECT name FROM store_meta", vec![]).await.expect_err("nothing before it stays either");
+        store.execute("DROP TABLE backend_state", vec![]).await.unwrap();
+        assert!(store.migrate().await.unwrap().len() > 5, "{}", store.kind());
+    }
+}
+
 #[tokio::test]
 async fn given_an_applied_file_that_differs_when_migrating_then_it_is_refused_before_anything_changes() {
     for (_database, store) in both_migrated().await {
