@@ -253,8 +253,12 @@ for made in admin.create_acls([acl(ResourceType.TOPIC, topics), acl(ResourceType
 
 /// Waits for an answer wherever it is asked for, on a story's runtime too.
 fn answered<T: Send>(asked: impl Future<Output = T> + Send) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
-    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(asked)).join()).expect("it does not panic")
+    // It is made and dropped on a thread where that may block.
+    let apart = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+        runtime.block_on(asked)
+    };
+    std::thread::scope(|scope| scope.spawn(apart).join()).expect("it does not panic")
 }
 
 impl Server for Kafka {

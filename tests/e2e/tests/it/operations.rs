@@ -41,7 +41,12 @@ fn crowd(zone: &str) -> String {
     let tenant = |t: usize| {
         let domains: Vec<String> =
             (0..500).map(|d| format!("\"customer-{d:04}-of-{t:02}.{zone}\"")).collect();
-        format!("[[tenant]]\nname = \"crowd-{t:02}\"\ndomains = [{}]\n", domains.join(", "))
+        let domains = domains.join(", ");
+        format!(
+            "[[tenant]]\nname = \"crowd-{t:02}\"\ndomains = [{domains}]\n\
+             backends = [{{ name = \"pbx-{t:02}\", address = \"udp:127.0.0.2:{}\" }}]\n",
+            20_000 + t
+        )
     };
     (0..40).map(tenant).collect()
 }
