@@ -2,7 +2,7 @@
 
 use crate::offer;
 use signalbox_base::Text;
-use signalbox_sip::dialog::Dialog;
+use signalbox_sip::dialog::{Dialog, Outgoing};
 use signalbox_sip::header::{NameAddr, SessionExpires};
 use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::{ClientTx, ServerTx};
@@ -62,6 +62,20 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// What its INVITE fixed.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        let invitation = self.invitation.as_ref();
+        Outgoing {
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.clone(),
+            local_uri: self.from.clone(),
+            remote_uri: invitation.map(|i| i.to.clone()).unwrap_or_default(),
+            cseq: self.cseq,
+            request_uri: invitation.map(|i| i.uri.clone()).unwrap_or_default(),
+            secure: false,
+        }
+    }
+
     /// A leg with nothing but its names and its peer. `session` is the id of its descriptions.
     pub(crate) fn new(state: State, call_id: Text, local_tag: Text, peer: SocketAddr, session: u64) -> Self {
         Self {

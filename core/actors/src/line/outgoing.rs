@@ -6,7 +6,7 @@ use crate::datagram::Datagram;
 use crate::login::Authorization;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
-use signalbox_sip::dialog::{Outgoing, Response};
+use signalbox_sip::dialog::Response;
 use signalbox_sip::header::DialogReference;
 use signalbox_sip::message::Put;
 use signalbox_sip::sdp::Direction;
@@ -177,17 +177,7 @@ impl Line {
 
     fn on_answer(&mut self, now: Mono, id: LegId, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
         let Some(leg) = self.legs.get_mut(&id) else { return self.on_stray(now, message, out) };
-        let invitation = leg.invitation.as_ref();
-        let outgoing = Outgoing {
-            call_id: leg.call_id.clone(),
-            local_tag: leg.local_tag.clone(),
-            local_uri: leg.from.clone(),
-            remote_uri: invitation.map(|i| i.to.clone()).unwrap_or_default(),
-            cseq: leg.cseq,
-            request_uri: invitation.map(|i| i.uri.clone()).unwrap_or_default(),
-            secure: false,
-        };
-        leg.dialog = outgoing.dialog(&response_of(message, &record_route(message)));
+        leg.dialog = leg.outgoing().dialog(&response_of(message, &record_route(message)));
         for _ in 0..leg.progress.map_or(0, |(_, sent)| sent) {
             // Each PRACK had a number of its own.
             let _ = leg.dialog.as_mut().map(signalbox_sip::dialog::Dialog::next_cseq);

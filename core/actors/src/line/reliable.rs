@@ -7,8 +7,7 @@ use crate::datagram::Datagram;
 use crate::offer;
 use crate::ua::{Answering, Request};
 use signalbox_base::Mono;
-use signalbox_sip::dialog::Outgoing;
-use signalbox_sip::header::{RAck, lists_token, number};
+use signalbox_sip::header::RAck;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Message, Method};
 
@@ -37,7 +36,7 @@ impl Line {
             return false;
         };
         let Some(request) = leg.request.as_ref() else { return false };
-        let takes = |name| request.all(name).any(|header| lists_token(header.value, b"100rel"));
+        let takes = |name| request.lists(name, b"100rel");
         if !takes(HeaderName::Supported) && !takes(HeaderName::Require) {
             return false;
         }
@@ -110,25 +109,13 @@ impl Line {
         message: &Message<&[u8]>,
         out: &mut Vec<Datagram>,
     ) {
-        let required = message.all(HeaderName::Require).any(|header| lists_token(header.value, b"100rel"));
-        let rseq = message.value(HeaderName::RSeq).and_then(|value| number(value).ok());
-        let (Some(rseq), Some(leg)) = (rseq.filter(|_| required), self.legs.get_mut(&id)) else { return };
+        let (Some(rseq), Some(leg)) = (message.reliable_rseq(), self.legs.get_mut(&id)) else { return };
         if leg.progress.is_some_and(|(last, _)| rseq != last + 1) {
             return;
         }
         let sent = leg.progress.map_or(0, |(_, sent)| sent) + 1;
         leg.progress = Some((rseq, sent));
-        let invitation = leg.invitation.as_ref();
-        let outgoing = Outgoing {
-            call_id: leg.call_id.clone(),
-            local_tag: leg.local_tag.clone(),
-            local_uri: leg.from.clone(),
-            remote_uri: invitation.map(|i| i.to.clone()).unwrap_or_default(),
-            cseq: leg.cseq,
-            request_uri: invitation.map(|i| i.uri.clone()).unwrap_or_default(),
-            secure: false,
-        };
-        let Some(dialog) = outgoing.dialog(&response_of(message, &record_route(message))) else {
+        let Some(dialog) = leg.outgoing().dialog(&response_of(message, &record_route(message))) else {
             return self.violations.note(
                 now,
                 "a reliable response that makes no dialog (RFC 3262 §4)",

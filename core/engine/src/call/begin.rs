@@ -27,7 +27,6 @@ use signalbox_base::{CallUid, Mono, Text};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
-use signalbox_sip::header::lists_token;
 use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::uri::without_headers;
@@ -428,7 +427,7 @@ fn new_setup(
     session: Option<&Session<'_>>,
 ) -> Box<Setup> {
     // Whoever insists on reliability has it from end to end (RFC 3262 §4).
-    let insists = request.all(HeaderName::Require).any(|header| lists_token(header.value, b"100rel"));
+    let insists = request.lists(HeaderName::Require, b"100rel");
     Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
         request: Raw::default(),

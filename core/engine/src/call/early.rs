@@ -15,7 +15,6 @@ use super::raw::Raw;
 use super::relay::{self, Dialog};
 use crate::turn::Turn;
 use signalbox_base::Flow;
-use signalbox_sip::header::{lists_token, number};
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Message, Method};
 
@@ -106,7 +105,7 @@ impl Dialogs {
         self.latest = at;
         let early = &mut self.all[at];
         let (tag, own) = (early.caller_tag.clone(), self.forks || self.single && at > 0);
-        match reliable(response).filter(|_| own) {
+        match response.reliable_rseq().filter(|_| own) {
             None => Passes::AsItIs(tag),
             Some(rseq) if early.rseq.is_none_or(|last| last.checked_add(1) == Some(rseq)) => {
                 early.acknowledge(core, turn, rseq, response);
@@ -216,11 +215,4 @@ impl Early {
         let more = Some((HeaderName::RAck, rack.as_str()));
         core.send_own(turn, Method::Prack, &mut self.callee, self.seen, more, (owner::OWN, 0));
     }
-}
-
-/// The RSeq of a reliable provisional response (RFC 3262 §3).
-fn reliable(response: &Message<&[u8]>) -> Option<u32> {
-    let required = response.all(HeaderName::Require).any(|header| lists_token(header.value, b"100rel"));
-    let rseq = response.value(HeaderName::RSeq).filter(|_| required)?;
-    number(rseq).ok()
 }

@@ -3,7 +3,7 @@
 use super::Fact;
 use super::uri::{public, public_text, public_values};
 use crate::registration::Pending;
-use crate::state::{Aor, Binding, BindingKey, BindingPrivate, Private, TrueForms, WholeBinding};
+use crate::state::{Aor, Binding, BindingKey, BindingPrivate, NameParts, Private, TrueForms, WholeBinding};
 use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, Wall};
 use signalbox_schemas::registration::{
@@ -217,7 +217,7 @@ pub(crate) fn rejected<B: AsRef<[u8]>>(turn: &Turn<'_>, request: &Message<B>, re
     let event = RegistrationRejected {
         edge: turn.edge(),
         flow: Some((*refused.flow).into()),
-        aor: Text::new(refused.name.split_once('/').map_or("", |(_, address)| address)),
+        aor: Text::new(NameParts(refused.name).address()),
         contact: contact.map(|c| public(c.uri)),
         status: refused.status,
         reason: Text::new(refused.reason),

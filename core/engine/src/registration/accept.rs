@@ -27,8 +27,7 @@ impl Registrar {
             401 | 407 => self.remember_challenge(turn, number),
             _ => {}
         }
-        let Some(pending) = self.pending.remove(&number) else { return };
-        turn.traceparent = Traceparent::of(&pending.request);
+        let Some(pending) = self.answered(turn, number) else { return };
         let refused = match status {
             // The first challenge asks, a second one refuses; a stale nonce is the backend's clock, not the phone's fault.
             401 | 407 => has_credentials(&pending.request) && !is_stale(response),
@@ -42,9 +41,15 @@ impl Registrar {
         Self::relay(turn, &pending, response, &[], None);
     }
 
-    fn accept(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
-        let Some(pending) = self.pending.remove(&number) else { return };
+    /// The REGISTER that a backend has answered: what is recorded now is what that led to.
+    fn answered(&mut self, turn: &mut Turn<'_>, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
         turn.traceparent = Traceparent::of(&pending.request);
+        Some(pending)
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>, number: u64, response: &Message<&[u8]>) {
+        let Some(pending) = self.answered(turn, number) else { return };
         let max = turn.settings.timers.max_expires_secs;
         let mut granted = pending.wanted.granted(&pending.request, response, pending.stretched, max);
         if pending.stretched.is_some() {

@@ -47,7 +47,7 @@ pub(super) fn aor_of(
         _ => return Err((404, "Not Found")),
     };
     let name = AorName::new(origin.tenant.as_str(), user, domain);
-    let about = name.as_str().split_once('/').map(|(_, address)| address);
+    let about = Some(name.parts().address());
     let cseq = request.cseq().number;
     turn.note(About { aor: about, source: Some(origin.flow.remote), call: None }, || {
         format!("REGISTER, CSeq {cseq}")

@@ -1,6 +1,6 @@
 //! The time of bindings: when they end, when they are pinged, when they were last heard.
 
-use super::register::{Live, Pending, Registrar};
+use super::register::{Live, Registrar};
 use crate::contract::{ClassB, Release};
 use crate::facts::registration as facts;
 use crate::net::Timer;
@@ -100,10 +100,7 @@ impl Registrar {
         for key in keys {
             self.remove_binding(turn, key, RemovalReason::Admin, None, because);
         }
-        let domain_of = |pending: &Pending| {
-            pending.address().rsplit_once('@').map_or("", |(_, domain)| domain).to_owned()
-        };
-        let waiting = self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str(), &domain_of(p)));
+        let waiting = self.pending.iter().filter(|(_, p)| is_gone(turn, p.tenant.as_str(), p.domain()));
         let waiting: Vec<u64> = waiting.map(|(number, _)| *number).collect();
         for number in waiting {
             self.failed(turn, number, false);

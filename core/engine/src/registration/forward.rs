@@ -367,7 +367,7 @@ fn write_path<'m>(pending: &'m Pending, each: &[Asked], here: Here<'_>, forward:
         HeaderName::Path,
         ("<sip:", (first.key.digits(), ("@", (host, (suffix, (transport, ";lr>")))))),
     );
-    if !request.values(HeaderName::Supported).any(|value| value.eq_ignore_ascii_case(b"path")) {
+    if !request.lists(HeaderName::Supported, b"path") {
         forward.append(HeaderName::Supported, "path");
     }
     let Some(expires) = pending.stretched else { return };

@@ -38,8 +38,7 @@ impl Registrar {
     ) {
         let Arrived { origin, request, name, .. } = arrived;
         let (flow, tenant) = (origin.flow, origin.tenant.as_str());
-        let address = name.as_str().split_once('/').map_or("", |(_, address)| address);
-        let user = address.rsplit_once('@').map_or("", |(user, _)| user);
+        let (address, user) = (name.parts().address(), name.parts().user());
         let asking = Asking::Registrar;
         match self.judge(turn, users, asking, request) {
             Verdict::Proven { user, .. } if is_user_of(&user, users.realm(), tenant, name.as_str()) => {
@@ -149,7 +148,7 @@ fn answer(turn: &mut Turn<'_>, pending: &Pending, granted: &[u32], record: Optio
     }
     let flows = pending.backend().is_none()
         && own.iter().any(|c| c.reg_id().is_some() && c.sip_instance().is_some())
-        && request.values(HeaderName::Supported).any(|tag| tag.eq_ignore_ascii_case(b"outbound"));
+        && request.lists(HeaderName::Supported, b"outbound");
     let tag = format!("{:016x}", turn.entropy.next_u64());
     let sent = turn.respond(pending.tx, Method::Register, 200, record, |out| {
         let (to_tag, source) = (Some(tag.as_bytes()), Some(pending.flow.remote));

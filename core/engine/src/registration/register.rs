@@ -11,7 +11,7 @@ use crate::dispatch::{open, reject, reject_after, reject_with};
 use crate::facts::admin;
 use crate::facts::registration::{self as facts, Refused};
 use crate::net::{Timer, User};
-use crate::state::{AorName, BindingKey};
+use crate::state::{AorName, BindingKey, NameParts};
 use crate::tenancy::{Origin, PeerRef};
 use crate::tidy::{is_sparse, shrink};
 use crate::turn::Turn;
@@ -93,7 +93,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// `user@domain`.
     pub(crate) fn address(&self) -> &str {
-        self.name.split_once('/').map_or(&self.name, |(_, address)| address)
+        NameParts(&self.name).address()
     }
 
     /// The backend that is asked; none where the edge is the registrar.
@@ -107,7 +107,7 @@ impl Pending {
 
     /// The domain of its AoR.
     pub(super) fn domain(&self) -> &str {
-        self.name.rsplit_once('@').map_or("", |(_, domain)| domain)
+        NameParts(&self.name).domain()
     }
 }
 
@@ -125,7 +125,7 @@ impl Registrar {
             Ok(name) => name,
             Err((status, reason)) => return reject(turn, flow, request, status, reason),
         };
-        let policy = turn.directory.policy(turn.settings, name.domain());
+        let policy = turn.directory.policy(turn.settings, name.parts().domain());
         if let Some((own, users)) = policy.and_then(|p| p.registrar.zip(p.users.as_deref())) {
             let arrived = Arrived { origin, key, request, name };
             return self.on_own(turn, &arrived, own, users);
@@ -138,7 +138,7 @@ impl Registrar {
             Ok(prepared) => prepared,
             Err(stop) => return self.stop(turn, &origin, &name, request, stop),
         };
-        let stretched = stretched(turn, name.domain(), &wanted);
+        let stretched = stretched(turn, name.parts().domain(), &wanted);
         let covered = stretched.and_then(|_| self.covered(turn, &flow, request, &wanted, &at));
         self.last_number += 1;
         let number = self.last_number;
@@ -256,7 +256,7 @@ impl Registrar {
         if names_the_edge(turn.directory, origin.network, request, &wanted) {
             return Err(Stop::Reject(403, "Contact Is This Edge"));
         }
-        if wanted.is_too_many(aor, contacts_max(turn, name.domain())) {
+        if wanted.is_too_many(aor, contacts_max(turn, name.parts().domain())) {
             return Err(TOO_MANY);
         }
         in_order(turn, &self.removals, name.as_str(), &wanted, request)?;

@@ -4,7 +4,7 @@
 //! binding is its owner's: only the owner's events remove it, and nobody believes one past its expiry, or of an owner that
 //! is lost.
 
-use crate::state::BindingKey;
+use crate::state::{BindingKey, NameParts};
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{EventSeq, JournalId, Text, Wall, fnv1a};
@@ -294,9 +294,7 @@ impl Cache {
     #[must_use]
     pub fn find(&self, tenant: &str, key: BindingKey, now: Wall) -> Found {
         let mut found = Found::default();
-        self.collect(key, now, &mut found, |entry| {
-            entry.name.split_once('/').is_some_and(|(owner, _)| owner == tenant)
-        });
+        self.collect(key, now, &mut found, |entry| NameParts(&entry.name).tenant() == tenant);
         found
     }
 

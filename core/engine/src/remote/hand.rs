@@ -7,7 +7,7 @@ use crate::call::leg::Peer;
 use crate::call::raw::Raw;
 use crate::routing::{Nobody, Query, Source, path_of};
 use crate::standalone::{self, sip_uri};
-use crate::state::BindingKey;
+use crate::state::{BindingKey, NameParts};
 use crate::tenancy::Origin;
 use crate::turn::Turn;
 use signalbox_base::{Flow, Text};
@@ -83,7 +83,7 @@ fn uri(away: &Away, flow: &Flow) -> String {
 /// A call's target at another edge.
 pub(crate) fn target(turn: &mut Turn<'_>, origin: &Origin, away: &Away, basis: RouteBasis) -> Option<Target> {
     let (flow, route) = way(turn, origin.tenant.text(), away)?;
-    let name = Text::new(away.name.split_once('/').map_or("", |(_, address)| address));
+    let name = Text::new(NameParts(&away.name).address());
     Some(Target {
         peer: Peer::Endpoint { name: name.clone() },
         flow,

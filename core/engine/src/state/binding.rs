@@ -1,6 +1,6 @@
 //! One binding and one address of record as the fold knows them.
 
-use crate::state::keys::BindingKey;
+use crate::state::keys::{BindingKey, NameParts};
 use serde::{Deserialize, Serialize};
 use signalbox_base::{CompactFlow, EventSeq, Text, Wall};
 use signalbox_sip::uri::without_headers;
@@ -73,25 +73,25 @@ impl Aor {
     /// The tenant.
     #[must_use]
     pub fn tenant(&self) -> &str {
-        self.name.split_once('/').map_or("", |(tenant, _)| tenant)
+        NameParts(&self.name).tenant()
     }
 
     /// `user@domain`.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.name.split_once('/').map_or(&self.name, |(_, address)| address)
+        NameParts(&self.name).address()
     }
 
     /// The domain.
     #[must_use]
     pub fn domain(&self) -> &str {
-        self.name.rsplit_once('@').map_or("", |(_, domain)| domain)
+        NameParts(&self.name).domain()
     }
 
     /// The user.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.address().rsplit_once('@').map_or("", |(user, _)| user)
+        NameParts(&self.name).user()
     }
 
     /// The binding of this key.

@@ -1,7 +1,7 @@
 //! Bindings with the ways to find them: by AoR, by token, by flow.
 
 use crate::state::binding::{Aor, Binding};
-use crate::state::keys::BindingKey;
+use crate::state::keys::{BindingKey, NameParts};
 use crate::tidy::is_sparse;
 use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashSet};
@@ -435,7 +435,7 @@ impl Registrations {
     }
 
     fn count(&mut self, name: &str, by: i32) {
-        let tenant = name.split_once('/').map_or("", |(tenant, _)| tenant);
+        let tenant = NameParts(name).tenant();
         if let Some(count) = self.per_tenant.get_mut(tenant) {
             *count = count.saturating_add_signed(by);
         } else {

@@ -121,10 +121,33 @@ impl AorName {
         std::str::from_utf8(&self.0).expect("it was made of text")
     }
 
-    /// The domain.
+    /// Its parts.
     #[must_use]
-    pub fn domain(&self) -> &str {
-        self.as_str().rsplit_once('@').map_or("", |(_, domain)| domain)
+    pub(crate) fn parts(&self) -> NameParts<'_> {
+        NameParts(self.as_str())
+    }
+}
+
+/// The parts of a name `tenant/user@domain`.
+#[derive(Clone, Copy)]
+pub(crate) struct NameParts<'n>(pub(crate) &'n str);
+
+impl<'n> NameParts<'n> {
+    pub(crate) fn tenant(self) -> &'n str {
+        self.0.split_once('/').map_or("", |(tenant, _)| tenant)
+    }
+
+    /// `user@domain`.
+    pub(crate) fn address(self) -> &'n str {
+        self.0.split_once('/').map_or(self.0, |(_, address)| address)
+    }
+
+    pub(crate) fn user(self) -> &'n str {
+        self.address().rsplit_once('@').map_or("", |(user, _)| user)
+    }
+
+    pub(crate) fn domain(self) -> &'n str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod underway;
 pub use backends::{BackendRecord, BackendRecords, Wish, backend_key};
 pub use binding::{Aor, Binding};
 pub use indexes::Registrations;
+pub(crate) use keys::NameParts;
 pub use keys::{AorName, BindingKey};
 pub use private::{BindingPrivate, Private, PrivateError, TrueForms, WholeBinding};
 

@@ -4,7 +4,7 @@ use super::directory::{Directory, PeerRef};
 use crate::remote::Cache;
 use crate::routing::path_of;
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
-use crate::state::{AorName, BindingKey, Registrations};
+use crate::state::{AorName, BindingKey, NameParts, Registrations};
 use signalbox_base::{Flow, TenantId, Text, canonical_ip};
 use signalbox_sip::uri::{SipUri, host_address};
 use signalbox_sip::{Message, Uri};
@@ -119,24 +119,11 @@ struct Look<'a> {
     flow: &'a Flow,
 }
 
-/// The AoR of a token, by its name.
-#[derive(Clone, Copy)]
-struct Named<'a>(&'a str);
-
-impl<'a> Named<'a> {
-    fn tenant(self) -> &'a str {
-        self.0.split_once('/').map_or("", |(tenant, _)| tenant)
-    }
-
-    fn domain(self) -> &'a str {
-        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
-    }
-}
-
 impl Look<'_> {
-    fn named(&self, key: BindingKey) -> Option<Named<'_>> {
+    /// The AoR of a token, by its name.
+    fn named(&self, key: BindingKey) -> Option<NameParts<'_>> {
         let here = self.registrations.aor_of(key).map(|aor| &*aor.name);
-        here.or_else(|| self.remote?.name_of(key).map(|name| &**name)).map(Named)
+        here.or_else(|| self.remote?.name_of(key).map(|name| &**name)).map(NameParts)
     }
 
     /// `None` when the source is no backend at all.
@@ -162,13 +149,13 @@ impl Look<'_> {
 
     /// The backend: of the token's tenant (in the Request-URI, or in our Path), else by address and port, else by address.
     /// An address that backends of several tenants share says nothing without one of these.
-    fn peer(&self, ruri: Option<&SipUri<'_>>, token: Option<Named<'_>>) -> Option<Result<PeerRef, ()>> {
+    fn peer(&self, ruri: Option<&SipUri<'_>>, token: Option<NameParts<'_>>) -> Option<Result<PeerRef, ()>> {
         let network = self.listener.network;
         let mut refs = self.directory.peers_at(network, self.flow.remote);
         if refs.is_empty() {
             return None;
         }
-        if let Some(tenant) = token.map(Named::tenant) {
+        if let Some(tenant) = token.map(NameParts::tenant) {
             let of_tenant = |peer: &&PeerRef| self.tenant_name(**peer) == Some(tenant);
             let all = self.directory.peers_of_address(network, self.flow.remote.ip());
             // A token of a tenant that has nothing at this address is none of its backends' business.
@@ -196,7 +183,7 @@ impl Look<'_> {
         tenant: &TenantSettings,
         of_backend: Option<&Text>,
         ruri: Option<&SipUri<'_>>,
-        token: Option<Named<'_>>,
+        token: Option<NameParts<'_>>,
     ) -> Result<Text, Refusal> {
         if let Some(aor) = token.filter(|aor| aor.tenant() == tenant.name.as_str()) {
             return Ok(Text::new(aor.domain()));

@@ -47,7 +47,7 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Verb::Status => status::run(cli),
         Verb::Tail(args) => tail::run(cli, args),
         Verb::Replay(args) => match &args.projection {
-            Some(name) => projections::replay(cli, name),
+            Some(name) => projections::rebuild(cli, std::slice::from_ref(name), false),
             None => replay::run(cli, args),
         },
         Verb::Projections(args) => projections::run(cli, args),

@@ -27,11 +27,6 @@ pub fn run(cli: &Cli, args: &ProjectionsArgs) -> Result<(), Failure> {
     }
 }
 
-/// `replay <projection>`: the same as its rebuild.
-pub fn replay(cli: &Cli, name: &str) -> Result<(), Failure> {
-    rebuild(cli, &[name.to_owned()], false)
-}
-
 fn list(cli: &Cli) -> Result<(), Failure> {
     let out = Out::new(cli);
     let loaded = load_config(cli)?;
@@ -104,7 +99,7 @@ fn words(row: &RebuildRow, out: &Out) -> String {
     format!("{} {}{carried}{left}", row.state, out.clock.time(when, now()))
 }
 
-fn rebuild(cli: &Cli, names: &[String], every: bool) -> Result<(), Failure> {
+pub(super) fn rebuild(cli: &Cli, names: &[String], every: bool) -> Result<(), Failure> {
     let known: Vec<&str> = all().iter().map(|projection| projection.name()).collect();
     let wanted: Vec<String> = match (every, names.is_empty()) {
         (true, true) => known.iter().map(|name| (*name).to_owned()).collect(),

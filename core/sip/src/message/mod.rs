@@ -15,7 +15,7 @@ pub use malformed::{Malformed, Reason};
 pub use method::{Method, MethodToken};
 pub use write::{Parts, Put, RequestBuilder, ResponseBuilder, ResponseHead, Sink, StampedVia};
 
-use crate::header::{CSeq, HeaderError, HeaderName, ListValues, NameAddr, Via};
+use crate::header::{CSeq, HeaderError, HeaderName, ListValues, NameAddr, Via, lists_token, number};
 use index::{Entry, Index, Span, Start};
 use scan::Mode;
 use std::cell::Cell;
@@ -197,6 +197,20 @@ impl<B: AsRef<[u8]>> Message<B> {
         self.all(name).flat_map(move |header| ListValues::of(name, header.value))
     }
 
+    /// Whether one of the lists of tokens of this name (Supported, Require, Allow …) holds `token`, in any case.
+    #[must_use]
+    pub fn lists(&self, name: HeaderName, token: &[u8]) -> bool {
+        self.all(name).any(|header| lists_token(header.value, token))
+    }
+
+    /// RSeq of a reliable provisional response (RFC 3262 §3).
+    #[must_use]
+    pub fn reliable_rseq(&self) -> Option<u32> {
+        self.value(HeaderName::RSeq)
+            .filter(|_| self.lists(HeaderName::Require, b"100rel"))
+            .and_then(|v| number(v).ok())
+    }
+
     /// All headers of a name this crate does not know, in any case.
     pub fn extension<'m>(&'m self, name: &'m [u8]) -> impl Iterator<Item = Header<'m>> {
         self.all(HeaderName::Other).filter(move |header| header.name.eq_ignore_ascii_case(name))
@@ -254,7 +268,7 @@ impl<B: AsRef<[u8]>> Message<B> {
     /// Max-Forwards; `None` when missing, `Some(Err)` when it is no number.
     #[must_use]
     pub fn max_forwards(&self) -> Option<Result<u32, HeaderError>> {
-        self.value(HeaderName::MaxForwards).map(crate::header::number)
+        self.value(HeaderName::MaxForwards).map(number)
     }
 
     /// The body; empty when there is none.
