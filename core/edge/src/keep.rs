@@ -1,12 +1,12 @@
 //! The keeper thread: what the journal needs besides commits, at its own pace and never in their way.
 //!
-//! A few times a second it refills the reserve, hashes and retires sealed segments, and tells the engine thread how tight
-//! the disk is. Now and then it takes a snapshot, a few aggregates a look, so that a restart does not depend on how long
+//! A few times a second, and whenever a segment is begun (so that a reserve in use is told before the next segment is), it
+//! refills the reserve, hashes and retires sealed segments, and tells the engine thread how tight the disk is. Now and then it takes a snapshot, a few aggregates a look, so that a restart does not depend on how long
 //! history is.
 
 use crate::commit::Progress;
 use crate::turn::{Mailbox, Told};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
 use signalbox_base::{EventSeq, JournalId, Text};
 use signalbox_engine::state::{FOLD_VERSION, snapshot};
 use signalbox_engine::{Command, CommandReply, Engine, Pressure};
@@ -38,6 +38,8 @@ pub(crate) struct Keeping {
     pub(crate) clock: Clock,
     pub(crate) edge: Text,
     pub(crate) files: Files,
+    /// Segments whose `journal.sealed` is recorded, but not the digest file: there was no room for it.
+    pub(crate) unconfirmed: Vec<Sealed>,
 }
 
 /// Where snapshots go.
@@ -58,12 +60,13 @@ pub(crate) fn until_stopped() -> (StopKeeping, Receiver<()>) {
     (StopKeeping(sender), receiver)
 }
 
-/// Works until the other end of `stop` is dropped.
-pub(crate) fn run(mut keeping: Keeping, stop: &Receiver<()>) {
+/// Works until the other end of `stop` is dropped; `begun` says that the journal began a segment. The first round is at
+/// once: until then a new journal has no reserve.
+pub(crate) fn run(mut keeping: Keeping, stop: &Receiver<()>, mut begun: Receiver<()>) {
     let mut snapshot_at = keeping.clock.now().mono;
     let mut snapshot_seq = keeping.progress.durable();
     let mut failing = false;
-    while stop.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
+    loop {
         match keeping.round() {
             Ok(()) => failing = false,
             // Told once: the cause lasts until somebody acts, and the next round tries again.
@@ -81,12 +84,17 @@ pub(crate) fn run(mut keeping: Keeping, stop: &Receiver<()>) {
                 tracing::warn!(%error, "no snapshot was taken; the next start folds more of the journal");
             }
         }
+        select! {
+            recv(stop) -> _ => return,
+            recv(begun) -> told => if told.is_err() { begun = never() },
+            default(ROUND) => {}
+        }
     }
 }
 
 impl Keeping {
     fn round(&mut self) -> Result<(), Error> {
-        let mut outcome = Ok(());
+        let mut outcome = self.confirm();
         for fact in self.keeper.turn(self.clock.now().wall)? {
             match fact {
                 // A fact that could not be confirmed is told again after a restart; the others have their turn.
@@ -116,8 +124,18 @@ impl Keeping {
             bytes,
             sha256: Text::new(&sealed.sha256),
         };
-        if matches!(self.record(Event::from(event)), Some(CommandReply::Done(_))) {
+        if !matches!(self.record(Event::from(event)), Some(CommandReply::Done(_))) {
+            return Ok(());
+        }
+        self.unconfirmed.push(sealed.clone());
+        self.confirm()
+    }
+
+    /// Writes the digests of what is recorded; those that a full disk refuses are tried again by the next round.
+    fn confirm(&mut self) -> Result<(), Error> {
+        while let Some(sealed) = self.unconfirmed.last() {
             self.keeper.confirm_sealed(sealed)?;
+            self.unconfirmed.pop();
         }
         Ok(())
     }

@@ -273,6 +273,7 @@ impl Spawning {
         let durable: EventSeq = writer.watermark().get();
         let progress = Arc::new(Progress::new(durable));
         let (stop_keeping, until) = keep::until_stopped();
+        let (begun, segments) = crossbeam_channel::bounded(1);
         let keeping = Keeping {
             keeper: writer.keeper(),
             mailbox: self.mailbox.clone(),
@@ -280,6 +281,7 @@ impl Spawning {
             clock: self.clock.clone(),
             edge: self.about.edge.clone(),
             files: self.files.clone(),
+            unconfirmed: Vec::new(),
         };
         let committer = Committer {
             writer,
@@ -288,6 +290,7 @@ impl Spawning {
             progress: Arc::clone(&progress),
             wires: Arc::clone(&self.wires),
             mailbox: self.mailbox.clone(),
+            begun,
             measured,
             shared: Arc::clone(&self.shared),
             clock: self.clock.clone(),
@@ -309,7 +312,7 @@ impl Spawning {
         };
         let journal = named("journal", move || committer.run())?;
         let engine = named("engine", move || turn::run(parts))?;
-        let keeper = named("keeper", move || keep::run(keeping, &until))?;
+        let keeper = named("keeper", move || keep::run(keeping, &until, segments))?;
         let mailbox = self.mailbox;
         let streams = match self.driver {
             Some(driver) => Some(named("streams", move || listen::run(driver, &progress, &mailbox))?),

@@ -144,6 +144,12 @@ impl Writer {
         self.next
     }
 
+    /// First sequence of the segment that is written.
+    #[must_use]
+    pub fn segment(&self) -> EventSeq {
+        self.current.header.first
+    }
+
     /// Records and bytes that wait for a commit.
     #[must_use]
     pub fn queued(&self) -> (u64, usize) {

@@ -41,6 +41,8 @@ pub(crate) struct Committer {
     pub(crate) progress: Arc<Progress>,
     pub(crate) wires: Arc<Wires>,
     pub(crate) mailbox: Mailbox,
+    /// Told of each segment that is begun: the keeper.
+    pub(crate) begun: crossbeam_channel::Sender<()>,
     pub(crate) measured: Measured,
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
@@ -173,7 +175,12 @@ impl Work {
         let queued = self.queue;
         self.queue.started(start.mono);
         self.parts.progress.commit_started(start.mono);
+        let segment = self.parts.writer.segment();
         let outcome = self.parts.writer.commit(start.wall);
+        if self.parts.writer.segment() != segment {
+            // One that it has not read yet says the same.
+            let _ = self.parts.begun.try_send(());
+        }
         let end = self.parts.clock.now().mono;
         let full = match outcome {
             Ok(_) => false,

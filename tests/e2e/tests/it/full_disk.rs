@@ -45,6 +45,12 @@ impl Disk {
     fn hog(&self) -> PathBuf {
         self.dir.join("hog")
     }
+
+    /// Files of the journal whose names fit.
+    fn journal_files(&self, fits: impl Fn(&str) -> bool) -> usize {
+        let files = fs::read_dir(self.dir.join("data/journal")).unwrap();
+        files.filter(|file| fits(&file.as_ref().unwrap().file_name().to_string_lossy())).count()
+    }
 }
 
 /// An edge that keeps its state there. Segments are small: the reserve is soon used.
@@ -97,8 +103,9 @@ fn given_a_call_when_the_disk_fills_then_it_ends_with_its_record_nothing_new_is_
         (registered(&world, &edge, "401", 5060), registered(&world, &edge, "402", 5061));
     let (mut dialog, _) = talk(&mut alice, &mut bob, "sip:402@acme.test");
 
-    // When nothing but the journal's reserve is left, and phones go on registering until that is begun.
+    // When nothing but the journal's reserve is left, which a new journal has within a moment, and phones go on registering until that is begun.
     let mut other = phone(&world, &edge, "403", 5062);
+    wait::until_true("the journal's reserve", || disk.journal_files(|name| name.starts_with("spare-")) == 2);
     wait::until_true("a phone to be refused for want of room", || {
         disk.fill();
         come_back_later(&other.register_once(600)) && levels(&edge) == ["reserve"]
@@ -129,5 +136,10 @@ fn given_a_call_when_the_disk_fills_then_it_ends_with_its_record_nothing_new_is_
     assert!(records.iter().all(|record| record["category"] == "answered"), "{records:#?}");
     assert_eq!(edge.process().pid(), process);
     assert_eq!(edge.rows(&["locations"]).len(), 3);
+    // And what there was no room for while it was full has been made up for.
+    wait::until_true("the digests of all segments that were told as sealed", || {
+        let told = edge.events("journal.sealed").len();
+        told >= 2 && disk.journal_files(|name| name.ends_with(".sha256")) == told
+    });
     contract::check(&edge.events(""));
 }

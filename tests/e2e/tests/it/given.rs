@@ -76,11 +76,13 @@ pub(crate) fn talk(caller: &mut Phone, called: &mut Phone, target: &str) -> (Dia
 pub(crate) fn hold_and_resume(phone: &mut Phone, dialog: &mut Dialog, other: &mut Phone) {
     for direction in ["sendonly", "sendrecv"] {
         std::thread::scope(|scope| {
-            let offering = scope.spawn(|| phone.offer_again(dialog, direction));
+            scope.spawn(|| {
+                let answer = phone.offer_again(dialog, direction);
+                assert_eq!(answer.status(), Some(200), "{answer}");
+            });
             let invite = other.rung();
             assert!(invite.body.contains(&format!("a={direction}")), "{invite}");
             other.accept(&invite);
-            assert_eq!(offering.join().unwrap().status(), Some(200));
         });
     }
 }
