@@ -3,6 +3,7 @@
 use crate::config::StreamConfig;
 use crate::handle::EdgeHandle;
 use signalbox_base::{Text, Wall};
+use signalbox_engine::tenancy::Directory;
 use signalbox_engine::{Command, Settings};
 use signalbox_io::{CertificateInfo, Clock, Streams, Tls, TlsError};
 use signalbox_schemas::Event;
@@ -45,7 +46,7 @@ impl Certificates {
     pub(crate) fn put(&self, tls: Option<Tls>, config: &StreamConfig, settings: &Settings) {
         let Some(streams) = &self.streams else { return };
         *lock(&self.names) = config.server_names.iter().cloned().collect();
-        for backend in settings.tenants.iter().flat_map(|tenant| &tenant.backends) {
+        for backend in Directory::peers(settings).map(|(_, found)| found.backend) {
             if let Some(address) = backend.address.literal {
                 self.resolved(&backend.address.host, address);
             }

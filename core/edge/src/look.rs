@@ -9,6 +9,7 @@ use signalbox_base::{Text, Wall};
 use signalbox_engine::Engine;
 use signalbox_engine::state::calls::Stage;
 use signalbox_engine::state::{Aor, Binding, Wish, backend_key};
+use signalbox_engine::tenancy::Directory;
 use signalbox_schemas::words::BackendState;
 
 use crate::status::BackendFigure;
@@ -91,19 +92,18 @@ pub(crate) fn calls(engine: &Engine, which: &Which) -> Page {
     Page { rows, next: more.then_some(which.from + seen) }
 }
 
-/// Backends with their recorded state.
+/// Backends and trunks with their recorded state.
 pub(crate) fn backends(engine: &Engine) -> Vec<BackendFigure> {
     let settings = engine.settings();
     let records = engine.state().backends();
-    let all =
-        settings.tenants.iter().flat_map(|tenant| tenant.backends.iter().map(move |b| (&tenant.name, b)));
-    all.map(|(tenant, backend)| {
-        let record = records.get(&backend_key(tenant.as_str(), &backend.name));
+    Directory::peers(settings)
+        .map(|(_, found)| {
+        let record = records.get(&backend_key(found.owner(), &found.backend.name));
         let state = record.map_or(BackendState::Unknown, |record| record.state);
         let wished = record.is_none_or(|record| record.wish == Wish::Serve);
         BackendFigure {
-            tenant: Text::new(tenant.as_str()),
-            name: backend.name.clone(),
+            tenant: Text::new(found.owner()),
+            name: found.backend.name.clone(),
             state: Text::new(state.as_str()),
             takes_traffic: wished && state != BackendState::Down,
         }

@@ -12,7 +12,7 @@ use crate::gate::fingerprints;
 use crate::net::User;
 use crate::registration::Access;
 use crate::settings::CallsFrom;
-use crate::tenancy::{Origin, Refusal, resolve_among};
+use crate::tenancy::{Known, Origin, Refusal, resolve_among};
 use crate::trace::Traceparent;
 use crate::turn::{About, Turn};
 use crate::{backend, remote, standalone};
@@ -86,7 +86,7 @@ fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
         || turn
             .settings
             .listener(flow.listener)
-            .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote))
+            .is_some_and(|l| turn.directory.is_peer(l, flow.remote))
 }
 
 fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message<&[u8]>) {
@@ -191,7 +191,7 @@ impl Fresh<'_, '_, '_> {
             return self.reject(416, "Unsupported URI Scheme");
         }
         if self.method == Method::Register {
-            if origin.is_backend() {
+            if !origin.is_endpoint() {
                 self.turn.reject_request(self.flow.remote.ip(), RequestRule::Method, None, self.request);
                 return self.reject(403, "Forbidden");
             }
@@ -281,6 +281,8 @@ impl Fresh<'_, '_, '_> {
             Refusal::UnknownDomain => {}
             Refusal::UnknownPeer => self.reject(403, "Forbidden"),
             Refusal::NoDomain => self.reject(403, "Domain Not Named"),
+            Refusal::NobodysNumber => self.reject(404, "Not Found"),
+            Refusal::Method => self.reject(403, "Forbidden"),
         }
     }
 
@@ -427,12 +429,12 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
     }
 }
 
-/// Whether the source is a backend's address on a listener for backends, or a registered phone's flow.
+/// Whether the source is a backend's or trunk's address on a listener for these, or a registered phone's flow.
 fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
     let peer = turn
         .settings
         .listener(flow.listener)
-        .is_some_and(|l| l.serves.backends && turn.directory.is_peer(l.network, flow.remote));
+        .is_some_and(|l| turn.directory.is_peer(l, flow.remote));
     peer || turn.state.registrations().knows_flow(flow)
 }
 
@@ -442,7 +444,7 @@ fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool
 }
 
 fn origin_of(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Result<Origin, Refusal> {
-    let known = (turn.state.registrations(), Some(&*turn.remote));
+    let known = Known { registrations: turn.state.registrations(), remote: Some(&*turn.remote), wall: turn.now.wall };
     resolve_among(turn.settings, turn.directory, known, flow, request)
 }
 
@@ -452,7 +454,8 @@ fn refuse(turn: &mut Turn<'_>, flow: &Flow, request: &Message<&[u8]>, refusal: R
     let about = About { source: Some(flow.remote), ..About::default() };
     turn.note(about, || format!("{method} refused: {refusal:?}"));
     let rule = match refusal {
-        Refusal::UnknownDomain | Refusal::NoDomain => RequestRule::UnknownDomain,
+        Refusal::UnknownDomain | Refusal::NoDomain | Refusal::NobodysNumber => RequestRule::UnknownDomain,
+        Refusal::Method => RequestRule::Method,
         Refusal::UnknownPeer => RequestRule::UnknownPeer,
     };
     turn.reject_request(flow.remote.ip(), rule, None, request);

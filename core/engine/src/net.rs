@@ -2,6 +2,7 @@
 //! anew what must be.
 
 use crate::call::CallTimer;
+use crate::call::limits::Pace;
 use crate::contract::{Pressure, Ticket};
 use crate::gate::sources::Sources;
 use crate::state::BindingKey;
@@ -88,6 +89,8 @@ pub struct Net {
     pub(crate) tidying: bool,
     /// Where a phone is now whose connection is gone: dialogs and answers follow it.
     moved: Moved,
+    /// How fast calls begin, and which peers failed of late.
+    pub(crate) pace: Pace,
     /// Requests refused for load since the last `edge.overloaded`.
     pub(crate) shed: u64,
     /// Where a message is written that is wanted before it is sent; its memory is kept from turn to turn.
@@ -120,6 +123,7 @@ impl Net {
             lost: HashSet::default(),
             tidying: false,
             moved: Moved::default(),
+            pace: Pace::default(),
             shed: 0,
             scratch: Vec::new(),
         }

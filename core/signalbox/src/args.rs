@@ -73,6 +73,9 @@ pub enum Verb {
     /// Backends and their health; drain, disable or enable one.
     #[command(after_help = "Example: signalbox backends drain pbx-1")]
     Backends(BackendsArgs),
+    /// What would happen to a call, and which rule says so.
+    #[command(after_help = "Example: signalbox route --from pbx-1 --to +442079460001")]
+    Route(RouteArgs),
     /// The story of a call, a phone, an address or a backend.
     #[command(after_help = "Example: signalbox why c_0aB3dE5fG7h")]
     Why(WhyArgs),
@@ -408,6 +411,26 @@ pub struct ParkedWhich {
     /// Whose, where several tenants have it.
     #[arg(long)]
     pub tenant: Option<String>,
+}
+
+/// `route`
+#[derive(Debug, Args)]
+pub struct RouteArgs {
+    /// A phone (`401@acme.example.net`), or the name of a backend or trunk.
+    #[arg(long, value_name = "WHO")]
+    pub from: String,
+    /// What is dialled, with a domain or without.
+    #[arg(long, value_name = "NUMBER")]
+    pub to: String,
+    /// Who calls, where a backend or trunk brings the call. Default: nobody who says so.
+    #[arg(long, value_name = "NUMBER")]
+    pub caller: Option<String>,
+    /// A header field that the call has, as `Name: value`.
+    #[arg(long, value_name = "FIELD")]
+    pub header: Vec<String>,
+    /// When (RFC 3339). Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 /// `why`

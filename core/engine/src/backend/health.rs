@@ -11,10 +11,10 @@
 //!   Draining, Disabled: an operator's; probing goes on while draining and says what comes after.
 //! ```
 
-use super::probe::InFlight;
+use super::probe::Round;
 use crate::contract::QueryId;
 use crate::settings::{ProbeSettings, Settings};
-use crate::state::{BackendRecords, Wish, backend_key};
+use crate::state::{BackendRecords, NOBODYS, Wish, backend_key};
 use crate::tenancy::{Directory, PeerRef};
 use foldhash::HashMap;
 use signalbox_schemas::words::BackendState;
@@ -24,6 +24,7 @@ use signalbox_sip::transaction::TimerId;
 #[derive(Debug, Default)]
 pub struct Backends {
     each: Vec<Vec<Health>>,
+    trunks: Vec<Health>,
     pub(super) queries: HashMap<QueryId, PeerRef>,
     pub(super) last_number: u64,
 }
@@ -36,7 +37,7 @@ pub(crate) struct Health {
     pub(super) wish: Wish,
     pub(super) failures: u32,
     pub(super) successes: u32,
-    pub(super) in_flight: Option<InFlight>,
+    pub(super) round: Option<Round>,
     pub(super) timer: Option<TimerId>,
     pub(super) resolve_timer: Option<TimerId>,
     pub(super) last_status: Option<u16>,
@@ -67,16 +68,26 @@ impl Backends {
                 tenant.backends.iter().map(|b| Health::new(of(&b.name).map(|r| (r.state, r.wish)))).collect(),
             );
         }
+        it.trunks.extend(settings.trunks.iter().map(|trunk| {
+            let owner = trunk.tenant.as_ref().map_or(NOBODYS, |tenant| tenant.as_str());
+            let record = records.get(&*backend_key(owner, &trunk.peer.name));
+            Health::new(record.map(|r| (r.state, r.wish)))
+        }));
         it
     }
 
     /// After a reload: health goes with the names.
     pub(super) fn carry_over(&mut self, mut before: Self, old: &Settings, new: &Settings) {
         for (peer, found) in Directory::peers(new) {
-            let was = old.tenants.iter().position(|t| t.name == found.tenant.name).and_then(|at| {
-                let place = old.tenants[at].backends.iter().position(|b| b.name == found.backend.name)?;
-                before.each.get_mut(at)?.get_mut(place)
-            });
+            let was = if peer.is_trunk() {
+                let place = old.trunks.iter().position(|trunk| trunk.peer.name == found.backend.name);
+                place.and_then(|place| before.trunks.get_mut(place))
+            } else {
+                old.tenants.iter().position(|t| t.name.as_str() == found.owner()).and_then(|at| {
+                    let place = old.tenants[at].backends.iter().position(|b| b.name == found.backend.name)?;
+                    before.each.get_mut(at)?.get_mut(place)
+                })
+            };
             if let (Some(was), Some(now)) = (was, self.get_mut(peer)) {
                 now.seen = was.seen;
                 now.failures = was.failures;
@@ -114,15 +125,18 @@ impl Backends {
     }
 
     pub(super) fn get(&self, peer: PeerRef) -> Option<&Health> {
-        self.each.get(usize::from(peer.tenant))?.get(usize::from(peer.backend))
+        let row = if peer.is_trunk() { &self.trunks } else { self.each.get(usize::from(peer.tenant))? };
+        row.get(usize::from(peer.backend))
     }
 
     pub(super) fn get_mut(&mut self, peer: PeerRef) -> Option<&mut Health> {
-        self.each.get_mut(usize::from(peer.tenant))?.get_mut(usize::from(peer.backend))
+        let row =
+            if peer.is_trunk() { &mut self.trunks } else { self.each.get_mut(usize::from(peer.tenant))? };
+        row.get_mut(usize::from(peer.backend))
     }
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Health> {
-        self.each.iter_mut().flatten()
+        self.each.iter_mut().flatten().chain(&mut self.trunks)
     }
 
     /// A number that no other probe or question has.
@@ -144,7 +158,7 @@ impl Health {
             wish,
             failures: 0,
             successes: 0,
-            in_flight: None,
+            round: None,
             timer: None,
             resolve_timer: None,
             last_status: None,

@@ -1,9 +1,9 @@
 //! Who is next: the backends of a tenant in the order to try them.
 
-use super::Backends;
+use super::sites::flows_to;
 use crate::settings::{ContactMode, Hide};
 use crate::state::{Aor, backend_key};
-use crate::tenancy::{Directory, PeerRef};
+use crate::tenancy::PeerRef;
 use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, fnv1a};
 use signalbox_schemas::words::BackendState;
@@ -22,8 +22,10 @@ pub struct Candidate {
     pub weight: u16,
     /// Whether it is first because the AoR is already there.
     pub sticky: bool,
-    /// The flow to it.
+    /// The flow to it: to its address, or to one of the places of its name.
     pub flow: Flow,
+    /// Whether the same backend is a candidate before, by another place.
+    pub again: bool,
     /// How a registration names the phone to it.
     pub contact: ContactMode,
     /// Hiding of identifiers towards it.
@@ -41,6 +43,7 @@ impl Candidate {
             weight: 0,
             sticky: false,
             flow,
+            again: false,
             contact: ContactMode::default(),
             hide: Hide::default(),
             order: 0.0,
@@ -66,9 +69,8 @@ pub fn candidates(turn: &mut Turn<'_>, tenant: &TenantId, aor: Option<&str>) -> 
     let seed = turn.entropy.next_u64();
     let at = aor.and_then(|name| turn.state.registrations().aor(name)).map(|a| a.backend.clone());
     let mut found = listed(turn, tenant, aor, seed);
-    if let Some(place) = at.and_then(|name| found.iter().position(|c| c.name == name)) {
-        found[..=place].rotate_right(1);
-        found[0].sticky = true;
+    if let Some(name) = at {
+        put_first(&mut found, |c| c.name == name);
     }
     found
 }
@@ -81,13 +83,17 @@ pub(crate) fn registrars(turn: &Turn<'_>, tenant: &TenantId, name: &str, aor: Op
     let Some(aor) = aor else { return found };
     let best = found.first().map_or(u16::MAX, |c| c.priority);
     for wanted in [&aor.backend, &aor.home] {
-        let place = found.iter().position(|c| c.name == *wanted && c.priority == best);
-        if let Some(place) = place {
-            found[..=place].rotate_right(1);
-            found[0].sticky = true;
-        }
+        put_first(&mut found, |c| c.name == *wanted && c.priority == best);
     }
     found
+}
+
+/// The backend that an AoR is at, with all its places, comes before the others.
+fn put_first(found: &mut Candidates, is_wanted: impl Fn(&Candidate) -> bool) {
+    let Some(place) = found.iter().position(&is_wanted) else { return };
+    let places = found[place..].iter().take_while(|c| is_wanted(c)).count();
+    found[..place + places].rotate_right(places);
+    found[0].sticky = true;
 }
 
 fn listed(turn: &Turn<'_>, tenant: &TenantId, aor: Option<&str>, seed: u64) -> Candidates {
@@ -96,41 +102,71 @@ fn listed(turn: &Turn<'_>, tenant: &TenantId, aor: Option<&str>, seed: u64) -> C
     let mut found: Candidates = (0..settings.tenants[usize::from(place)].backends.len())
         .filter_map(|backend| {
             let peer = PeerRef { tenant: place, backend: u16::try_from(backend).ok()? };
-            candidate(turn, turn.directory, turn.backends, peer, aor, seed)
+            at_backend(turn, peer, aor, seed)
         })
+        .flatten()
         .collect();
     found.sort_by(|a, b| a.priority.cmp(&b.priority).then(a.order.total_cmp(&b.order)));
     found
 }
 
-fn candidate(
-    turn: &Turn<'_>,
-    directory: &Directory,
-    backends: &Backends,
-    peer: PeerRef,
-    aor: Option<&str>,
-    seed: u64,
-) -> Option<Candidate> {
-    if !backends.accepts(peer) || is_down_elsewhere(turn, peer) {
+/// A backend once for each of its places.
+fn at_backend(turn: &Turn<'_>, peer: PeerRef, aor: Option<&str>, seed: u64) -> Option<Candidates> {
+    if !turn.backends.accepts(peer) || is_down_elsewhere(turn, peer) {
         return None;
     }
-    let found = directory.peer(turn.settings, peer)?.backend;
-    let flow = flow_to(turn, peer)?;
+    let found = turn.directory.peer(turn.settings, peer)?.backend;
     let draw = draw(aor.unwrap_or(""), &found.name, seed);
-    // Weighted rendezvous: the share of firsts is proportional to the weight, and an AoR's order never depends on
-    // which others are up. Weight 0 comes behind all others.
-    let order = if found.weight == 0 { f64::INFINITY } else { -draw.ln() / f64::from(found.weight) };
-    Some(Candidate {
+    let order = order(draw, found.weight);
+    let flows = flows_to(turn, peer, aor, seed).into_iter().enumerate();
+    let candidates = flows.map(|(place, flow)| Candidate {
         peer,
         name: found.name.clone(),
         priority: found.priority,
         weight: found.weight,
         sticky: false,
         flow,
+        again: place > 0,
         contact: found.contact,
         hide: found.hide,
         order,
-    })
+    });
+    Some(candidates.collect())
+}
+
+/// A peer that a group wants tried, and when.
+pub(crate) struct Wanted {
+    pub(crate) peer: PeerRef,
+    pub(crate) priority: u16,
+    pub(crate) weight: u16,
+    /// It failed of late: all others come first.
+    pub(crate) last: bool,
+}
+
+/// Members of a group that are up, first to be tried first. The same key always draws the same order; without one, chance does.
+pub(crate) fn in_group(turn: &mut Turn<'_>, members: &[Wanted], key: Option<&str>) -> Candidates {
+    let seed = if key.is_some() { 0 } else { turn.entropy.next_u64() };
+    let each = members.iter().filter_map(|wanted| {
+        let mut places = at_backend(turn, wanted.peer, key, seed)?;
+        for place in &mut places {
+            (place.priority, place.weight) = (wanted.priority, wanted.weight);
+            place.order = order(draw(key.unwrap_or(""), &place.name, seed), wanted.weight);
+        }
+        Some((wanted.last, places))
+    });
+    let mut found: SmallVec<[(bool, Candidates); 4]> = each.collect();
+    found.sort_by(|(late, a), (later, b)| {
+        let key = |places: &Candidates| places.first().map_or((u16::MAX, 0.0), |c| (c.priority, c.order));
+        let ((a, by), (b, with)) = (key(a), key(b));
+        late.cmp(later).then(a.cmp(&b)).then(by.total_cmp(&with))
+    });
+    found.into_iter().flat_map(|(_, places)| places).collect()
+}
+
+/// Weighted rendezvous: the share of firsts is proportional to the weight, and an AoR's order never depends on which others
+/// are up. Weight 0 comes behind all others.
+fn order(draw: f64, weight: u16) -> f64 {
+    if weight == 0 { f64::INFINITY } else { -draw.ln() / f64::from(weight) }
 }
 
 /// Whether the other edges find a backend down that this one has not judged yet. Its own probes have the last word.
@@ -138,21 +174,18 @@ fn is_down_elsewhere(turn: &Turn<'_>, peer: PeerRef) -> bool {
     turn.backends.state(peer) == BackendState::Unknown
         && turn.directory.peer(turn.settings, peer).is_some_and(|found| {
             let is_probed = found.backend.probe.interval.is_some();
-            is_probed && turn.remote.is_down(&backend_key(found.tenant.name.as_str(), &found.backend.name))
+            is_probed && turn.remote.is_down(&backend_key(found.owner(), &found.backend.name))
         })
 }
 
 /// The flow to a backend: from its network's listener to its address, when it has one.
 #[must_use]
 pub(crate) fn flow_to(turn: &Turn<'_>, peer: PeerRef) -> Option<Flow> {
-    let found = turn.directory.peer(turn.settings, peer)?.backend;
-    let remote = turn.directory.address(turn.settings, peer)?;
-    let (listener, socket) = turn.listener(found.network, found.address.transport)?;
-    Some(Flow { listener, transport: found.address.transport, local: socket.address, remote, conn: None })
+    flows_to(turn, peer, Some(""), 0).first().copied()
 }
 
 /// A number above 0 and up to 1, the same on every edge and in every run.
-fn draw(aor: &str, backend: &str, seed: u64) -> f64 {
+pub(super) fn draw(aor: &str, backend: &str, seed: u64) -> f64 {
     let mut hash = fnv1a(seed, aor.bytes().chain([0]).chain(backend.bytes()));
     // The finalizer of SplitMix64: FNV alone leaves the high bits of short names alike.
     hash = (hash ^ hash >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,32 +1,52 @@
 //! OPTIONS to every backend, host names resolved again and again, and what operators wish.
 
 use super::health::{Backends, Change};
-use super::pool::flow_to;
+use super::sites::flows_to;
 use crate::classes::Sent;
 use crate::contract::{Ask, BackendWish, CommandReply, QueryId, ResolvedTarget};
 use crate::facts::{admin, backend as facts};
 use crate::net::{Timer, User};
 use crate::settings::{ProbeSettings, Settings};
 use crate::state::Wish;
-use crate::tenancy::{Directory, PeerRef};
+use crate::tenancy::{Directory, Peer, PeerRef};
 use crate::turn::{Outgoing, Turn};
-use signalbox_base::{Mono, Text};
+use signalbox_base::{Flow, Mono, Text};
 use signalbox_schemas::words::{BackendCause, BackendState};
 use signalbox_sip::transaction::ClientTx;
 use signalbox_sip::{HeaderName, Message, Method, RequestBuilder};
+use smallvec::SmallVec;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Host names are resolved again this often.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A question that nothing answers is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// Where nothing is probed, it is looked this often whether that changed.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// The first probes after a start or reload are spread over this.
 const FIRST_PROBES_WITHIN: Duration = Duration::from_millis(500);
 
+/// One OPTIONS to each place of a backend. It is there when one of them says so.
+#[derive(Debug)]
+pub(super) struct Round {
+    number: u32,
+    waiting: SmallVec<[InFlight; 1]>,
+    is_answered: bool,
+    is_good: bool,
+}
+
 /// A probe that waits for its answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InFlight {
-    number: u32,
+struct InFlight {
     tx: ClientTx,
+    remote: SocketAddr,
     sent_at: Mono,
+}
+
+impl Round {
+    fn take(&mut self, tx: ClientTx) -> Option<InFlight> {
+        let at = self.waiting.iter().position(|probe| probe.tx == tx)?;
+        Some(self.waiting.swap_remove(at))
+    }
 }
 
 /// Starts probing and resolving; at start and after a reload.
@@ -70,38 +90,59 @@ pub(crate) fn on_response(turn: &mut Turn<'_>, peer: PeerRef, tx: ClientTx, resp
         return;
     }
     let now = turn.now.mono;
+    let is_good = !matches!(status, 408 | 503);
     let Some(health) = turn.backends.get_mut(peer) else { return };
-    let Some(probe) = health.in_flight.take_if(|p| p.tx == tx) else { return };
-    health.last_status = Some(status);
-    health.rtt_ms = Some(u64::try_from(now.since(probe.sent_at).as_millis()).unwrap_or(u64::MAX));
-    judge(turn, peer, !matches!(status, 408 | 503), BackendCause::Probe);
+    let Some(round) = &mut health.round else { return };
+    let Some(probe) = round.take(tx) else { return };
+    if is_good && !round.is_good || !round.is_answered {
+        health.last_status = Some(status);
+        health.rtt_ms = Some(u64::try_from(now.since(probe.sent_at).as_millis()).unwrap_or(u64::MAX));
+    }
+    round.is_answered = true;
+    round.is_good |= is_good;
+    turn.directory.judged(peer, probe.remote, !is_good);
+    end_round(turn, peer);
 }
 
 /// A probe's transaction ended without an answer.
 pub(crate) fn on_ended(turn: &mut Turn<'_>, peer: PeerRef, tx: ClientTx) {
-    let Some(health) = turn.backends.get_mut(peer) else { return };
-    if health.in_flight.take_if(|p| p.tx == tx).is_some() {
-        no_answer(turn, peer);
+    let Some(round) = turn.backends.get_mut(peer).and_then(|health| health.round.as_mut()) else { return };
+    if let Some(probe) = round.take(tx) {
+        turn.directory.judged(peer, probe.remote, true);
+        end_round(turn, peer);
     }
 }
 
-/// What real traffic said of a backend: it answered, or it did not (no response in time, transport error, 408, 503).
-pub fn on_traffic(turn: &mut Turn<'_>, peer: PeerRef, answered: bool) {
+/// Once all places have answered, or will not.
+fn end_round(turn: &mut Turn<'_>, peer: PeerRef) {
+    let Some(health) = turn.backends.get_mut(peer) else { return };
+    match health.round.take_if(|round| round.waiting.is_empty()) {
+        Some(round) if round.is_answered => judge(turn, peer, round.is_good, BackendCause::Probe),
+        Some(_) => no_answer(turn, peer),
+        None => {}
+    }
+}
+
+/// What real traffic said of a backend: it answered from this place, or it did not (no response in time, transport error,
+/// 408, 503).
+pub fn on_traffic(turn: &mut Turn<'_>, peer: PeerRef, remote: SocketAddr, answered: bool) {
+    turn.directory.judged(peer, remote, !answered);
     judge(turn, peer, answered, BackendCause::Traffic);
 }
 
 /// An answer to a question of ours; an empty one leaves what was known.
-pub(crate) fn on_resolved(turn: &mut Turn<'_>, query: QueryId, targets: &[ResolvedTarget]) {
+pub(crate) fn on_resolved(
+    turn: &mut Turn<'_>,
+    query: QueryId,
+    targets: &[ResolvedTarget],
+    again_after: Duration,
+) {
     let Some(peer) = turn.backends.queries.remove(&query) else { return };
-    if targets.is_empty() {
-        if let Some(found) = turn.directory.peer(turn.settings, peer) {
-            let host = found.backend.address.host.clone();
-            turn.tell(format!("backend {}: {host} does not resolve", found.backend.name));
-        }
-        return;
+    resolve_after(turn, peer, again_after);
+    if !targets.is_empty() {
+        let settings = turn.settings;
+        turn.directory.set_resolved(settings, peer, targets);
     }
-    let settings = turn.settings;
-    turn.directory.set_resolved(settings, peer, targets.iter().map(|t| t.address).collect());
 }
 
 /// An operator's wish for a backend named `tenant/name`, or by its name alone where that is unique.
@@ -149,16 +190,16 @@ fn find(turn: &Turn<'_>, name: &str) -> Result<PeerRef, String> {
         return turn
             .directory
             .find(turn.settings, tenant, backend)
-            .ok_or_else(|| format!("no backend {backend} of tenant {tenant}"));
+            .ok_or_else(|| format!("no backend or trunk {backend} of tenant {tenant}"));
     }
     let mut named = Directory::peers(turn.settings).filter(|(_, p)| *p.backend.name == *name);
     match (named.next(), named.next()) {
         (Some((peer, _)), None) => Ok(peer),
         (Some((_, a)), Some((_, b))) => Err(format!(
             "several backends are named {name}: write {}/{name} or {}/{name}",
-            a.tenant.name, b.tenant.name
+            a.owner(), b.owner()
         )),
-        (None, _) => Err(format!("no backend is named {name}")),
+        (None, _) => Err(format!("no backend or trunk is named {name}")),
     }
 }
 
@@ -168,11 +209,26 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
         health.timer = None;
         if health.wish == Wish::Disable || settings.interval.is_none() {
             // Enabling it again, or a reload, must find a running timer.
-            arm(turn, peer, settings.interval.unwrap_or(RESOLVE_INTERVAL));
+            arm(turn, peer, settings.interval.unwrap_or(IDLE_INTERVAL));
             return;
         }
     }
-    let Some(flow) = flow_to(turn, peer) else { return no_answer(turn, peer) };
+    let waiting: SmallVec<[InFlight; 1]> =
+        flows_to(turn, peer, None, 0).into_iter().filter_map(|flow| probe(turn, peer, flow)).collect();
+    if waiting.is_empty() {
+        return no_answer(turn, peer);
+    }
+    let number = u32::try_from(turn.backends.number() & u64::from(u32::MAX)).unwrap_or_default();
+    let at = turn.now.mono.plus(settings.timeout);
+    let timer = turn.start_timer(at, Timer::ProbeTimeout(peer, number));
+    if let Some(health) = turn.backends.get_mut(peer) {
+        health.round = Some(Round { number, waiting, is_answered: false, is_good: false });
+        health.timer = Some(timer);
+    }
+}
+
+/// One OPTIONS.
+fn probe(turn: &mut Turn<'_>, peer: PeerRef, flow: Flow) -> Option<InFlight> {
     let branch = turn.branch(Method::Options);
     let (host, version) = (turn.advertised(&flow), turn.settings.version.clone());
     let (tag, call) = (turn.entropy.next_u64(), turn.entropy.next_u64());
@@ -199,25 +255,17 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
             .header(HeaderName::UserAgent, format_args!("Signalbox/{version}"))
             .finish();
     });
-    let number = u32::try_from(turn.backends.number() & u64::from(u32::MAX)).unwrap_or_default();
-    let now = turn.now.mono;
-    match (started, turn.backends.get_mut(peer)) {
-        (Ok(tx), Some(health)) => {
-            health.in_flight = Some(InFlight { number, tx, sent_at: now });
-            let timer = turn.start_timer(now.plus(settings.timeout), Timer::ProbeTimeout(peer, number));
-            if let Some(health) = turn.backends.get_mut(peer) {
-                health.timer = Some(timer);
-            }
-        }
-        _ => no_answer(turn, peer),
-    }
+    Some(InFlight { tx: started.ok()?, remote: flow.remote, sent_at: turn.now.mono })
 }
 
 fn on_timeout(turn: &mut Turn<'_>, peer: PeerRef, number: u32) {
     let Some(health) = turn.backends.get_mut(peer) else { return };
-    let Some(probe) = health.in_flight.take_if(|p| p.number == number) else { return };
-    turn.net.table.withdraw(probe.tx, &mut turn.net.outputs);
-    no_answer(turn, peer);
+    let Some(round) = health.round.as_mut().filter(|round| round.number == number) else { return };
+    for probe in std::mem::take(&mut round.waiting) {
+        turn.net.table.withdraw(probe.tx, &mut turn.net.outputs);
+        turn.directory.judged(peer, probe.remote, true);
+    }
+    end_round(turn, peer);
 }
 
 fn no_answer(turn: &mut Turn<'_>, peer: PeerRef) {
@@ -237,7 +285,7 @@ fn judge(turn: &mut Turn<'_>, peer: PeerRef, good: bool, cause: BackendCause) {
     if by_probe {
         let timer = health.timer.take();
         timer.into_iter().for_each(|timer| turn.cancel_timer(timer));
-        let interval = probe.interval.unwrap_or(RESOLVE_INTERVAL);
+        let interval = probe.interval.unwrap_or(IDLE_INTERVAL);
         let jitter = turn.entropy.next_u64() % 200;
         // 90 % to 110 %: edges that started together must not probe together for ever.
         let after = interval.mul_f64(0.9 + jitter as f64 / 1000.0);
@@ -258,27 +306,27 @@ fn pool_degraded(turn: &mut Turn<'_>, peer: PeerRef, to: BackendState) {
     let Some(found) = turn.directory.peer(turn.settings, peer) else { return };
     let of_tenant =
         |backend: usize| PeerRef { tenant: peer.tenant, backend: u16::try_from(backend).unwrap_or(u16::MAX) };
-    let total = found.tenant.backends.len();
+    let Some(tenant) = found.tenant.filter(|_| !peer.is_trunk()) else { return };
+    let total = tenant.backends.len();
     let healthy = (0..total).filter(|at| turn.backends.accepts(of_tenant(*at))).count();
-    let fact = facts::pool_degraded(turn, &found.tenant.name, healthy, total);
+    let fact = facts::pool_degraded(turn, &tenant.name, healthy, total);
     turn.record(fact);
 }
 
 fn resolve(turn: &mut Turn<'_>, peer: PeerRef) {
-    let Some(found) = turn.directory.peer(turn.settings, peer) else { return };
-    let address = &found.backend.address;
-    if address.literal.is_some() {
-        return;
-    }
+    let Some(Peer { backend, .. }) = turn.directory.peer(turn.settings, peer) else { return };
+    let Some(question) = turn.settings.question(backend.network, &backend.address) else { return };
     let query = QueryId(turn.backends.number());
     turn.backends.queries.retain(|_, asked| *asked != peer);
     turn.backends.queries.insert(query, peer);
-    turn.out.asks.push(Ask::Resolve { query, host: address.host.clone(), port: address.port });
-    let at = turn.now.mono.plus(RESOLVE_INTERVAL);
-    let timer = turn.start_timer(at, Timer::Resolve(peer));
-    if let Some(health) = turn.backends.get_mut(peer) {
-        health.resolve_timer = Some(timer);
-    }
+    turn.out.asks.push(Ask::Resolve { query, question });
+    resolve_after(turn, peer, ASK_AGAIN);
+}
+
+fn resolve_after(turn: &mut Turn<'_>, peer: PeerRef, after: Duration) {
+    let timer = turn.start_timer(turn.now.mono.plus(after), Timer::Resolve(peer));
+    let before = turn.backends.get_mut(peer).and_then(|health| health.resolve_timer.replace(timer));
+    before.into_iter().for_each(|timer| turn.cancel_timer(timer));
 }
 
 fn arm(turn: &mut Turn<'_>, peer: PeerRef, after: Duration) {

@@ -4,12 +4,14 @@ use super::call::{Core, owner};
 use super::dismissal;
 use super::identity;
 use super::leg::{Leg, LegEvent, Peer};
+use super::limits::counted_peer;
 use super::message::{self, Relayed};
 use super::raw::{Raw, RawList};
 use crate::backend;
 use crate::classes::Sent;
 use crate::facts::call as facts;
 use crate::net::User;
+use crate::settings::Group;
 use crate::state::calls::{Branch, PendingRequest};
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{EventSeq, Flow, Mono};
@@ -17,6 +19,8 @@ use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_sip::header::HeaderName;
 use signalbox_sip::transaction::{ClientKey, ClientTx, Gate, MethodTag, NewClient, OnResponse};
 use signalbox_sip::{Message, Method};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Where an attempt goes.
 #[derive(Clone, Debug)]
@@ -27,6 +31,10 @@ pub(crate) struct Target {
     pub(crate) routes: RawList,
     pub(crate) event: RouteTarget,
     pub(crate) why: RouteWhy,
+    /// Targets of one stage ring at once, for so long.
+    pub(crate) stage: Option<(u16, Duration)>,
+    /// The group that it was chosen from.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 /// An INVITE on its way.
@@ -42,6 +50,8 @@ pub(crate) struct Attempt {
     pub(crate) unwanted: bool,
     /// Another target is tried when nothing is heard by then.
     pub(crate) silent_until: Option<Mono>,
+    /// The group that it was chosen from.
+    group: Option<Arc<Group>>,
     /// Its event, while the call is not recorded yet.
     route: Option<Box<(RouteTarget, RouteWhy)>>,
     /// Dialogs that were made against our will, and ended.
@@ -79,18 +89,22 @@ impl Attempt {
         invite: &Invite<'_>,
         target: Target,
     ) -> Option<Self> {
-        let Target { peer, flow, uri, routes, event, why } = target;
+        let Target { peer, flow, uri, routes, event, why, group, .. } = target;
         let mut leg = core.caller.mirrored(identity::new_token(turn.entropy), peer);
         (leg.flow, leg.target, leg.routes) = (flow, uri.clone(), routes);
         if core.hide {
             leg.call_id = identity::new_identifier(turn.entropy);
             leg.local_tag = identity::new_identifier(turn.entropy);
+            // A PBX says in To what it knows the phone by, which is the edge's name for it on that side.
+            if leg.peer.is_endpoint() && leg.peer.name().contains('@') {
+                leg.remote = Raw::from(format!("<sip:{}>", leg.peer.name()).as_bytes());
+            }
         }
         let cseq = leg.relayed_cseq(invite.pending.cseq);
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
         let Invite { breadth, unreliable, .. } = *invite;
-        let relayed = Relayed { cseq, breadth, unreliable, ..Relayed::new(&uri, &via, &core.caller.peer) };
+        let relayed = Relayed { cseq, breadth, unreliable, ..Relayed::new(&uri, &via, &core.caller) };
         let mut bytes = turn.net.scratch();
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));
@@ -102,6 +116,7 @@ impl Attempt {
             rang: false,
             unwanted: false,
             silent_until: None,
+            group,
             route: None,
             dismissed: Vec::new(),
         };
@@ -142,6 +157,7 @@ impl Attempt {
             rang: false,
             unwanted: true,
             silent_until: None,
+            group: None,
             route: None,
             dismissed,
         };
@@ -183,10 +199,20 @@ impl Attempt {
 
     /// What it showed of its backend: that it answers, or that it does not (DESIGN.md §5, passive failures count).
     pub(crate) fn judge(&self, core: &Core, turn: &mut Turn<'_>, answered: bool) {
-        let Peer::Backend { name } = &self.branch.leg.peer else { return };
-        if let Some(peer) = turn.directory.find(turn.settings, core.tenant.as_str(), name) {
-            backend::on_traffic(turn, peer, answered);
+        if let Some(peer) = self.branch.leg.peer.place(turn, core.tenant.as_str()) {
+            backend::on_traffic(turn, peer, self.branch.leg.flow.remote, answered);
         }
+    }
+
+    /// Whether another target is tried after this final status. Where its group says so, others come first for a while.
+    pub(crate) fn fails_over(&self, core: &Core, turn: &mut Turn<'_>, status: Option<u16>) -> bool {
+        let Some(group) = &self.group else { return status == Some(503) };
+        let fails = status.is_none_or(|status| group.failover_on.contains(&status));
+        if fails {
+            let who = counted_peer(core.tenant.text(), &self.branch.leg.peer);
+            turn.net.pace.cool(who, group.cool_down, turn.now.mono);
+        }
+        fails
     }
 
     /// Nobody wants its answer: CANCEL now, or once a provisional response came (RFC 3261 §9.1).

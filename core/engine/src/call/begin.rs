@@ -7,64 +7,27 @@ use super::cdr::{Clock, Outcome, Reason};
 use super::early::Dialogs;
 use super::identity;
 use super::leg::{Leg, Peer};
+use super::limits::{self, Refused};
 use super::message;
 use super::offer::{self, Description};
+use super::plan::{Final, Plan, plan};
 use super::raw::Raw;
 use super::reference::{Translated, Way, names_one};
 use super::relay;
 use super::setup::{Setup, record_attempt};
 use super::state::Challenged;
-use crate::backend::{Candidate, candidates};
 use crate::facts::call as facts;
-use crate::registration;
-use crate::remote;
-use crate::routing::{Nobody, Query, Route, explain, path_of, select};
-use crate::settings::{EarlyDialogs, Hide};
-use crate::state::BindingKey;
+use crate::hiding::Hiding;
 use crate::tenancy::{Origin, OriginKind};
-use crate::turn::{About, Turn};
-use signalbox_base::{CallUid, Mono, Text};
-use signalbox_schemas::call::{RouteTarget, RouteWhy};
-use signalbox_schemas::values::TransportAddress;
-use signalbox_schemas::words::{ReleasedBy, RequestRule, RouteBasis, TargetKind};
+use crate::turn::Turn;
+use signalbox_base::CallUid;
+use signalbox_schemas::words::{ReleasedBy, RequestRule};
 use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::uri::without_headers;
-use signalbox_sip::{HeaderName, Limits, Message, Method, Uri};
+use signalbox_sip::{HeaderName, Limits, Message, Method};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-
-/// Seconds a caller is asked to wait when its tenant has as many calls as it may.
-const RETRY_AFTER_LIMIT_SECS: u32 = 5;
-
-/// Numbers that reach emergency services in most of the world, beside `urn:service:sos` (RFC 5031).
-const EMERGENCY_NUMBERS: [&[u8]; 3] = [b"112", b"911", b"999"];
-
-/// A tenant's new calls a second: a token bucket of one second's depth.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    credit_ns: u64,
-    at: Mono,
-}
-
-impl Rate {
-    const SECOND_NS: u64 = 1_000_000_000;
-
-    pub(crate) fn full(now: Mono) -> Self {
-        Self { credit_ns: Self::SECOND_NS, at: now }
-    }
-
-    /// Takes one call's worth, if there is that much.
-    pub(crate) fn take(&mut self, per_second: u32, now: Mono) -> bool {
-        let elapsed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
-        self.credit_ns = self.credit_ns.saturating_add(elapsed).min(Self::SECOND_NS);
-        self.at = now;
-        let Some(cost) = Self::SECOND_NS.checked_div(u64::from(per_second)) else { return false };
-        let fits = self.credit_ns >= cost;
-        self.credit_ns -= if fits { cost } else { 0 };
-        fits
-    }
-}
 
 /// A new INVITE outside any dialog.
 pub(crate) fn on_invite(
@@ -89,14 +52,15 @@ pub(crate) fn on_invite(
     if calls.is_merged(turn.settings, origin, request) {
         return refuse(turn, 482, None);
     }
-    if !is_emergency(request) {
+    let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
+    if !limits::is_emergency(numbering, request) {
         if let Some(seconds) = turn.closed_for_new() {
             turn.net.shed += 1;
             return refuse(turn, 503, Some(seconds));
         }
-        if is_over_limit(calls, turn, origin) {
+        if let Some(Refused { status, retry_after }) = limits::refused(turn, origin, request) {
             turn.reject_request(origin.flow.remote.ip(), RequestRule::Limit, None, request);
-            return refuse(turn, 503, Some(RETRY_AFTER_LIMIT_SECS));
+            return refuse(turn, status, retry_after);
         }
     }
     let plan = plan(turn, origin, request, None);
@@ -107,6 +71,11 @@ pub(crate) fn on_invite(
     let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
     let targets = (plan.targets, plan.fork, plan.single);
     let setup = new_setup(&core, request, targets, session.as_ref());
+    if let Some(attempted) = &mut core.unrecorded
+        && setup.rest.front().is_some_and(|target| matches!(target.peer, Peer::Trunk { .. }))
+    {
+        facts::towards_trunk(attempted);
+    }
     if origin.is_known() {
         record_attempt(&mut core, turn, &setup.invite);
     }
@@ -114,7 +83,7 @@ pub(crate) fn on_invite(
     let caller = (core.caller.token, 0, core.caller.call_id.clone());
     core.new_legs.push(caller);
     own(turn, &core, tx);
-    let state = run(setup, &mut core, turn, plan.nobody, request);
+    let state = run(setup, &mut core, turn, plan.end, request);
     calls.insert(turn, uid, Call { core, state });
 }
 
@@ -180,7 +149,7 @@ fn retry(
         let mut setup = new_setup(core, request, targets, session.as_ref());
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
-        run(setup, core, turn, plan.nobody, request)
+        run(setup, core, turn, plan.end, request)
     });
 }
 
@@ -189,7 +158,7 @@ fn run(
     mut setup: Box<Setup>,
     core: &mut Core,
     turn: &mut Turn<'_>,
-    nobody: Option<Nobody>,
+    end: Option<Final>,
     request: &Message<&[u8]>,
 ) -> State {
     if let Some(tx) = core.caller_tx {
@@ -199,7 +168,10 @@ fn run(
             message::own_response(out, Method::Invite, call_id, invite, b"", 100);
         });
     }
-    if let Some(nobody) = nobody {
+    if let Some(Final::Said(words)) = &end {
+        return setup.say(core, turn, words);
+    }
+    if let Some(Final::Nobody(nobody)) = end {
         let reason = Reason::own(message::phrase(nobody.status()));
         let outcome = Outcome::failed(ReleasedBy::Edge, nobody.status(), false, reason);
         return setup.fail(core, turn, outcome, nobody.status(), None);
@@ -207,160 +179,12 @@ fn run(
     if setup.advance(core, turn, Some(request)) { State::Inviting(setup) } else { setup.conclude(core, turn) }
 }
 
-/// Where a call may go.
-struct Plan {
-    targets: VecDeque<Target>,
-    fork: bool,
-    hide: bool,
-    /// The caller shall see one early dialog.
-    single: bool,
-    nobody: Option<Nobody>,
-}
-
-fn plan(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
-    let ruri = request.request_uri().unwrap_or_default();
-    let (known, line) = chosen(turn, origin, ruri, path_of(request));
-    if let Some(line) = line {
-        let about = About { source: Some(origin.flow.remote), ..About::default() };
-        turn.note(about, || line);
-    }
-    known.unwrap_or_else(|| to_backends(turn, origin, request, first))
-}
-
-/// The choice: contacts or nobody; none when the pool of backends has the word. Beside it, the choice in words, for whoever
-/// watches.
-fn chosen(
-    turn: &mut Turn<'_>,
-    origin: &Origin,
-    ruri: &[u8],
-    path: Option<BindingKey>,
-) -> (Option<Plan>, Option<String>) {
-    let user = Uri::parse(ruri).ok().as_ref().and_then(user_of);
-    let query = Query {
-        tenant: origin.tenant.as_str(),
-        domain: &origin.domain,
-        user: user.as_deref(),
-        uri: ruri,
-        path,
-        source: registration::source(turn, origin, user.as_deref()),
-    };
-    let (hide, single) = match &origin.kind {
-        OriginKind::Backend { peer, .. } => {
-            turn.directory.peer(turn.settings, *peer).map_or((false, false), |found| {
-                let backend = found.backend;
-                (backend.hide == Hide::Full, backend.early_dialogs == EarlyDialogs::Single)
-            })
-        }
-        OriginKind::Endpoint { .. } => (false, false),
-    };
-    let (here, line) = here(turn, &query);
-    let Some((mut targets, nobody)) = here else { return (None, line) };
-    let (basis, found) = remote::elsewhere(turn, &query);
-    targets.extend(found.away.iter().filter_map(|away| remote::target(turn, origin, away, basis)));
-    let nobody = targets.is_empty().then_some(match found.away.is_empty() {
-        true => remote::beyond(nobody, &found),
-        false => Nobody::Unreachable,
-    });
-    let fork = !targets.is_empty();
-    (Some(Plan { targets, fork, hide, single, nobody }), line)
-}
-
-/// Bindings of this edge; what nobody is where there are none. None when the pool of backends has the word.
-fn here(turn: &Turn<'_>, query: &Query<'_>) -> (Option<(VecDeque<Target>, Nobody)>, Option<String>) {
-    let route = select(turn.state.registrations(), query, |binding| turn.is_here(binding));
-    let line = (!turn.watch.is_idle()).then(|| explain(query, &route));
-    let found = match route {
-        Route::Nobody(nobody) => (VecDeque::new(), nobody),
-        Route::Contacts { basis, contacts } => {
-            let here = contacts.iter().map(|(aor, binding)| to_contact(aor.address(), binding, basis));
-            (here.collect(), Nobody::Unreachable)
-        }
-        Route::Backends => return (None, line),
-    };
-    (Some(found), line)
-}
-
-pub(super) fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
-    let name = Text::new(name);
-    Target {
-        peer: Peer::Endpoint { name: name.clone() },
-        flow: binding.flow.get(),
-        uri: Raw::from(&*binding.request_uri()),
-        routes: binding.path.iter().map(|path| path.as_bytes()).collect(),
-        event: RouteTarget {
-            kind: TargetKind::Contact,
-            name,
-            contact: Some(binding.contact.clone()),
-            binding: Some(Text::from(binding.key.to_string())),
-            address: Some(TransportAddress::remote(&binding.flow.get())),
-            edge: None,
-        },
-        why: RouteWhy { basis, ..RouteWhy::default() },
-    }
-}
-
-/// The tenant's backends in the order of the pool. `first` is the one that asked for credentials.
-fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
-    let binding = match origin.kind {
-        OriginKind::Endpoint { binding } => binding,
-        OriginKind::Backend { .. } => None,
-    };
-    let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|aor| aor.name.clone());
-    let mut list = candidates(turn, &origin.tenant, aor.as_deref());
-    if let Some(place) = first.and_then(|name| list.iter().position(|c| c.name == *name)) {
-        list[..=place].rotate_right(1);
-    }
-    let uri = dialled(turn, origin, request.request_uri().unwrap_or_default());
-    let weights = |of: &Candidate| -> u32 {
-        list.iter().filter(|c| c.priority == of.priority).map(|c| u32::from(c.weight)).sum()
-    };
-    let targets = list
-        .iter()
-        .map(|candidate| Target {
-            peer: Peer::Backend { name: candidate.name.clone() },
-            flow: candidate.flow,
-            uri: uri.clone(),
-            routes: registration::service_routes(turn, origin, request, &candidate.name)
-                .iter()
-                .map(|route| route.as_bytes())
-                .collect(),
-            event: RouteTarget {
-                kind: TargetKind::Backend,
-                name: candidate.name.clone(),
-                address: Some(TransportAddress::remote(&candidate.flow)),
-                ..RouteTarget::default()
-            },
-            why: RouteWhy {
-                basis: if candidate.sticky { RouteBasis::Sticky } else { RouteBasis::Backends },
-                priority: Some(u32::from(candidate.priority)),
-                weight: Some(u32::from(candidate.weight)),
-                weight_total: Some(weights(candidate)),
-                ..RouteWhy::default()
-            },
-        })
-        .collect();
-    let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
-    Plan { targets, fork: false, hide, single: false, nobody: None }
-}
-
-/// The Request-URI towards a backend: as dialled when it names a domain of the tenant, else with the tenant's domain.
-fn dialled(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> Raw {
-    let Ok(Uri::Sip(uri)) = Uri::parse(ruri) else { return Raw::from(ruri) };
-    let named = turn.directory.domain(turn.settings, uri.host);
-    if named.is_some_and(|(tenant, _)| tenant.name == origin.tenant) || !turn.directory.is_own_host(uri.host)
-    {
-        return Raw::from(ruri);
-    }
-    let start = uri.host_port.as_ptr() as usize - ruri.as_ptr() as usize;
-    let behind = &ruri[start + uri.host_port.len()..];
-    Raw::from([&ruri[..start], origin.domain.as_bytes(), behind].concat())
-}
-
 fn peer_of(turn: &Turn<'_>, origin: &Origin) -> Peer {
     let name = facts::ingress_name(turn, origin);
     match &origin.kind {
         OriginKind::Endpoint { .. } => Peer::Endpoint { name },
         OriginKind::Backend { .. } => Peer::Backend { name },
+        OriginKind::Trunk { .. } => Peer::Trunk { name },
     }
 }
 
@@ -374,15 +198,18 @@ fn new_core(
 ) -> Core {
     let peer = peer_of(turn, origin);
     let name = peer.name().clone();
-    let from = request.value(HeaderName::From).unwrap_or_default();
+    let [from, to] = [HeaderName::From, HeaderName::To].map(|name| request.value(name).unwrap_or_default());
+    let hiding = hide.then(|| Hiding::of(turn.settings, request, &origin.flow, &origin.domain));
+    // Ends are told by their tags (RFC 3261 §12): requests to the caller may name it as the other side knows it.
+    let named = |end| Raw::from(&*hiding.as_ref().map_or(Cow::Borrowed(end), |hiding| hiding.renamed(end)));
     let caller = Leg {
         token: identity::new_token(turn.entropy),
         peer,
         flow: origin.flow,
         call_id: Raw::from(request.call_id()),
-        local: Raw::from(request.value(HeaderName::To).unwrap_or_default()),
+        local: named(to),
         local_tag: Raw::default(),
-        remote: Raw::from(&*identity::without_tag(from)),
+        remote: named(&identity::without_tag(from)),
         remote_tag: Raw::from(request.from_tag().unwrap_or_default()),
         target: message::contact_uri(request)
             .or_else(|| {
@@ -439,6 +266,7 @@ fn new_setup(
         fork,
         timed_out: false,
         ringing: false,
+        stage_until: None,
         followed: 0,
     })
 }
@@ -447,45 +275,5 @@ fn new_setup(
 fn own(turn: &mut Turn<'_>, core: &Core, tx: ServerTx) {
     if let Some(user) = turn.net.transactions_mut().user_mut(tx) {
         *user = core.user(owner::CALLER, 0);
-    }
-}
-
-fn is_over_limit(calls: &mut Calls, turn: &Turn<'_>, origin: &Origin) -> bool {
-    let Some(tenant) = turn.settings.tenant(&origin.tenant) else { return true };
-    let limits = tenant.limits;
-    if limits.calls.is_some_and(|max| turn.state.calls().active_of(&origin.tenant) >= max) {
-        return true;
-    }
-    limits
-        .calls_per_second
-        .is_some_and(|max| !calls.rate(&origin.tenant, turn.now.mono).take(max, turn.now.mono))
-}
-
-fn is_emergency(request: &Message<&[u8]>) -> bool {
-    let Some(Ok(uri)) = request.request_uri().map(Uri::parse) else { return false };
-    uri.is_emergency() || user_of(&uri).is_some_and(|user| EMERGENCY_NUMBERS.contains(&&*user))
-}
-
-fn user_of<'m>(uri: &Uri<'m>) -> Option<Cow<'m, [u8]>> {
-    match uri {
-        Uri::Sip(sip) => sip.decoded_user(),
-        Uri::Tel(tel) => Some(Cow::Borrowed(tel.number)),
-        Uri::Other { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn given_ten_calls_a_second_when_more_come_at_once_then_the_eleventh_waits_for_its_turn() {
-        let now = Mono(0);
-        let mut rate = Rate::full(now);
-        assert_eq!((0..20).filter(|_| rate.take(10, now)).count(), 10);
-        assert!(!rate.take(10, now.plus(Duration::from_millis(99))));
-        assert!(rate.take(10, now.plus(Duration::from_millis(101))));
-        assert!(!Rate::full(now).take(0, now));
     }
 }

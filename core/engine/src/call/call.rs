@@ -332,7 +332,7 @@ pub(crate) fn next_hop(leg: &Leg) -> Flow {
 
 /// Whether a message over `flow` may belong to this leg. `named` says that it bears the leg's token, which only its peer knows.
 ///
-/// A backend's leg takes messages of any backend of its tenant. A phone's takes them from its own address, or over a flow
+/// A backend's leg takes messages of any backend of its tenant, a trunk's those of the trunk. A phone's takes them from its own address, or over a flow
 /// that its AoR is registered over; who bears the token may have moved to an address that nobody is registered from
 /// yet. Call-ID and tags alone open nothing: too many on the way have seen them (DESIGN.md §5: Call-ID, tags *and* peer).
 pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Flow, named: bool) -> bool {
@@ -345,10 +345,18 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
     }
     let mut peers = turn.directory.peers_at(here, flow.remote);
     peers.extend(turn.directory.peers_of_address(here, flow.remote.ip()));
-    let Peer::Endpoint { name } = &leg.peer else {
-        return peers.iter().any(|peer| {
-            turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.tenant.name == *tenant)
-        });
+    let trunk = turn.directory.trunk_at(here, flow.remote);
+    let name = match &leg.peer {
+        Peer::Endpoint { name } => name,
+        Peer::Backend { .. } => {
+            return peers.iter().any(|peer| {
+                turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.owner() == tenant.as_str())
+            });
+        }
+        Peer::Trunk { name } => {
+            let found = trunk.and_then(|at| turn.directory.peer(turn.settings, at));
+            return found.is_some_and(|found| found.backend.name == *name);
+        }
     };
     let over = turn.state.registrations().over_flow(flow);
     let mut registered =
@@ -356,6 +364,6 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
     if registered.peek().is_some() {
         return registered.any(|aor| aor.tenant() == tenant.as_str() && *aor.address() == **name);
     }
-    let moved = named && peers.is_empty();
+    let moved = named && peers.is_empty() && trunk.is_none();
     moved || home && flow.remote.ip() == leg.flow.remote.ip()
 }

@@ -76,9 +76,9 @@ pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, 
     let side: &[u8] = match &origin.kind {
         // Whoever it is, a phone's call goes to its tenant's backends.
         OriginKind::Endpoint { .. } => b"",
-        OriginKind::Backend { name, .. } => name.as_bytes(),
+        OriginKind::Backend { name, .. } | OriginKind::Trunk { name, .. } => name.as_bytes(),
     };
-    field(&[u8::from(origin.is_backend())]);
+    field(&[u8::from(!origin.is_endpoint())]);
     field(side);
     field(origin.tenant.as_str().as_bytes());
     field(origin.domain.as_bytes());

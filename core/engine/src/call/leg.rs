@@ -4,6 +4,8 @@
 //! private part of records.
 
 use super::raw::{Raw, RawList};
+use crate::tenancy::PeerRef;
+use crate::turn::Turn;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{Flow, ShortToken, Text};
 use signalbox_schemas::words::Party;
@@ -51,6 +53,11 @@ pub enum Peer {
         /// Its name.
         name: Text,
     },
+    /// A carrier.
+    Trunk {
+        /// Its name.
+        name: Text,
+    },
 }
 
 impl Peer {
@@ -58,7 +65,16 @@ impl Peer {
     #[must_use]
     pub fn name(&self) -> &Text {
         match self {
-            Self::Endpoint { name } | Self::Backend { name } => name,
+            Self::Endpoint { name } | Self::Backend { name } | Self::Trunk { name } => name,
+        }
+    }
+
+    /// Its place in the settings, where it is a backend or trunk.
+    pub(crate) fn place(&self, turn: &Turn<'_>, tenant: &str) -> Option<PeerRef> {
+        match self {
+            Self::Endpoint { .. } => None,
+            Self::Backend { name } => turn.directory.find(turn.settings, tenant, name),
+            Self::Trunk { name } => turn.directory.find_trunk(turn.settings, name),
         }
     }
 

@@ -18,10 +18,12 @@ mod fork;
 mod glare;
 mod identity;
 pub mod leg;
+pub(crate) mod limits;
 mod lost;
 mod message;
 pub(crate) mod offer;
 mod overtaken;
+mod plan;
 pub mod raw;
 mod recover;
 mod redirect;
@@ -34,8 +36,10 @@ mod stray;
 mod timers;
 pub(crate) mod transfer;
 pub(crate) mod watch;
+mod words;
 
 pub(crate) use attempt::Target;
+pub(crate) use offer::reads_session;
 pub(crate) use message::{CLAIMS, is_request_uri, own_response, pending};
 pub use timers::CallTimer;
 
@@ -43,13 +47,12 @@ use crate::net::User;
 use crate::tenancy::Origin;
 use crate::tidy::{is_sparse, shrink};
 use crate::turn::{About, Turn};
-use begin::Rate;
 use call::{Call, Core, State, owner};
 pub(crate) use find::LegRef;
 use foldhash::HashMap;
 use leg::End;
 use raw::Raw;
-use signalbox_base::{CallUid, Flow, Mono, ShortToken, TenantId, Wall};
+use signalbox_base::{CallUid, Flow, ShortToken, Wall};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::Message;
 use signalbox_sip::transaction::{ClientTx, End as Over, OnResponse, ServerTx, Tell, Tx};
@@ -68,7 +71,6 @@ pub struct Calls {
     call_ids: BTreeMap<Raw, SmallVec<[CallUid; 1]>>,
     /// Calls by the peers that have not responded to their INVITE, so that a peer's ICMP errors cost what they end.
     silent: BTreeSet<(SocketAddr, CallUid)>,
-    rates: BTreeMap<TenantId, Rate>,
 }
 
 impl Calls {
@@ -426,9 +428,6 @@ impl Calls {
         }
     }
 
-    fn rate(&mut self, tenant: &TenantId, now: Mono) -> &mut Rate {
-        self.rates.entry(tenant.clone()).or_insert_with(|| Rate::full(now))
-    }
 }
 
 /// A line for whoever watches this call.

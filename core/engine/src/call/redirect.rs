@@ -2,9 +2,9 @@
 //! called in its place; anything else is for the caller to decide. So nobody reaches by a redirection what it could not call.
 
 use super::attempt::Target;
-use super::begin::to_contact;
 use super::call::Core;
 use super::leg::Peer;
+use super::plan::to_contact;
 use super::setup::Setup;
 use crate::routing::{Query, Route, Source, select};
 use crate::settings::Redirects;
@@ -90,7 +90,7 @@ impl Setup {
 fn follows(core: &Core, turn: &Turn<'_>, called: &Peer) -> bool {
     let mut backends = [&core.caller.peer, called].into_iter().filter(|peer| !peer.is_endpoint());
     backends.all(|peer| {
-        let found = turn.directory.find(turn.settings, core.tenant.as_str(), peer.name());
+        let found = peer.place(turn, core.tenant.as_str());
         let backend = found.and_then(|peer| turn.directory.peer(turn.settings, peer));
         backend.is_some_and(|found| found.backend.redirects == Redirects::Follow)
     })

@@ -230,11 +230,12 @@ fn dialogs(call: &Call) -> SmallVec<[[Ids<'_>; 2]; 1]> {
 fn reaches(end: &Peer, to: &Peer) -> bool {
     match to {
         Peer::Endpoint { .. } => end == to,
-        Peer::Backend { .. } => !end.is_endpoint(),
+        Peer::Backend { .. } => matches!(end, Peer::Backend { .. }),
+        Peer::Trunk { .. } => end == to,
     }
 }
 
 /// The domain of a phone.
-fn domain_of(peer: &Peer) -> Option<&str> {
+pub(super) fn domain_of(peer: &Peer) -> Option<&str> {
     peer.name().split_once('@').map(|(_, domain)| domain).filter(|_| peer.is_endpoint())
 }

@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) timed_out: bool,
     /// A 18x has reached the caller: what rings now is what it hears, and no other target takes its place.
     pub(crate) ringing: bool,
+    /// What rings has rung long enough then: the next stage does.
+    pub(super) stage_until: Option<Mono>,
     /// Redirections followed.
     pub(super) followed: u8,
 }
@@ -61,11 +63,15 @@ impl Setup {
         let breadth = fork::breadth(request);
         let mut sent = false;
         while !sent && !self.rest.is_empty() {
-            let branches = if self.fork { self.rest.len().min(breadth) } else { 1 };
+            let stage = self.rest.front().and_then(|target| target.stage);
+            let of_stage = self.rest.iter().take_while(|target| target.stage == stage).count();
+            let branches = if self.fork { of_stage.min(breadth) } else { 1 };
             for at in 0..branches {
                 let share = (branches > 1).then(|| fork::share(breadth, branches, at));
                 sent |= self.launch(core, turn, request, share);
             }
+            let follows = stage.filter(|_| !self.rest.is_empty());
+            self.stage_until = follows.map(|(_, ring_for)| turn.now.mono.plus(ring_for));
         }
         if !self.rest.is_empty() {
             self.request = if fresh.is_some() { Raw::from(request.as_bytes()) } else { kept };
@@ -155,7 +161,8 @@ impl Setup {
                     return State::Inviting(self);
                 }
                 self.best.offer(response);
-                self.failed(core, turn, response.status() == Some(503))
+                let may_fail_over = self.attempts[at].fails_over(core, turn, response.status());
+                self.failed(core, turn, may_fail_over)
             }
         }
     }
@@ -180,6 +187,7 @@ impl Setup {
             return State::Inviting(self);
         }
         attempt.judge(core, turn, false);
+        attempt.fails_over(core, turn, None);
         let leg = &self.attempts[at].branch.leg;
         let away = remote::is_peer(turn.settings, &leg.flow);
         let connection_lost = leg.peer.is_endpoint() && leg.flow.transport.reliable();
@@ -211,12 +219,15 @@ impl Setup {
 
     /// When something is to be done.
     pub(crate) fn due(&self) -> Option<Mono> {
-        self.attempts.iter().map(|attempt| attempt.silent_until).fold(None, earliest)
+        self.attempts.iter().map(|attempt| attempt.silent_until).fold(self.stage_until, earliest)
     }
 
     /// Silence for too long: the next target.
     pub(crate) fn on_due(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
         let now = turn.now.mono;
+        if passed(self.stage_until, now) {
+            return self.next_stage(core, turn);
+        }
         let silent = self.attempts.iter().position(|attempt| passed(attempt.silent_until, now));
         match silent {
             Some(at) if remote::is_peer(turn.settings, &self.attempts[at].branch.leg.flow) => {
@@ -224,12 +235,23 @@ impl Setup {
             }
             Some(at) if !self.ringing => {
                 self.attempts[at].judge(core, turn, false);
+                self.attempts[at].fails_over(core, turn, None);
                 self.attempts[at].cancel(core, turn, None);
                 self.best.offer_silence(408);
                 self.failed(core, turn, true)
             }
             _ => State::Inviting(self),
         }
+    }
+
+    /// What rings has rung for long enough.
+    fn next_stage(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        self.stage_until = None;
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
+            attempt.cancel(core, turn, None);
+        }
+        self.best.offer_silence(408);
+        self.failed(core, turn, true)
     }
 
     /// The caller gave up (RFC 3261 §9.2). `reason` is the CANCEL's.
@@ -462,7 +484,7 @@ impl Setup {
     /// How a response of an attempt looks for the caller.
     fn answering<'a>(&'a self, core: &'a Core, tag: &'a [u8]) -> Answering<'a> {
         // All attempts go to phones, or all to backends; behind a redirection the last one counts.
-        let by = self.attempts.last().map_or(&core.caller.peer, |attempt| &attempt.branch.leg.peer);
+        let by = self.attempts.last().map_or(&core.caller, |attempt| &attempt.branch.leg);
         Answering::new(&self.invite, tag, by)
     }
 

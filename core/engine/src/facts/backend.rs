@@ -20,8 +20,8 @@ pub fn state_changed(
     actor: Option<&Text>,
 ) -> Option<Fact> {
     let found = turn.directory.peer(turn.settings, peer)?;
-    let (tenant, backend) = (&found.tenant.name, found.backend);
-    let record = turn.state.backends().get(&*backend_key(tenant.as_str(), &backend.name));
+    let backend = found.backend;
+    let record = turn.state.backends().get(&*backend_key(found.owner(), &backend.name));
     let up = |state| matches!(state, BackendState::Up | BackendState::Degraded);
     let last_up_at = record.and_then(|r| r.last_up_at);
     let came_back = change.to == BackendState::Up && !up(change.from) && change.from != BackendState::Unknown;
@@ -33,7 +33,7 @@ pub fn state_changed(
         address: turn
             .directory
             .address(turn.settings, peer)
-            .map(|address| TransportAddress::new(backend.address.transport, address)),
+            .map(|(transport, address)| TransportAddress::new(transport, address)),
         from: change.from,
         to: change.to,
         cause,
@@ -47,7 +47,11 @@ pub fn state_changed(
             .flatten()
             .map(|at| u64::try_from(turn.now.wall.since(at).as_millis()).unwrap_or(u64::MAX)),
     };
-    Some(Fact::new(event, backend.name.clone(), turn.now.wall).tenant(tenant))
+    let fact = Fact::new(event, backend.name.clone(), turn.now.wall);
+    Some(match found.tenant {
+        Some(tenant) => fact.tenant(&tenant.name),
+        None => fact,
+    })
 }
 
 /// A tenant has fewer backends than it should.

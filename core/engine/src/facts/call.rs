@@ -7,7 +7,7 @@ use crate::call::leg::{End, Leg, LegChange};
 use crate::call::offer;
 use crate::call::transfer::Transfer;
 use crate::call::watch::Interval;
-use crate::routing::path_of;
+use crate::routing::{e164_of, path_of};
 use crate::state::calls::{Answer, Attempted, Branch, CallPrivate, CallState, PendingRequest};
 use crate::state::underway::Reinvite;
 use crate::state::{BindingKey, Private};
@@ -64,9 +64,11 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     let callee = if callee.is_empty() { user_of(&to) } else { callee };
     // A call to a contact token is a call to whom the token stands for: subscribers and records get the extension.
     let callee = called_by_token(turn, origin, &callee, path_of(invite)).unwrap_or(callee);
+    let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
     let (side, direction, ingress_kind) = match origin.kind {
         OriginKind::Endpoint { .. } => (Side::AccessIn, Direction::Outbound, PeerKind::Endpoint),
         OriginKind::Backend { .. } => (Side::AccessOut, Direction::Inbound, PeerKind::Backend),
+        OriginKind::Trunk { .. } => (Side::TrunkIn, Direction::Inbound, PeerKind::Trunk),
     };
     CallAttempted {
         edge: turn.edge(),
@@ -79,8 +81,8 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
         to_uri: to,
         ruri,
         cseq: invite.cseq().number,
-        caller_e164: e164(&caller),
-        callee_e164: e164(&callee),
+        caller_e164: e164_of(&caller, numbering),
+        callee_e164: e164_of(&callee, numbering),
         caller,
         callee,
         diversion: diversion(origin, invite),
@@ -95,9 +97,16 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
     }
 }
 
+/// The call goes to a carrier.
+pub(crate) fn towards_trunk(data: &mut CallAttempted) {
+    if data.ingress_kind != PeerKind::Trunk {
+        (data.side, data.direction) = (Side::TrunkOut, Direction::Outbound);
+    }
+}
+
 /// Who diverted the call, as a backend says; a phone's word for it tells nothing that counts.
 fn diversion<B: AsRef<[u8]>>(origin: &Origin, invite: &Message<B>) -> Vec<Text> {
-    if !origin.is_backend() {
+    if origin.is_endpoint() {
         return Vec::new();
     }
     invite.values(HeaderName::Diversion).map(|value| uri_of(NameAddr::parse(value).ok())).collect()
@@ -412,7 +421,7 @@ fn change(before: Option<&Leg>, after: &Leg) -> Option<LegChange> {
 /// The caller's AoR, its address for a stranger, the backend's name.
 pub(crate) fn ingress_name(turn: &Turn<'_>, origin: &Origin) -> Text {
     match &origin.kind {
-        OriginKind::Backend { name, .. } => name.clone(),
+        OriginKind::Backend { name, .. } | OriginKind::Trunk { name, .. } => name.clone(),
         OriginKind::Endpoint { binding } => binding
             .and_then(|key| turn.state.registrations().aor_of(key))
             .map_or_else(|| Text::from(origin.flow.remote.to_string()), |aor| Text::new(aor.address())),
@@ -440,14 +449,6 @@ fn user_of(uri: &Text) -> Text {
     }
 }
 
-/// `+` and 7 to 15 digits, visual separators taken out (E.164 §6.1, RFC 3966 §5.1.1).
-fn e164(number: &str) -> Option<Text> {
-    let rest = number.strip_prefix('+')?;
-    let digits: String = rest.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect();
-    let fits = (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    fits.then(|| Text::from(format!("+{digits}")))
-}
-
 /// The Session-ID without its parameters (RFC 7989 §5).
 fn session_id(value: &[u8]) -> Text {
     Text::lossy(value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii())
@@ -456,14 +457,6 @@ fn session_id(value: &[u8]) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn given_a_number_when_it_is_e164_then_it_is_written_so() {
-        assert_eq!(e164("+49 (30) 123-456"), Some(Text::new("+4930123456")));
-        for other in ["401", "+401", "+49abc", "0049301234", ""] {
-            assert_eq!(e164(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn given_a_uri_when_its_user_is_read_then_escapes_are_gone() {

@@ -266,7 +266,7 @@ fn is_full(turn: &Turn<'_>, pending: &Pending, key: BindingKey) -> bool {
 
 /// The home an AoR had, unless the one that accepted now is better or the home is no more.
 fn home_of(turn: &Turn<'_>, pending: &Pending, before: Option<&Text>) -> Text {
-    let tenant = turn.directory.peer(turn.settings, pending.at.peer).map(|p| p.tenant);
+    let tenant = turn.directory.peer(turn.settings, pending.at.peer).and_then(|p| p.tenant);
     let kept = before.filter(|home| {
         tenant
             .is_some_and(|t| t.backends.iter().any(|b| b.name == **home && b.priority <= pending.at.priority))

@@ -70,7 +70,7 @@ pub(crate) enum Access {
 impl Registrar {
     /// Asks a phone's request outside of any dialog for credentials, where the caller's domain or the addressed one says so.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Access {
-        if origin.is_backend() || !turn.directory.challenges() {
+        if !origin.is_endpoint() || !turn.directory.challenges() {
             return Access::Open;
         }
         let Some(users) = users_asked(turn, origin, request) else { return Access::Open };

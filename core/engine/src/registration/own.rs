@@ -7,10 +7,10 @@ use super::register::{Pending, RETRY_SECS, Registrar};
 use crate::backend::Candidate;
 use crate::dispatch::{open, reject_after};
 use crate::net::User;
-use crate::routing::Source;
+use crate::routing::{Source, phone};
 use crate::settings::{Asking, RegistrarSettings, Users};
 use crate::state::{AorName, Binding};
-use crate::tenancy::Origin;
+use crate::tenancy::{Origin, OriginKind};
 use crate::turn::Turn;
 use signalbox_base::{EventSeq, Text};
 use signalbox_sip::header::NameAddr;
@@ -116,17 +116,16 @@ impl Registrar {
     }
 }
 
-/// Who asks, as routing knows it: a phone that calls a user of a domain of our own is heard here. Whatever else it dials is
-/// for the tenant's backends, where there are any.
+/// Who asks, as routing knows it.
 pub(crate) fn source(turn: &Turn<'_>, origin: &Origin, user: Option<&[u8]>) -> Source {
-    if origin.is_backend() {
-        return Source::Backend;
+    match origin.kind {
+        OriginKind::Backend { .. } => return Source::Backend,
+        OriginKind::Trunk { .. } => return Source::Trunk,
+        OriginKind::Endpoint { .. } => {}
     }
-    let Some(policy) = turn.directory.policy(turn.settings, &origin.domain) else { return Source::Endpoint };
-    let Some((_, users)) = policy.registrar.zip(policy.users.as_deref()) else { return Source::Endpoint };
+    let policy = turn.directory.policy(turn.settings, &origin.domain);
     let tenant = turn.settings.tenant(&origin.tenant);
-    let alone = tenant.is_some_and(|tenant| tenant.backends.is_empty());
-    if alone || user.is_some_and(|user| users.knows(user)) { Source::Neighbour } else { Source::Endpoint }
+    tenant.map_or(Source::Endpoint, |tenant| phone(policy, tenant, user))
 }
 
 /// The 200: every Contact of the AoR (§10.3 step 8), the Path that was taken (RFC 3327 §5.3), and that flows are kept apart

@@ -22,7 +22,7 @@ pub(crate) const PEER_GONE: u16 = 480;
 /// Bindings at other edges that a backend's request is for, beside those that are here.
 pub(crate) fn elsewhere(turn: &Turn<'_>, query: &Query<'_>) -> (RouteBasis, Found) {
     let nothing = (RouteBasis::Binding, Found::default());
-    if turn.remote.is_empty() || query.source == Source::Endpoint {
+    if turn.remote.is_empty() || matches!(query.source, Source::Endpoint | Source::Trunk) {
         return nothing;
     }
     let by_user = query.user.and_then(BindingKey::from_user);
@@ -98,6 +98,8 @@ pub(crate) fn target(turn: &mut Turn<'_>, origin: &Origin, away: &Away, basis: R
             edge: Some(away.edge.clone()),
         },
         why: RouteWhy { basis, ..RouteWhy::default() },
+        stage: None,
+        group: None,
     })
 }
 

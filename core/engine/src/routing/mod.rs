@@ -1,9 +1,17 @@
 //! Where a call goes: one pure function, used by the live engine and by whoever wants it explained.
 
+mod asked;
+mod choose;
 mod explain;
+mod numbers;
 mod path;
 mod select;
 
-pub use explain::explain;
+pub use asked::Asked;
+pub use choose::{Ask, Choice, Chosen, choose, tenant_of};
+pub(crate) use choose::unruled;
+pub(crate) use explain::{is_user, phone};
+pub use explain::{Answer, Question, explain};
+pub(crate) use numbers::{Owners, e164_of};
 pub use path::{by_path, path_of};
 pub use select::{Nobody, Query, Route, Source, select};

@@ -33,6 +33,8 @@ pub enum Source {
     Neighbour,
     /// A PBX of the tenant.
     Backend,
+    /// A carrier.
+    Trunk,
 }
 
 /// Where the request goes.
@@ -56,6 +58,8 @@ pub enum Route<'s> {
 pub enum Nobody {
     /// No such token or user in this tenant.
     NotFound,
+    /// What looks like a token, and is none of this tenant's: no rule is asked about it.
+    NoToken,
     /// There are bindings; none can be reached now.
     Unreachable,
 }
@@ -65,7 +69,7 @@ impl Nobody {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::NotFound => 404,
+            Self::NotFound | Self::NoToken => 404,
             Self::Unreachable => 480,
         }
     }
@@ -82,7 +86,7 @@ pub fn select<'s>(
     query: &Query<'_>,
     reachable: impl Fn(&Binding) -> bool,
 ) -> Route<'s> {
-    if query.source == Source::Endpoint {
+    if matches!(query.source, Source::Endpoint | Source::Trunk) {
         return Route::Backends;
     }
     let user = query.user.filter(|user| !user.is_empty());

@@ -3,6 +3,8 @@
 mod limits;
 mod peers;
 mod registrar;
+mod routes;
+mod trunks;
 
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
 pub use peers::{
@@ -10,8 +12,14 @@ pub use peers::{
     PeerAddress, Redirects, Serves, TenantLimits, TenantSettings,
 };
 pub use registrar::{Asking, BadUserLine, Challenged, DomainPolicy, RegistrarSettings, Users};
+pub use routes::{
+    Affinity, DIGITS_MAX, Group, HeaderMatch, Match, Member, MemberName, NumberBlock, Numbering, Pattern,
+    PeerLimits, Rejection, Ring, Rule, Rules, To, When, Who, Zone,
+};
+pub use trunks::{TrunkDirection, TrunkSettings};
 
-use signalbox_base::{Cidr, EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text};
+use crate::contract::Question;
+use signalbox_base::{Cidr, EdgeIdentity, JournalId, ListenerId, Secret, TenantId, Text, Transport};
 
 /// Everything the engine needs to know; replaced as a whole by a reload.
 #[derive(Clone, Debug)]
@@ -28,6 +36,10 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Tenants.
     pub tenants: Vec<TenantSettings>,
+    /// Carriers.
+    pub trunks: Vec<TrunkSettings>,
+    /// Where calls go, as far as it is not said by who calls whom.
+    pub rules: Rules,
     /// Probing of backends that do not say otherwise.
     pub probe: ProbeSettings,
     /// Protocol timers and intervals.
@@ -51,5 +63,18 @@ impl Settings {
     #[must_use]
     pub fn tenant(&self, name: &TenantId) -> Option<&TenantSettings> {
         self.tenants.iter().find(|t| &t.name == name)
+    }
+
+    /// What is to be asked of DNS about a peer on a network; `None` where its address is known.
+    #[must_use]
+    pub fn question(&self, network: u16, address: &PeerAddress) -> Option<Question> {
+        let usable = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().filter(|transport| {
+            let carries = |l: &ListenerSettings| l.network == network && l.transport == *transport;
+            address.may_use(*transport) && self.listeners.iter().any(carries)
+        });
+        let PeerAddress { ref host, port, literal, any_transport, .. } = *address;
+        let question =
+            || Question { host: host.clone(), port, transports: usable.collect(), by_naptr: any_transport };
+        literal.is_none().then(question)
     }
 }

@@ -2,7 +2,9 @@
 
 use super::limits::ProbeSettings;
 use super::registrar::DomainPolicy;
+use super::routes::Numbering;
 use signalbox_base::{Cidr, TenantId, Text, Transport};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ pub struct TenantSettings {
     pub backends: Vec<BackendSettings>,
     /// Limits; `None` is unlimited.
     pub limits: TenantLimits,
+    /// Its numbers, and what they mean.
+    pub numbering: Numbering,
 }
 
 /// A SIP domain of a tenant.
@@ -86,6 +90,10 @@ pub struct TenantLimits {
     pub calls: Option<u32>,
     /// New calls a second, as a token bucket of one second's depth.
     pub calls_per_second: Option<u32>,
+    /// Calls at a time that one user makes and takes.
+    pub calls_per_user: Option<u32>,
+    /// Calls at a time to one number.
+    pub calls_per_number: Option<u32>,
     /// The longest an answered call may last; where it says nothing, [`super::TimerSettings::call_max`].
     pub call_duration: Option<Duration>,
 }
@@ -128,10 +136,32 @@ pub struct PeerAddress {
     pub transport: Transport,
     /// IP address or host name, without brackets.
     pub host: Text,
-    /// Port; the transport's default where the config says none.
-    pub port: u16,
+    /// Port, where the config says one; without one DNS says where a name's service is (RFC 3263 §4.2).
+    pub port: Option<u16>,
     /// The address, when `host` is one; else it is asked for with [`crate::Ask::Resolve`].
     pub literal: Option<SocketAddr>,
+    /// DNS chooses the transport too (RFC 3263 §4.1); among secure ones only, where `transport` is TLS.
+    pub any_transport: bool,
+}
+
+impl PeerAddress {
+    /// Whether requests may go there over a transport.
+    #[must_use]
+    pub fn may_use(&self, transport: Transport) -> bool {
+        transport == self.transport
+            || self.any_transport && self.transport != Transport::Tls && transport == Transport::Tcp
+            || self.any_transport && transport == Transport::Tls
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.literal, self.port) {
+            (Some(address), _) => write!(f, "{address}"),
+            (None, Some(port)) => write!(f, "{}:{port}", self.host),
+            (None, None) => f.write_str(&self.host),
+        }
+    }
 }
 
 /// How the Contact of a proxied REGISTER is formed.

@@ -100,7 +100,7 @@ impl Standalone {
         let source = registration::source(turn, &origin, user.as_deref());
         let side = match &origin.kind {
             OriginKind::Endpoint { binding } => Side::Phone(*binding),
-            OriginKind::Backend { name, .. } => Side::Backend(name.clone()),
+            OriginKind::Backend { name, .. } | OriginKind::Trunk { name, .. } => Side::Backend(name.clone()),
         };
         let (way, peer, next) = match &origin.kind {
             OriginKind::Endpoint { binding } if source == Source::Endpoint => {
@@ -274,7 +274,7 @@ fn sender_of(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
             peers
                 .iter()
                 .filter_map(|peer| turn.directory.peer(turn.settings, *peer))
-                .find(|found| found.tenant.name.as_str() == &*target.tenant)
+                .find(|found| found.owner() == &*target.tenant)
                 .map(|found| Side::Backend(found.backend.name.clone()))
         }
         Side::Backend(_) => {

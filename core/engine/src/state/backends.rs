@@ -35,6 +35,9 @@ pub enum Wish {
 /// Backends by `tenant/name`.
 pub type BackendRecords = BTreeMap<Text, BackendRecord>;
 
+/// Stands for the tenant where a trunk is shared.
+pub const NOBODYS: &str = "_";
+
 /// `tenant/name`.
 #[must_use]
 pub fn backend_key(tenant: &str, name: &str) -> Text {

@@ -7,8 +7,10 @@ use crate::call::leg::{Leg, LegChange, Peer};
 use crate::call::raw::{Raw, RawList};
 use crate::state::underway::{Dismissed, OPEN_MAX, Open, Reinvite, Underway};
 use serde::{Deserialize, Serialize};
-use signalbox_base::{CallUid, EventSeq, ShortToken, TenantId, Wall};
+use signalbox_base::{CallUid, EventSeq, ShortToken, TenantId, Text, Wall};
 use signalbox_schemas::call::Cdr;
+use signalbox_schemas::words::PeerKind;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
@@ -25,10 +27,25 @@ pub struct Calls {
     recent: VecDeque<Recent>,
     /// Calls that have not ended, per tenant.
     active: BTreeMap<TenantKey, u32>,
+    /// The same, per peer, user and number.
+    counted: BTreeMap<Counted, u32>,
+}
+
+/// What calls at a time are counted of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counted {
+    /// A user of a tenant, who calls or is called.
+    User(TenantKey, Text),
+    /// A backend of a tenant.
+    Backend(TenantKey, Text),
+    /// A trunk.
+    Trunk(Text),
+    /// A number that a tenant's calls are to.
+    Number(TenantKey, Text),
 }
 
 /// A tenant's name as a key that serialises.
-pub type TenantKey = signalbox_base::Text;
+pub type TenantKey = Text;
 
 /// An answer or end inside the redo window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +265,10 @@ pub struct Attempted {
 /// What was answered and has ended since is no longer looked at, whether it still stands in the row or not.
 impl PartialEq for Calls {
     fn eq(&self, other: &Self) -> bool {
-        self.by_uid == other.by_uid && self.active == other.active && self.awaited().eq(other.awaited())
+        self.by_uid == other.by_uid
+            && self.active == other.active
+            && self.counted == other.counted
+            && self.awaited().eq(other.awaited())
     }
 }
 
@@ -271,6 +291,12 @@ impl Calls {
         self.active.values().sum()
     }
 
+    /// Calls that have not ended, of a peer, user or number.
+    #[must_use]
+    pub fn active_at(&self, who: &Counted) -> u32 {
+        self.counted.get(who).copied().unwrap_or(0)
+    }
+
     /// Everything, ended ones inside the redo window included, in order of uid.
     pub fn iter(&self) -> impl Iterator<Item = (CallUid, &CallState)> {
         self.by_uid.iter().map(|(uid, call)| (*uid, &**call))
@@ -287,8 +313,31 @@ impl Calls {
         self.by_uid.get_mut(&uid).map(|call| &mut **call)
     }
 
+    /// Changes a call, and counts whom it is with now.
+    pub(crate) fn change(&mut self, uid: CallUid, change: impl FnOnce(&mut CallState)) {
+        let Some(call) = self.by_uid.get_mut(&uid) else { return };
+        let before = call.counted();
+        change(call);
+        let after = call.counted();
+        if before != after {
+            self.count(&before, -1);
+            self.count(&after, 1);
+        }
+    }
+
+    fn count(&mut self, who: &[Counted], by: i32) {
+        for who in who {
+            let count = self.counted.entry(who.clone()).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.counted.remove(who);
+            }
+        }
+    }
+
     /// Stores a call: one that begins, or one as a snapshot has it.
     pub(crate) fn insert(&mut self, uid: CallUid, call: CallState) {
+        self.count(&call.counted(), 1);
         if call.stage != Stage::Ended {
             match self.active.get_mut(&call.tenant) {
                 Some(count) => *count += 1,
@@ -382,6 +431,21 @@ impl CallState {
     /// The caller's leg.
     pub(crate) fn caller(&self) -> &Leg {
         &self.caller
+    }
+
+    /// Whom and what it counts for, while its record is not written.
+    fn counted(&self) -> SmallVec<[Counted; 3]> {
+        let Some(cdr) = self.cdr() else { return SmallVec::new() };
+        let peer = |kind, name: &Text| match kind {
+            PeerKind::Endpoint => Some(Counted::User(self.tenant.clone(), name.clone())),
+            PeerKind::Backend => Some(Counted::Backend(self.tenant.clone(), name.clone())),
+            PeerKind::Trunk => Some(Counted::Trunk(name.clone())),
+            PeerKind::Edge | PeerKind::Unknown => None,
+        };
+        let ingress = peer(cdr.ingress_kind, &cdr.ingress_peer);
+        let egress = cdr.egress_kind.zip(cdr.egress_peer.as_ref()).and_then(|(kind, name)| peer(kind, name));
+        let number = Counted::Number(self.tenant.clone(), cdr.callee.clone());
+        ingress.into_iter().chain(egress).chain([number]).collect()
     }
 
     /// Whether this is the INVITE that it waits with.

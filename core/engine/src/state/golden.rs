@@ -67,6 +67,10 @@ fn callee() -> Leg {
     leg("callee", Peer::Backend { name: Text::new("pbx-1") })
 }
 
+fn by_trunk() -> Leg {
+    leg("trunk", Peer::Trunk { name: Text::new("carrier") })
+}
+
 /// Each of its values differs, or none does.
 fn changed(all: bool) -> LegChange {
     let (before, after) = (callee(), leg("new", callee().peer));
@@ -109,7 +113,7 @@ fn underway() -> Underway {
 }
 
 /// How many of [`privates`] a layout began with: later ones belong to events that readers of before step over.
-const KNOWN_MIN: [(u8, usize); 2] = [(2, 8), (3, 11)];
+const KNOWN_MIN: [(u8, usize); 3] = [(2, 8), (3, 11), (4, 12)];
 
 /// One of each, by name.
 fn privates() -> Vec<(&'static str, Private)> {
@@ -156,6 +160,7 @@ fn privates() -> Vec<(&'static str, Private)> {
             }),
         ),
         ("dismissed", call(CallPrivate::Dismissed { leg: changed(true) })),
+        ("attempted-by-trunk", call(CallPrivate::Attempted { leg: by_trunk(), invite: invite() })),
     ]
 }
 
@@ -297,9 +302,9 @@ fn given_each_private_part_when_written_then_its_bytes_are_those_of_its_layout()
 }
 
 #[test]
-fn given_private_parts_of_this_layout_and_the_one_before_then_they_read_as_what_was_written() {
+fn given_private_parts_of_this_layout_and_those_before_then_they_read_as_what_was_written() {
     let known = privates();
-    assert_eq!(KNOWN_MIN.map(|(layout, _)| layout), [LAYOUT - 1, LAYOUT]);
+    assert_eq!(KNOWN_MIN.map(|(layout, _)| layout), [LAYOUT - 2, LAYOUT - 1, LAYOUT]);
     for (layout, least) in KNOWN_MIN {
         let frozen = frozen_privates(layout);
         assert!(frozen.len() >= least, "layout {layout} lacks some");

@@ -16,7 +16,7 @@ mod private;
 pub mod snapshot;
 pub mod underway;
 
-pub use backends::{BackendRecord, BackendRecords, Wish, backend_key};
+pub use backends::{BackendRecord, BackendRecords, NOBODYS, Wish, backend_key};
 pub use binding::{Aor, Binding};
 pub use indexes::Registrations;
 pub(crate) use keys::NameParts;
@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 /// Version of the fold: raised when `apply` would make another state of the same records, or a snapshot's entries have
 /// another layout. A snapshot of another version is not read; the journal is folded again.
-pub const FOLD_VERSION: u32 = 3;
+pub const FOLD_VERSION: u32 = 4;
 
 /// Everything that survives a restart.
 #[derive(Debug, Default)]

@@ -8,7 +8,10 @@ use signalbox_base::{Flow, Text, Wall};
 /// Behind a leading byte that names the layout, postcard. Raised with every change of a type that lies in a private part, but
 /// for new ones of new events, which a release that does not know the event steps over; what the layout before wrote must
 /// still be read, as journals live for weeks (`golden` holds both).
-pub(super) const LAYOUT: u8 = 3;
+pub(super) const LAYOUT: u8 = 4;
+
+/// The one before: nobody on a leg was a trunk, else the same.
+const LAYOUT_3: u8 = 3;
 
 mod layout_2;
 
@@ -102,7 +105,7 @@ impl Private {
             .expect("memory takes every byte, and nothing here has an unknown length");
     }
 
-    /// Reads what [`Private::encode`] wrote, in this release or the one before.
+    /// Reads what [`Private::encode`] wrote, in this release or one of the two before.
     ///
     /// # Errors
     /// A later layout, or damage.
@@ -112,7 +115,7 @@ impl Private {
         }
         match bytes.split_first() {
             None => Ok(Self::None),
-            Some((&LAYOUT, rest)) => read(rest),
+            Some((&(LAYOUT | LAYOUT_3), rest)) => read(rest),
             Some((&layout_2::LAYOUT, rest)) => read::<layout_2::Private>(rest).map(Self::from),
             Some((other, _)) => Err(PrivateError::Layout(*other)),
         }

@@ -1,47 +1,71 @@
 //! Domains and addresses of tenants, indexed. Made anew at each reload.
 
+use crate::contract::ResolvedTarget;
 use crate::media::fixup::is_private;
 use crate::registration::{Nonces, TokenKey};
+use crate::routing::Owners;
 use crate::settings::{
-    BackendSettings, Challenged, DomainPolicy, ListenerSettings, Settings, TenantSettings,
+    BackendSettings, Challenged, DomainPolicy, ListenerSettings, Settings, TenantSettings, TrunkSettings,
 };
+use crate::state::NOBODYS;
 use foldhash::HashMap;
-use signalbox_base::{Cidr, TenantId, Text, canonical, canonical_ip};
+use signalbox_base::{Cidr, TenantId, Text, Transport, canonical, canonical_ip};
 use signalbox_sip::uri::{SipUri, host_address};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
-/// A backend by its place in the settings; good until the next reload.
+/// A backend or trunk by its place in the settings; good until the next reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerRef {
-    /// Index into [`Settings::tenants`].
+    /// Index into [`Settings::tenants`]; of a trunk [`PeerRef::TRUNKS`].
     pub tenant: u16,
-    /// Index into [`TenantSettings::backends`].
+    /// Index into [`TenantSettings::backends`], of a trunk into [`Settings::trunks`].
     pub backend: u16,
 }
 
 impl PeerRef {
     /// No backend at all.
     pub(crate) const NOBODY: Self = Self { tenant: u16::MAX, backend: u16::MAX };
+
+    /// In the place of a tenant: this is a trunk.
+    pub const TRUNKS: u16 = u16::MAX - 1;
+
+    /// Whether it is a trunk.
+    #[must_use]
+    pub const fn is_trunk(self) -> bool {
+        self.tenant == Self::TRUNKS
+    }
 }
 
-/// A backend with its tenant.
+/// A backend or trunk with its tenant.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// The tenant.
-    pub tenant: &'a TenantSettings,
-    /// The backend.
+    /// The tenant; none of a shared trunk.
+    pub tenant: Option<&'a TenantSettings>,
+    /// The peer itself.
     pub backend: &'a BackendSettings,
+    /// The trunk that it is, if it is one.
+    pub trunk: Option<&'a TrunkSettings>,
+}
+
+impl<'a> Peer<'a> {
+    /// Whose it is: the tenant's name, or `_` for nobody's.
+    #[must_use]
+    pub fn owner(&self) -> &'a str {
+        self.tenant.map_or(NOBODYS, |tenant| tenant.name.as_str())
+    }
 }
 
 /// Indexes over the settings.
 #[derive(Debug, Default)]
 pub struct Directory {
     domains: HashMap<Text, Domain>,
-    by_socket: HashMap<(u16, SocketAddr), Refs>,
-    by_prefix: Vec<(u16, Cidr, PeerRef)>,
-    /// Addresses that names resolved to.
-    resolved: HashMap<PeerRef, Vec<SocketAddr>>,
+    backends: Sources,
+    trunks: Sources,
+    /// Whose numbers are.
+    owners: Owners,
+    /// Places that names resolved to.
+    resolved: HashMap<PeerRef, Vec<Site>>,
     tenants: HashMap<Text, u16>,
     /// Names the listeners advertise.
     own: Vec<Text>,
@@ -55,6 +79,28 @@ pub struct Directory {
 }
 
 type Refs = SmallVec<[PeerRef; 1]>;
+
+/// Who sends from where, by network.
+#[derive(Debug, Default)]
+struct Sources {
+    by_socket: HashMap<(u16, SocketAddr), Refs>,
+    by_prefix: Vec<(u16, Cidr, PeerRef)>,
+}
+
+impl Sources {
+    fn is_any(&self, network: u16, source: SocketAddr) -> bool {
+        self.by_socket.contains_key(&(network, source))
+            || self.by_prefix.iter().any(|(at, cidr, _)| *at == network && cidr.contains(source.ip()))
+    }
+}
+
+/// A place that a backend's name resolved to.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) target: ResolvedTarget,
+    /// The last request there failed, and nothing was answered since.
+    pub(crate) failed: bool,
+}
 
 /// Host and port of a listener.
 #[derive(Clone, Debug)]
@@ -80,6 +126,7 @@ impl Directory {
         let mut it = Self { nonces: Nonces::new(&tokens), tokens, ..Self::default() };
         for (tenant, t) in numbered(&settings.tenants) {
             it.tenants.insert(Text::new(t.name.as_str()), tenant);
+            t.numbering.own.iter().for_each(|block| it.owners.add(block, tenant));
             for (place, domain) in numbered(&t.domains) {
                 it.challenges |= domain.policy.challenged != Challenged::None;
                 for name in std::iter::once(&domain.name).chain(&domain.aliases) {
@@ -106,40 +153,86 @@ impl Directory {
     /// Takes over what names resolved to before a reload, for backends that still have that name.
     pub(crate) fn carry_over(&mut self, before: &Self, old: &Settings, new: &Settings) {
         for (peer, found) in Self::peers(new) {
-            let was = before.find(old, found.tenant.name.as_str(), &found.backend.name);
+            let was = before.find(old, found.owner(), &found.backend.name);
             let same = was
                 .and_then(|was| before.peer(old, was))
                 .is_some_and(|p| p.backend.address == found.backend.address);
-            if let Some(addresses) = was.filter(|_| same).and_then(|was| before.resolved.get(&was)) {
-                self.resolved.insert(peer, addresses.clone());
+            if let Some(sites) = was.filter(|_| same).and_then(|was| before.resolved.get(&was)) {
+                self.resolved.insert(peer, sites.clone());
             }
         }
         self.index_peers(new);
     }
 
-    /// A name resolved to these addresses; they are its backend's from now on.
-    pub fn set_resolved(&mut self, settings: &Settings, peer: PeerRef, addresses: Vec<SocketAddr>) {
-        self.resolved.insert(peer, addresses);
+    /// A name resolved to these places; they are its backend's from now on.
+    pub fn set_resolved(&mut self, settings: &Settings, peer: PeerRef, targets: &[ResolvedTarget]) {
+        let failed: SmallVec<[SocketAddr; 4]> =
+            self.sites(peer).iter().filter(|site| site.failed).map(|site| site.target.address).collect();
+        let site = |target: &ResolvedTarget| Site {
+            target: target.clone(),
+            failed: failed.contains(&target.address),
+        };
+        self.resolved.insert(peer, targets.iter().map(site).collect());
         self.index_peers(settings);
     }
 
-    /// Where a backend is reached: its literal address, else the first its name resolved to.
-    #[must_use]
-    pub fn address(&self, settings: &Settings, peer: PeerRef) -> Option<SocketAddr> {
-        let backend = self.peer(settings, peer)?.backend;
-        backend.address.literal.or_else(|| self.resolved.get(&peer)?.first().copied()).map(canonical)
+    /// A request to one of a backend's places was answered, or failed: others come first then.
+    pub(crate) fn judged(&mut self, peer: PeerRef, address: SocketAddr, failed: bool) {
+        let sites = self.resolved.get_mut(&peer).into_iter().flatten();
+        for site in sites.filter(|site| site.target.address == address) {
+            site.failed = failed;
+        }
     }
 
-    /// A backend by its place.
+    /// The places that a backend's name resolved to, as they were found.
+    #[must_use]
+    pub(crate) fn sites(&self, peer: PeerRef) -> &[Site] {
+        self.resolved.get(&peer).map_or(&[], |sites| sites)
+    }
+
+    /// Where a backend is reached: its literal address, else the first its name resolved to that does not fail.
+    #[must_use]
+    pub fn address(&self, settings: &Settings, peer: PeerRef) -> Option<(Transport, SocketAddr)> {
+        let address = &self.peer(settings, peer)?.backend.address;
+        let first = || self.sites(peer).iter().min_by_key(|site| (site.failed, site.target.priority));
+        match address.literal {
+            Some(literal) => Some((address.transport, canonical(literal))),
+            None => first().map(|site| (site.target.transport, site.target.address)),
+        }
+    }
+
+    /// A backend or trunk by its place.
     #[must_use]
     pub fn peer<'s>(&self, settings: &'s Settings, peer: PeerRef) -> Option<Peer<'s>> {
+        let place = usize::from(peer.backend);
+        if peer.is_trunk() {
+            let trunk = settings.trunks.get(place)?;
+            let tenant = trunk.tenant.as_ref().and_then(|name| self.tenant_place(name.as_str()));
+            let tenant = tenant.and_then(|at| settings.tenants.get(usize::from(at)));
+            return Some(Peer { tenant, backend: &trunk.peer, trunk: Some(trunk) });
+        }
         let tenant = settings.tenants.get(usize::from(peer.tenant))?;
-        Some(Peer { tenant, backend: tenant.backends.get(usize::from(peer.backend))? })
+        Some(Peer { tenant: Some(tenant), backend: tenant.backends.get(place)?, trunk: None })
     }
 
-    /// A backend by names.
+    /// A trunk by its name.
+    #[must_use]
+    pub fn find_trunk(&self, settings: &Settings, name: &str) -> Option<PeerRef> {
+        let (place, _) = numbered(&settings.trunks).find(|(_, trunk)| &*trunk.peer.name == name)?;
+        Some(PeerRef { tenant: PeerRef::TRUNKS, backend: place })
+    }
+
+    /// A backend or trunk by the names of its owner and its own, which no two share.
     #[must_use]
     pub fn find(&self, settings: &Settings, tenant: &str, backend: &str) -> Option<PeerRef> {
+        let trunk = || {
+            let found = self.find_trunk(settings, backend)?;
+            self.peer(settings, found).filter(|peer| peer.owner() == tenant).map(|_| found)
+        };
+        self.find_backend(settings, tenant, backend).or_else(trunk)
+    }
+
+    fn find_backend(&self, settings: &Settings, tenant: &str, backend: &str) -> Option<PeerRef> {
         let at = self.tenant_place(tenant)?;
         let (place, _) =
             numbered(&settings.tenants[usize::from(at)].backends).find(|(_, b)| &*b.name == backend)?;
@@ -221,11 +314,11 @@ impl Directory {
     /// `source`; the backend's own address only on a network without phones). Never one that merely looks alike.
     #[must_use]
     pub fn peers_at(&self, network: u16, source: SocketAddr) -> Refs {
-        if let Some(exact) = self.by_socket.get(&(network, source)) {
+        if let Some(exact) = self.backends.by_socket.get(&(network, source)) {
             return exact.clone();
         }
         let mut found = Refs::new();
-        for (at, cidr, peer) in &self.by_prefix {
+        for (at, cidr, peer) in &self.backends.by_prefix {
             if *at == network && cidr.contains(source.ip()) && !found.contains(peer) {
                 found.push(*peer);
             }
@@ -236,7 +329,8 @@ impl Directory {
     /// Backends that have this address on any port: for a token, which names its tenant itself.
     #[must_use]
     pub fn peers_of_address(&self, network: u16, ip: IpAddr) -> Refs {
-        self.by_prefix
+        self.backends
+            .by_prefix
             .iter()
             .filter(|(at, c, _)| *at == network && c.contains(ip))
             .map(|(_, _, p)| *p)
@@ -245,24 +339,55 @@ impl Directory {
 
     /// Whether the source is any backend on that network.
     #[must_use]
-    pub fn is_peer(&self, network: u16, source: SocketAddr) -> bool {
-        self.by_socket.contains_key(&(network, source))
-            || self.by_prefix.iter().any(|(at, cidr, _)| *at == network && cidr.contains(source.ip()))
+    pub fn is_backend(&self, network: u16, source: SocketAddr) -> bool {
+        self.backends.is_any(network, source)
     }
 
-    /// All backends in order.
+    /// The trunk that a source is, on a network: by address and port, else by the longest prefix of `source` (the trunk's
+    /// own address only on a network without phones).
+    #[must_use]
+    pub fn trunk_at(&self, network: u16, source: SocketAddr) -> Option<PeerRef> {
+        if let Some(exact) = self.trunks.by_socket.get(&(network, source)) {
+            return exact.first().copied();
+        }
+        let all = self.trunks.by_prefix.iter();
+        let here = all.filter(|(at, cidr, _)| *at == network && cidr.contains(source.ip()));
+        here.max_by_key(|(_, cidr, _)| cidr.prefix_len()).map(|(_, _, trunk)| *trunk)
+    }
+
+    /// Whether a source is a backend or trunk that is recognised at this listener.
+    #[must_use]
+    pub fn is_peer(&self, listener: &ListenerSettings, source: SocketAddr) -> bool {
+        let serves = listener.serves;
+        serves.backends && self.backends.is_any(listener.network, source)
+            || serves.trunks && self.trunks.is_any(listener.network, source)
+    }
+
+    /// The tenant that a number is of.
+    #[must_use]
+    pub fn owner_of<'s>(&self, settings: &'s Settings, number: &str) -> Option<&'s TenantSettings> {
+        settings.tenants.get(usize::from(self.owners.of(number)?))
+    }
+
+    /// All backends in order, and behind them all trunks.
     pub fn peers(settings: &Settings) -> impl Iterator<Item = (PeerRef, Peer<'_>)> {
-        numbered(&settings.tenants).flat_map(|(at, tenant)| {
+        let backends = numbered(&settings.tenants).flat_map(|(at, tenant)| {
             numbered(&tenant.backends).map(move |(place, backend)| {
-                (PeerRef { tenant: at, backend: place }, Peer { tenant, backend })
+                (PeerRef { tenant: at, backend: place }, Peer { tenant: Some(tenant), backend, trunk: None })
             })
-        })
+        });
+        let trunks = numbered(&settings.trunks).map(|(place, trunk)| {
+            let tenant = trunk.tenant.as_ref().and_then(|name| settings.tenant(name));
+            let peer = Peer { tenant, backend: &trunk.peer, trunk: Some(trunk) };
+            (PeerRef { tenant: PeerRef::TRUNKS, backend: place }, peer)
+        });
+        backends.chain(trunks)
     }
 
     fn index_peers(&mut self, settings: &Settings) {
-        self.by_socket.clear();
-        self.by_prefix.clear();
+        let (mut backends, mut trunks) = (Sources::default(), Sources::default());
         for (peer, Peer { backend, .. }) in Self::peers(settings) {
+            let sources = if peer.is_trunk() { &mut trunks } else { &mut backends };
             // Where phones are served too, the bare address of a PBX says nothing: phones may sit on its machine or behind
             // the same NAT, and must not be trusted as it is. There only its address and port, or `source`, count.
             let with_phones =
@@ -271,18 +396,19 @@ impl Directory {
                 .address
                 .literal
                 .into_iter()
-                .chain(self.resolved.get(&peer).into_iter().flatten().copied());
+                .chain(self.resolved.get(&peer).into_iter().flatten().map(|site| site.target.address));
             for address in own.map(canonical) {
-                let refs = self.by_socket.entry((backend.network, address)).or_default();
+                let refs = sources.by_socket.entry((backend.network, address)).or_default();
                 if !refs.contains(&peer) {
                     refs.push(peer);
                 }
                 if !with_phones {
-                    self.by_prefix.push((backend.network, Cidr::host(address.ip()), peer));
+                    sources.by_prefix.push((backend.network, Cidr::host(address.ip()), peer));
                 }
             }
-            self.by_prefix.extend(backend.source.iter().map(|cidr| (backend.network, *cidr, peer)));
+            sources.by_prefix.extend(backend.source.iter().map(|cidr| (backend.network, *cidr, peer)));
         }
+        (self.backends, self.trunks) = (backends, trunks);
     }
 }
 

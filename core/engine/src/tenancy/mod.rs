@@ -3,5 +3,6 @@
 mod directory;
 mod resolve;
 
+pub(crate) use directory::Site;
 pub use directory::{Directory, Peer, PeerRef};
-pub use resolve::{Origin, OriginKind, Refusal, resolve, resolve_among};
+pub use resolve::{Known, Origin, OriginKind, Refusal, resolve, resolve_among};

@@ -2,12 +2,12 @@
 
 use super::directory::{Directory, PeerRef};
 use crate::remote::Cache;
-use crate::routing::path_of;
+use crate::routing::{Asked, Source, path_of, tenant_of};
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
 use crate::state::{AorName, BindingKey, NameParts, Registrations};
-use signalbox_base::{Flow, TenantId, Text, canonical_ip};
+use signalbox_base::{Flow, TenantId, Text, Wall, canonical_ip};
 use signalbox_sip::uri::{SipUri, host_address};
-use signalbox_sip::{Message, Uri};
+use signalbox_sip::{Message, Method, Uri};
 
 /// Who sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,31 @@ pub enum OriginKind {
         /// Its place in the settings.
         peer: PeerRef,
     },
+    /// A carrier.
+    Trunk {
+        /// Its name.
+        name: Text,
+        /// Its place in the settings.
+        peer: PeerRef,
+    },
 }
 
 impl Origin {
+    /// Whether it comes from a phone, or from somebody who is no peer.
+    #[must_use]
+    pub fn is_endpoint(&self) -> bool {
+        matches!(self.kind, OriginKind::Endpoint { .. })
+    }
+
+    /// Its place in the settings, where it is a backend or trunk.
+    #[must_use]
+    pub fn peer(&self) -> Option<PeerRef> {
+        match self.kind {
+            OriginKind::Backend { peer, .. } | OriginKind::Trunk { peer, .. } => Some(peer),
+            OriginKind::Endpoint { .. } => None,
+        }
+    }
+
     /// Whether it comes from a backend.
     #[must_use]
     pub fn is_backend(&self) -> bool {
@@ -66,6 +88,21 @@ pub enum Refusal {
     UnknownPeer,
     /// A backend of several domains that named none: 403.
     NoDomain,
+    /// A shared trunk calls a number that is no tenant's, and no route takes it: 404.
+    NobodysNumber,
+    /// A trunk only calls: 403.
+    Method,
+}
+
+/// What else is known when a request comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Who is registered here.
+    pub registrations: &'a Registrations,
+    /// Who is at other edges.
+    pub remote: Option<&'a Cache>,
+    /// When it is.
+    pub wall: Wall,
 }
 
 /// Finds whose a request is, on an edge that is alone.
@@ -79,7 +116,8 @@ pub fn resolve<B: AsRef<[u8]>>(
     flow: &Flow,
     request: &Message<B>,
 ) -> Result<Origin, Refusal> {
-    resolve_among(settings, directory, (registrations, None), flow, request)
+    let known = Known { registrations, remote: None, wall: Wall(0) };
+    resolve_among(settings, directory, known, flow, request)
 }
 
 /// The same where tokens may be of bindings at other edges.
@@ -89,20 +127,25 @@ pub fn resolve<B: AsRef<[u8]>>(
 pub fn resolve_among<B: AsRef<[u8]>>(
     settings: &Settings,
     directory: &Directory,
-    (registrations, remote): (&Registrations, Option<&Cache>),
+    known: Known<'_>,
     flow: &Flow,
     request: &Message<B>,
 ) -> Result<Origin, Refusal> {
     let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
-    let look = Look { settings, directory, registrations, remote, listener, flow };
+    let look = Look { settings, directory, known, listener, flow };
     let ruri = request.request_uri().and_then(sip_uri);
     // Most sources on a listener for all are phones: the token is looked for only in what a backend sends.
-    if listener.serves.backends && directory.is_peer(listener.network, flow.remote) {
+    if listener.serves.backends && directory.is_backend(listener.network, flow.remote) {
         let token =
             ruri.as_ref().and_then(|uri| BindingKey::from_user(uri.user?)).or_else(|| path_of(request));
         if let Some(found) = look.backend(ruri.as_ref(), token) {
             return found;
         }
+    }
+    if listener.serves.trunks
+        && let Some(trunk) = directory.trunk_at(listener.network, flow.remote)
+    {
+        return look.trunk(trunk, request, ruri.as_ref());
     }
     if listener.serves.endpoints {
         return look.endpoint(request, ruri.as_ref());
@@ -113,8 +156,7 @@ pub fn resolve_among<B: AsRef<[u8]>>(
 struct Look<'a> {
     settings: &'a Settings,
     directory: &'a Directory,
-    registrations: &'a Registrations,
-    remote: Option<&'a Cache>,
+    known: Known<'a>,
     listener: &'a ListenerSettings,
     flow: &'a Flow,
 }
@@ -122,8 +164,8 @@ struct Look<'a> {
 impl Look<'_> {
     /// The AoR of a token, by its name.
     fn named(&self, key: BindingKey) -> Option<NameParts<'_>> {
-        let here = self.registrations.aor_of(key).map(|aor| &*aor.name);
-        here.or_else(|| self.remote?.name_of(key).map(|name| &**name)).map(NameParts)
+        let here = self.known.registrations.aor_of(key).map(|aor| &*aor.name);
+        here.or_else(|| self.known.remote?.name_of(key).map(|name| &**name)).map(NameParts)
     }
 
     /// `None` when the source is no backend at all.
@@ -136,10 +178,11 @@ impl Look<'_> {
         let peer = self.peer(ruri, token)?;
         let Ok(peer) = peer else { return Some(Err(Refusal::UnknownPeer)) };
         let found = self.directory.peer(self.settings, peer)?;
-        let domain = self.domain_of(found.tenant, found.backend.domain.as_ref(), ruri, token);
+        let tenant = found.tenant?;
+        let domain = self.domain_of(tenant, found.backend.domain.as_ref(), ruri, token);
         Some(domain.map(|domain| Origin {
             kind: OriginKind::Backend { name: found.backend.name.clone(), peer },
-            tenant: found.tenant.name.clone(),
+            tenant: tenant.name.clone(),
             domain,
             network: self.listener.network,
             flow: *self.flow,
@@ -174,7 +217,7 @@ impl Look<'_> {
     }
 
     fn tenant_name(&self, peer: PeerRef) -> Option<&str> {
-        self.directory.peer(self.settings, peer).map(|p| p.tenant.name.as_str())
+        self.directory.peer(self.settings, peer).map(|p| p.owner())
     }
 
     /// The token's, else the Request-URI's when it is the tenant's, else the backend's, else the tenant's only one.
@@ -199,6 +242,41 @@ impl Look<'_> {
             (None, [only]) => Ok(only.name.clone()),
             _ => Err(Refusal::NoDomain),
         }
+    }
+
+    /// A trunk's call: of its own tenant, else of whose number it calls, else of the tenant of the first route that takes it.
+    fn trunk<B: AsRef<[u8]>>(
+        &self,
+        peer: PeerRef,
+        request: &Message<B>,
+        ruri: Option<&SipUri<'_>>,
+    ) -> Result<Origin, Refusal> {
+        let found = self.directory.peer(self.settings, peer).ok_or(Refusal::UnknownPeer)?;
+        if request.method() != Method::Invite {
+            return Err(Refusal::Method);
+        }
+        if !found.trunk.is_some_and(|trunk| trunk.direction.is_in()) {
+            return Err(Refusal::UnknownPeer);
+        }
+        let tenant = found.tenant.or_else(|| {
+            let asked = Asked::of(&self.settings.rules, None, request);
+            self.directory.owner_of(self.settings, &asked.number).or_else(|| {
+                let ask = asked.ask(Source::Trunk, &found.backend.name, self.known.wall);
+                self.settings.tenant(tenant_of(&self.settings.rules, &ask)?)
+            })
+        });
+        let tenant = tenant.ok_or(Refusal::NobodysNumber)?;
+        let named = ruri.and_then(|uri| self.directory.domain(self.settings, uri.host));
+        let named = named.filter(|(owner, _)| owner.name == tenant.name).map(|(_, domain)| domain);
+        let domain = named.or(tenant.domains.first().map(|domain| &domain.name)).ok_or(Refusal::NoDomain)?;
+        Ok(Origin {
+            kind: OriginKind::Trunk { name: found.backend.name.clone(), peer },
+            tenant: tenant.name.clone(),
+            domain: domain.clone(),
+            network: self.listener.network,
+            flow: *self.flow,
+            proven: false,
+        })
     }
 
     fn endpoint<B: AsRef<[u8]>>(
@@ -248,9 +326,9 @@ impl Look<'_> {
     /// Whether a URI's host is where one of the tenant's backends is.
     fn is_backend_of(&self, tenant: &TenantId, uri: &SipUri<'_>) -> bool {
         let address = uri.address().map(canonical_ip);
-        Directory::peers(self.settings).filter(|(_, found)| found.tenant.name == *tenant).any(
+        Directory::peers(self.settings).filter(|(_, found)| found.owner() == tenant.as_str()).any(
             |(at, found)| {
-                let here = self.directory.address(self.settings, at).map(|found| found.ip());
+                let here = self.directory.address(self.settings, at).map(|(_, found)| found.ip());
                 uri.host.eq_ignore_ascii_case(found.backend.address.host.as_bytes())
                     || address.is_some() && here == address
             },
@@ -259,7 +337,7 @@ impl Look<'_> {
 
     /// The domain of whoever is registered over this flow, when that is one.
     fn by_flow(&self) -> Option<(&TenantSettings, &Text)> {
-        let mut over = self.registrations.over_flow(self.flow).map(|(aor, _)| aor);
+        let mut over = self.known.registrations.over_flow(self.flow).map(|(aor, _)| aor);
         let first = over.next()?;
         if over.any(|aor| aor.tenant() != first.tenant() || aor.domain() != first.domain()) {
             return None;
@@ -285,7 +363,7 @@ impl Look<'_> {
         let user = std::str::from_utf8(&user).ok()?;
         let registered = |domain: &Text| {
             let name = AorName::new(tenant.as_str(), user, domain);
-            self.registrations.of_aor_over_flow(name.as_str(), self.flow).map(|binding| binding.key)
+            self.known.registrations.of_aor_over_flow(name.as_str(), self.flow).map(|binding| binding.key)
         };
         match domain {
             Some((owner, domain)) => (owner.name == *tenant).then(|| registered(domain)).flatten(),
@@ -301,7 +379,7 @@ impl Look<'_> {
     /// The binding over this flow, when all that are there belong to one AoR of the tenant.
     fn only_one_over_flow(&self, tenant: &TenantId) -> Option<BindingKey> {
         let mut own =
-            self.registrations.over_flow(self.flow).filter(|(aor, _)| aor.tenant() == tenant.as_str());
+            self.known.registrations.over_flow(self.flow).filter(|(aor, _)| aor.tenant() == tenant.as_str());
         let (aor, binding) = own.next()?;
         own.all(|(other, _)| other.name == aor.name).then_some(binding.key)
     }

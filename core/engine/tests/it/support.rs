@@ -5,7 +5,7 @@ use signalbox_base::{
 };
 use signalbox_engine::settings::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
-    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
+    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, TenantLimits, TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::{self, State, StoredRecord, snapshot};
 use signalbox_engine::{
@@ -335,8 +335,9 @@ pub(crate) fn backend(name: &str, address: &str, priority: u16, domain: Option<&
         address: PeerAddress {
             transport: Transport::Udp,
             host: Text::from(address.ip().to_string()),
-            port: address.port(),
+            port: Some(address.port()),
             literal: Some(address),
+            any_transport: false,
         },
         source: vec![],
         priority,
@@ -368,6 +369,7 @@ pub(crate) fn tenant(
         calls_from: CallsFrom::Registered,
         backends,
         limits: TenantLimits::default(),
+        numbering: Numbering::default(),
     }
 }
 
@@ -391,6 +393,8 @@ pub(crate) fn settings(tenants: Vec<TenantSettings>) -> Settings {
             listener(1, "10.0.0.5:5060", false, true),
         ],
         tenants,
+        trunks: Vec::new(),
+        rules: Rules::default(),
         probe: ProbeSettings::default(),
         timers: TimerSettings::default(),
         noise: NoiseBudget::default(),

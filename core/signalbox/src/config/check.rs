@@ -3,17 +3,13 @@
 use super::model::{Backend, Domain, File, Listener, Served, Tenant};
 use super::registrar::needs_no_backend;
 use super::span::{Problem, Problems, Sources};
-use super::value::{is_host_name, split_host_port};
+use super::value::{Address, is_host_name, split_host_port};
 use signalbox_base::{Cidr, TenantId, Transport};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Keys of the published configuration that this version does not act on: refused by name, not as typing errors.
-const LATER: [(&str, &str); 3] = [
-    ("trunk", "trunks are not part of this version"),
-    ("route", "routes are not part of this version: a phone's call goes to its tenant's backends"),
-    ("alert", "alerts are not part of this version"),
-];
+const LATER: [(&str, &str); 1] = [("alert", "alerts are not part of this version")];
 
 /// Refuses what a later version brings, before serde calls it unknown.
 ///
@@ -40,8 +36,11 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.edge(file);
     check.listeners(&file.listener);
     check.tenants(file);
+    super::trunk::check(&mut check, file);
+    super::route::check(&mut check, file);
     check.rest(file);
     check.problems.extend(super::connections::check(file, sources));
+    check.problems.extend(super::dns::check(file, sources));
     check.problems.extend(super::journal::check(file, sources));
     let (problems, warnings) = super::tls::check(file, sources);
     check.problems.extend(problems);
@@ -57,7 +56,7 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     if check.problems.is_empty() { Ok(check.warnings) } else { Err(Problems(check.problems)) }
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     sources: &'a Sources,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -68,8 +67,29 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
+    pub(super) fn wrong(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(self.sources.problem(path, message, fix));
+    }
+
+    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.warnings.push(self.sources.problem(path, message, fix));
+    }
+
+    pub(super) fn name(&mut self, path: &str, name: &str) {
+        if !is_name(name) {
+            self.wrong(path, format!("\"{name}\" is not a name"), "write 1 to 63 letters, digits and -");
+        }
+    }
+
+    pub(super) fn unknown_tenant(&mut self, path: &str, name: &str, file: &File) {
+        let known: Vec<_> = file.tenant.iter().map(|tenant| tenant.name.as_str()).collect();
+        self.wrong(path, format!("there is no tenant \"{name}\""), format!("write one of {}", known.join(", ")));
+    }
+
+    pub(super) fn above_zero(&mut self, path: &str, limits: &[(&str, Option<u32>)]) {
+        for (key, _) in limits.iter().filter(|(_, value)| *value == Some(0)) {
+            self.wrong(&format!("{path}.{key}"), "0 would refuse everything", "leave it out for no limit");
+        }
     }
 
     fn edge(&mut self, file: &File) {
@@ -94,6 +114,11 @@ impl Check<'_> {
             let path = format!("listener[{i}].address");
             let address = &listener.address;
             match address.literal() {
+                _ if address.any_transport => self.wrong(
+                    &path,
+                    format!("\"{address}\" names no transport"),
+                    "write udp:, tcp:, tls:, ws: or wss:",
+                ),
                 None => self.wrong(
                     &path,
                     format!("\"{}\" is not an IP address", address.host),
@@ -216,14 +241,10 @@ impl Check<'_> {
                 ("registrations", tenant.limits.registrations),
                 ("calls", tenant.limits.calls),
                 ("calls_per_second", tenant.limits.calls_per_second),
+                ("calls_per_user", tenant.limits.calls_per_user),
+                ("calls_per_number", tenant.limits.calls_per_number),
             ];
-            for (key, _) in limits.iter().filter(|(_, v)| *v == Some(0)) {
-                self.wrong(
-                    &format!("{path}.limits.{key}"),
-                    "0 would refuse everything",
-                    "leave it out for no limit",
-                );
-            }
+            self.above_zero(&format!("{path}.limits"), &limits);
         }
     }
 
@@ -254,20 +275,7 @@ impl Check<'_> {
     }
 
     fn backend(&mut self, path: &str, file: &File, tenant: &Tenant, backend: &Backend) {
-        if !is_name(&backend.name) {
-            self.wrong(
-                &format!("{path}.name"),
-                format!("\"{}\" is not a name", backend.name),
-                "write 1 to 63 letters, digits and -",
-            );
-        }
-        if matches!(backend.address.transport, Transport::Ws | Transport::Wss) {
-            let message = "over WebSocket only phones connect";
-            self.wrong(&format!("{path}.address"), message, "write udp:, tcp: or tls: with host[:port]");
-        }
-        if backend.address.literal().is_some_and(|a| a.ip().is_unspecified() || a.ip().is_multicast()) {
-            self.wrong(&format!("{path}.address"), "is no address of a PBX", "write the PBX's own address");
-        }
+        self.name(&format!("{path}.name"), &backend.name);
         for (k, source) in backend.source.iter().enumerate() {
             if let Err(e) = source.parse::<Cidr>() {
                 self.wrong(
@@ -287,16 +295,32 @@ impl Check<'_> {
                 format!("write one of {}", known.join(", ")),
             );
         }
-        self.backend_network(path, file, backend);
+        self.peer_place(path, file, Served::Backends, backend.network.as_ref(), &backend.address);
         if let Some(probe) = &backend.probe {
             self.probe(&format!("{path}.probe"), probe);
         }
     }
 
-    fn backend_network(&mut self, path: &str, file: &File, backend: &Backend) {
-        let serving = |l: &&Listener| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends));
+    /// Where a backend or trunk is, and whether a listener of its network speaks with it.
+    pub(super) fn peer_place(
+        &mut self,
+        path: &str,
+        file: &File,
+        served: Served,
+        network: Option<&String>,
+        address: &Address,
+    ) {
+        let word = if served == Served::Trunks { "trunks" } else { "backends" };
+        if matches!(address.transport, Transport::Ws | Transport::Wss) {
+            let message = "over WebSocket only phones connect";
+            self.wrong(&format!("{path}.address"), message, "write udp:, tcp: or tls: with host[:port]");
+        }
+        if address.literal().is_some_and(|a| a.ip().is_unspecified() || a.ip().is_multicast()) {
+            self.wrong(&format!("{path}.address"), "is no address of a peer", "write the peer's own address");
+        }
+        let serving = |l: &&Listener| l.serves.as_ref().is_none_or(|s| s.contains(&served));
         let candidates: Vec<&Listener> = file.listener.iter().filter(serving).collect();
-        match &backend.network {
+        match network {
             Some(network)
                 if !file.listener.is_empty() && !candidates.iter().any(|l| &l.network == network) =>
             {
@@ -307,35 +331,36 @@ impl Check<'_> {
                 );
                 self.wrong(
                     &format!("{path}.network"),
-                    format!("no listener of network \"{network}\" serves backends"),
+                    format!("no listener of network \"{network}\" serves {word}"),
                     fix,
                 );
             }
             None if !file.listener.is_empty() && candidates.is_empty() => {
                 self.wrong(
                     &format!("{path}.address"),
-                    "no listener serves backends",
-                    "add \"backends\" to a listener's serves",
+                    format!("no listener serves {word}"),
+                    format!("add \"{word}\" to a listener's serves"),
                 );
             }
             None if candidates.windows(2).any(|w| w[0].network != w[1].network) => {
                 self.wrong(
                     &format!("{path}.address"),
-                    "several networks have listeners that serve backends",
-                    "add network = \"…\" to the backend",
+                    format!("several networks have listeners that serve {word}"),
+                    "add network = \"…\" to it",
                 );
             }
             _ => {}
         }
-        let v6 = backend.address.literal().map(|a| a.is_ipv6());
-        let network_fits = |l: &&&Listener| backend.network.as_ref().is_none_or(|n| n == &l.network);
-        let transport = backend.address.transport;
-        let speaks = |l: &&Listener| l.address.transport == transport;
-        let default = file.listener.is_empty() && transport == Transport::Udp;
+        let v6 = address.literal().map(|a| a.is_ipv6());
+        let network_fits = |l: &&&Listener| network.is_none_or(|n| n == &l.network);
+        let transport = address.transport;
+        let usable = super::settings::peer_address(address);
+        let speaks = |l: &&Listener| usable.may_use(l.address.transport);
+        let default = file.listener.is_empty() && usable.may_use(Transport::Udp);
         if !default && !candidates.iter().filter(network_fits).copied().any(|l| speaks(&l)) {
             self.wrong(
                 &format!("{path}.address"),
-                format!("no listener of its network speaks {transport}: the PBX could not send its requests"),
+                format!("no listener of its network speaks {transport}: it could not send its requests"),
                 format!("add a listener with address = \"{transport}:…\""),
             );
         }
@@ -355,7 +380,7 @@ impl Check<'_> {
         }
     }
 
-    fn probe(&mut self, path: &str, probe: &super::model::Probe) {
+    pub(super) fn probe(&mut self, path: &str, probe: &super::model::Probe) {
         for (key, value) in [("down_after", probe.down_after), ("up_after", probe.up_after)] {
             if value == 0 {
                 self.wrong(&format!("{path}.{key}"), "0 probes decide nothing", "write 1 or more");

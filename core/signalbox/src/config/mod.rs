@@ -8,17 +8,23 @@ mod calls;
 mod check;
 pub mod cluster;
 mod connections;
+mod dns;
 mod env;
 mod explain;
 mod journal;
 mod load;
 pub mod model;
 mod registrar;
+mod route;
+#[cfg(test)]
+mod route_tests;
+mod rules;
 mod settings;
 mod span;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trunk;
 pub mod value;
 
 pub use explain::{diff, explain, show};

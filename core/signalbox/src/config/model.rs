@@ -4,8 +4,11 @@ pub use super::bus::{Bus, BusKind};
 pub use super::calls::Calls;
 pub use super::cluster::Cluster;
 pub use super::connections::Connections;
+pub use super::dns::Dns;
 pub use super::registrar::{Auth, Mode};
+pub use super::route::{Pattern, PeerGroup, Route};
 pub use super::tls::{ClientCertificate, TlsTable};
+pub use super::trunk::Trunk;
 use super::value::{Address, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +25,13 @@ pub struct File {
     pub listener: Vec<Listener>,
     /// The customers. At least one.
     pub tenant: Vec<Tenant>,
-    /// OPTIONS probes to every backend; each backend may override.
+    /// Carriers.
+    pub trunk: Vec<Trunk>,
+    /// Trunks and backends that take each other's calls.
+    pub group: Vec<PeerGroup>,
+    /// Where calls go. The first that matches decides.
+    pub route: Vec<Route>,
+    /// OPTIONS probes to every backend and trunk; each may override.
     pub probe: Probe,
     /// SIP timers.
     pub sip: Sip,
@@ -32,6 +41,8 @@ pub struct File {
     pub connections: Connections,
     /// TLS of listeners and towards backends.
     pub tls: TlsTable,
+    /// Who is asked for peers' names.
+    pub dns: Dns,
     /// The event journal.
     pub journal: Journal,
     /// How events reach projections and subscribers.
@@ -137,6 +148,18 @@ pub struct Tenant {
     /// Limits; what is not named is unlimited.
     #[serde(default)]
     pub limits: Limits,
+    /// Numbers that shared trunks bring: `+442079460000`, or `+442079460000/4` where the last four digits are free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
+    /// Country code, for example `44`: national numbers then have an E.164 form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// Numbers that pass all limits, as `urn:service:sos` does. Default: 112, 911 and 999.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency_numbers: Option<Vec<String>>,
+    /// Whose calls over trunks are refused (603).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_callers: Vec<Pattern>,
 }
 
 /// A domain: its name, or a table.
@@ -326,6 +349,12 @@ pub struct Limits {
     /// New calls a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_per_second: Option<u32>,
+    /// Calls at a time that one user makes and takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_user: Option<u32>,
+    /// Calls at a time to one number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_number: Option<u32>,
     /// The longest that an answered call may last. Default: `max_duration` of `[calls]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_duration: Option<Span>,

@@ -2,7 +2,7 @@
 
 use super::model::{self, File, Served};
 use super::span::{Problem, Problems};
-use super::value::split_host_port;
+use super::value::{Address, split_host_port};
 use sha2::{Digest, Sha256};
 use signalbox_base::{EdgeIdentity, JournalId, Secret, Text, Transport, canonical};
 use signalbox_engine::settings as engine;
@@ -34,10 +34,11 @@ impl Effective {
         if file.listener.is_empty() {
             file.listener.push(model::Listener {
                 network: "outside".into(),
-                address: super::value::Address {
+                address: Address {
                     transport: Transport::Udp,
                     host: "0.0.0.0".into(),
                     port: Some(5060),
+                    any_transport: false,
                 },
                 advertise: None,
                 serves: None,
@@ -66,6 +67,7 @@ impl Effective {
             file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
         let tenants =
             file.tenant.iter().map(|t| tenant(t, file, &networks)).collect::<Result<Vec<_>, _>>()?;
+        let trunks = file.trunk.iter().map(|t| super::trunk::settings(t, file, &networks)).collect();
         let name = file.edge.name.as_deref().unwrap_or(&keys.edge_name);
         Ok(engine::Settings {
             identity: EdgeIdentity { cluster: Text::new(&file.edge.cluster), edge: Text::new(name) },
@@ -74,6 +76,8 @@ impl Effective {
             networks,
             listeners,
             tenants,
+            trunks,
+            rules: super::route::settings(file),
             probe: probe(&file.probe),
             timers: engine::TimerSettings {
                 failover_after: file.sip.failover_after.0,
@@ -92,7 +96,7 @@ impl Effective {
     }
 }
 
-fn index(networks: &[Text], name: &str) -> u16 {
+pub(super) fn index(networks: &[Text], name: &str) -> u16 {
     let found = networks.iter().position(|n| *n == name).unwrap_or(0);
     u16::try_from(found).unwrap_or(0)
 }
@@ -159,7 +163,7 @@ fn outbound_ip(v6: bool) -> Option<IpAddr> {
     socket.local_addr().ok().map(|a| canonical(a).ip()).filter(|ip| !ip.is_unspecified())
 }
 
-fn probe(p: &model::Probe) -> engine::ProbeSettings {
+pub(super) fn probe(p: &model::Probe) -> engine::ProbeSettings {
     engine::ProbeSettings {
         interval: Some(p.interval.0).filter(|d| !d.is_zero()),
         timeout: p.timeout.0,
@@ -189,46 +193,88 @@ fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> Result<engine::T
             registrations: t.limits.registrations,
             calls: t.limits.calls,
             calls_per_second: t.limits.calls_per_second,
+            calls_per_user: t.limits.calls_per_user,
+            calls_per_number: t.limits.calls_per_number,
             call_duration: t.limits.call_duration.map(|span| span.0),
         },
+        numbering: super::trunk::numbering(t),
     })
+}
+
+/// An address of a peer as the engine takes it.
+pub(super) fn peer_address(address: &Address) -> engine::PeerAddress {
+    engine::PeerAddress {
+        transport: address.transport,
+        host: Text::new(&address.host),
+        port: address.port,
+        literal: address.literal(),
+        any_transport: address.any_transport,
+    }
 }
 
 fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::BackendSettings {
     let serving =
         file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends)));
     let network = b.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
+    let parts = PeerParts {
+        name: &b.name,
+        address: &b.address,
+        source: &b.source,
+        network: index(networks, network),
+        hide: b.hide,
+        early_dialogs: b.early_dialogs,
+        redirects: b.redirects,
+        probe: probe(b.probe.as_ref().unwrap_or(&file.probe)),
+    };
     engine::BackendSettings {
-        name: Text::new(&b.name),
-        address: engine::PeerAddress {
-            transport: b.address.transport,
-            host: Text::new(&b.address.host),
-            port: b.address.port(),
-            literal: b.address.literal(),
-        },
-        source: b.source.iter().filter_map(|s| s.parse().ok()).collect(),
         priority: b.priority,
         weight: b.weight,
         domain: b.domain.as_ref().map(|d| Text::from(d.to_ascii_lowercase())),
-        network: index(networks, network),
         contact: match b.contact {
             model::ContactMode::Token => engine::ContactMode::Token,
             model::ContactMode::Path => engine::ContactMode::Path,
         },
-        hide: match b.hide {
+        trusts_edge: b.trusts_edge,
+        ..peer(&parts)
+    }
+}
+
+/// What backends and trunks have in common.
+pub(super) struct PeerParts<'a> {
+    pub(super) name: &'a str,
+    pub(super) address: &'a Address,
+    pub(super) source: &'a [String],
+    pub(super) network: u16,
+    pub(super) hide: model::Hide,
+    pub(super) early_dialogs: model::EarlyDialogs,
+    pub(super) redirects: model::Redirects,
+    pub(super) probe: engine::ProbeSettings,
+}
+
+pub(super) fn peer(parts: &PeerParts<'_>) -> engine::BackendSettings {
+    engine::BackendSettings {
+        name: Text::new(parts.name),
+        address: peer_address(parts.address),
+        source: parts.source.iter().filter_map(|s| s.parse().ok()).collect(),
+        priority: 1,
+        weight: 1,
+        domain: None,
+        network: parts.network,
+        contact: engine::ContactMode::default(),
+        hide: match parts.hide {
             model::Hide::Off => engine::Hide::Off,
             model::Hide::Full => engine::Hide::Full,
         },
-        early_dialogs: match b.early_dialogs {
+        early_dialogs: match parts.early_dialogs {
             model::EarlyDialogs::Single => engine::EarlyDialogs::Single,
             model::EarlyDialogs::Multiple => engine::EarlyDialogs::Multiple,
         },
-        redirects: match b.redirects {
+        redirects: match parts.redirects {
             model::Redirects::Follow => engine::Redirects::Follow,
             model::Redirects::Pass => engine::Redirects::Pass,
         },
-        probe: probe(b.probe.as_ref().unwrap_or(&file.probe)),
-        trusts_edge: b.trusts_edge,
+        probe: parts.probe,
+        trusts_edge: false,
     }
 }
 

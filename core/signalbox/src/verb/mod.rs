@@ -16,6 +16,7 @@ mod parked;
 mod projections;
 mod reload;
 mod replay;
+mod route;
 mod run;
 mod schema;
 mod status;
@@ -56,6 +57,7 @@ pub fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Verb::Calls(args) => calls::run(cli, args),
         Verb::Cdr(args) => cdr::run(cli, args),
         Verb::Backends(args) => backends::run(cli, args),
+        Verb::Route(args) => route::run(cli, args),
         Verb::Why(args) => why::run(cli, args),
         Verb::Backup(args) => backup::run(cli, args),
         Verb::Restore(args) => backup::restore(cli, args),

@@ -165,7 +165,7 @@ fn is_phone(turn: &Turn<'_>, flow: &Flow, way: &Way) -> bool {
     if over.peek().is_some() {
         return over.any(|(aor, binding)| binding.key == way.key && aor.tenant() == &*way.tenant);
     }
-    !turn.directory.is_peer(listener.network, flow.remote) && !is_peer(turn.settings, flow)
+    !turn.directory.is_peer(listener, flow.remote) && !is_peer(turn.settings, flow)
 }
 
 impl Between {

@@ -1,14 +1,14 @@
 //! Backends as the journal tells them.
 
 use crate::facts::Fact;
-use crate::state::{BackendRecord, State, Wish, backend_key};
+use crate::state::{BackendRecord, NOBODYS, State, Wish, backend_key};
 use signalbox_base::EventSeq;
 use signalbox_schemas::backend::BackendStateChanged;
 use signalbox_schemas::words::{BackendCause, BackendState};
 
 pub(super) fn state_changed(state: &mut State, seq: EventSeq, fact: &Fact, data: &BackendStateChanged) {
-    let Some(tenant) = &fact.tenant else { return };
-    let key = backend_key(tenant.as_str(), &data.backend);
+    let owner = fact.tenant.as_ref().map_or(NOBODYS, |tenant| tenant.as_str());
+    let key = backend_key(owner, &data.backend);
     let before = state.backends.get(&key);
     let wish = match data.to {
         BackendState::Draining => Wish::Drain,

@@ -35,10 +35,10 @@ pub(crate) fn apply(calls: &mut Calls, at: At, tenant: Text, event: Event, priva
         cdr.last_sequence = at.id.seq;
     }
     match event {
-        Event::CallRouted(data) => routed(call, *data, private),
+        Event::CallRouted(data) => calls.change(at.uid, |call| routed(call, *data, private)),
         Event::CallProgressed(data) => progressed(call, at.wall, &data),
         Event::CallAnswered(data) => {
-            answered(call, at.wall, *data, private);
+            calls.change(at.uid, |call| answered(call, at.wall, *data, private));
             calls.mark(at.uid, Stage::Answered, at.id.seq, at.wall);
         }
         Event::CallModified(data) => modified(call, *data, private),
@@ -241,13 +241,13 @@ fn ended(calls: &mut Calls, at: At, private: Option<CallPrivate>) {
     if call.stage == Stage::Ended {
         return;
     }
-    (call.cdr, call.invite) = (None, None);
-    call.redo = match private {
+    let redo = match private {
         Some(CallPrivate::Ended { bye_caller, bye_callee }) => {
             Redo::Bye { caller: bye_caller, callee: bye_callee }
         }
         Some(CallPrivate::Failed { bytes }) => Redo::Failure { bytes },
         _ => Redo::Nothing,
     };
+    calls.change(at.uid, |call| (call.cdr, call.invite, call.redo) = (None, None, redo));
     calls.mark(at.uid, Stage::Ended, at.id.seq, at.wall);
 }

@@ -1,0 +1,207 @@
+//! Limits of new calls: how many at a time, by the fold, and how many a second, by what this process saw.
+
+use super::leg::Peer;
+use crate::settings::{MemberName, Numbering, PeerLimits, TenantSettings};
+use crate::state::calls::Counted;
+use crate::tenancy::{Origin, OriginKind};
+use crate::turn::Turn;
+use signalbox_base::{Mono, Text};
+use signalbox_sip::{Message, Uri};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Seconds that a caller is asked to wait when a limit is reached.
+pub(crate) const RETRY_AFTER_SECS: u32 = 5;
+
+/// New calls a second: a token bucket of one second's depth.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    credit_ns: u64,
+    at: Mono,
+}
+
+impl Rate {
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn full(now: Mono) -> Self {
+        Self { credit_ns: Self::SECOND_NS, at: now }
+    }
+
+    /// Takes one call's worth, if there is that much.
+    fn take(&mut self, per_second: u32, now: Mono) -> bool {
+        let elapsed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
+        self.credit_ns = self.credit_ns.saturating_add(elapsed).min(Self::SECOND_NS);
+        self.at = now;
+        let Some(cost) = Self::SECOND_NS.checked_div(u64::from(per_second)) else { return false };
+        let fits = self.credit_ns >= cost;
+        self.credit_ns -= if fits { cost } else { 0 };
+        fits
+    }
+}
+
+/// What is remembered to spread calls: of what the configuration names only, so that it is bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    rates: BTreeMap<Text, Rate>,
+    cooling: BTreeMap<Counted, Mono>,
+}
+
+impl Pace {
+    /// Whether one more call fits into a rate; it is counted then. `name` is `tenant`, or `kind/name` of what the rate is of.
+    pub(crate) fn take(&mut self, name: &str, per_second: Option<u32>, now: Mono) -> bool {
+        let Some(per_second) = per_second else { return true };
+        if let Some(rate) = self.rates.get_mut(name) {
+            return rate.take(per_second, now);
+        }
+        self.rates.entry(Text::new(name)).or_insert_with(|| Rate::full(now)).take(per_second, now)
+    }
+
+    /// A peer failed: for a while others come first.
+    pub(crate) fn cool(&mut self, peer: Counted, cool_down: Duration, now: Mono) {
+        if !cool_down.is_zero() {
+            self.cooling.insert(peer, now.plus(cool_down));
+        }
+    }
+
+    /// Whether others come first.
+    pub(crate) fn is_cooling(&self, peer: &Counted, now: Mono) -> bool {
+        self.cooling.get(peer).is_some_and(|until| *until > now)
+    }
+}
+
+/// Why a call may not begin, and what its caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<u32>,
+}
+
+/// A tenant, trunk or user has as many calls as it may.
+pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Option<Refused> {
+    let settings = turn.settings;
+    let later = Refused { status: 503, retry_after: Some(RETRY_AFTER_SECS) };
+    let Some(tenant) = settings.tenant(&origin.tenant) else { return Some(later) };
+    let (limits, now) = (tenant.limits, turn.now.mono);
+    let calls = turn.state.calls();
+    if limits.calls.is_some_and(|max| calls.active_of(&origin.tenant) >= max) {
+        return Some(later);
+    }
+    if let Some(peer) = origin.peer().and_then(|at| turn.directory.peer(settings, at))
+        && let Some(trunk) = peer.trunk
+    {
+        let who = Counted::Trunk(trunk.peer.name.clone());
+        let name = format!("trunk/{}", trunk.peer.name);
+        if is_full(turn, trunk.limits.calls, &who)
+            || !turn.net.pace.take(&name, trunk.limits.calls_per_second, now)
+        {
+            return Some(later);
+        }
+    }
+    if let Some(refused) = refused_by_person(turn, tenant, origin, request) {
+        return Some(refused);
+    }
+    (!turn.net.pace.take(tenant.name.as_str(), limits.calls_per_second, now)).then_some(later)
+}
+
+/// The caller has as many calls as a user may (403: another try would be no better), or the number that it calls has (486).
+fn refused_by_person(
+    turn: &Turn<'_>,
+    tenant: &TenantSettings,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+) -> Option<Refused> {
+    let limits = tenant.limits;
+    let name = tenant.name.text();
+    if limits.calls_per_user.is_some()
+        && let OriginKind::Endpoint { binding: Some(key) } = origin.kind
+        && let Some(aor) = turn.state.registrations().aor_of(key)
+        && is_full(turn, limits.calls_per_user, &Counted::User(name.clone(), Text::new(aor.address())))
+    {
+        return Some(Refused { status: 403, retry_after: None });
+    }
+    limits.calls_per_number?;
+    let number = crate::facts::call::user_or_whole(request.request_uri()?);
+    is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number))
+        .then_some(Refused { status: 486, retry_after: None })
+}
+
+fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {
+    max.is_some_and(|max| turn.state.calls().active_at(who) >= max)
+}
+
+/// Whether one more call may go to some peers together: those of a group, or one of them.
+pub(crate) fn admits<'a>(
+    turn: &mut Turn<'_>,
+    name: &str,
+    limits: PeerLimits,
+    members: impl Iterator<Item = &'a MemberName>,
+) -> bool {
+    let now = turn.now.mono;
+    let full = limits.calls.is_some_and(|max| {
+        let active = |member| turn.state.calls().active_at(&counted(member));
+        members.map(active).sum::<u32>() >= max
+    });
+    !full && turn.net.pace.take(name, limits.calls_per_second, now)
+}
+
+/// What a group's member counts as.
+pub(crate) fn counted(member: &MemberName) -> Counted {
+    match member {
+        MemberName::Backend(tenant, name) => Counted::Backend(tenant.text().clone(), name.clone()),
+        MemberName::Trunk(name) => Counted::Trunk(name.clone()),
+    }
+}
+
+/// What a leg's peer counts as.
+pub(crate) fn counted_peer(tenant: &Text, peer: &Peer) -> Counted {
+    match peer {
+        Peer::Endpoint { name } => Counted::User(tenant.clone(), name.clone()),
+        Peer::Backend { name } => Counted::Backend(tenant.clone(), name.clone()),
+        Peer::Trunk { name } => Counted::Trunk(name.clone()),
+    }
+}
+
+/// Whether a call is for help: it passes all limits (`urn:service:sos`, RFC 5031, and the tenant's numbers).
+pub(crate) fn is_emergency(numbering: Option<&Numbering>, request: &Message<&[u8]>) -> bool {
+    let Some(uri) = request.request_uri() else { return false };
+    let numbers = numbering.map_or(&[][..], |numbering| &numbering.emergency);
+    let number = || crate::facts::call::user_or_whole(uri);
+    Uri::parse(uri).is_ok_and(|uri| uri.is_emergency()) || !numbers.is_empty() && numbers.contains(&number())
+}
+
+/// Whether the tenant refuses calls of whoever calls.
+pub(crate) fn is_blocked(numbering: &Numbering, request: &Message<&[u8]>) -> bool {
+    if numbering.blocked_callers.is_empty() {
+        return false;
+    }
+    let Ok(from) = request.from() else { return false };
+    let caller = crate::facts::call::user_or_whole(from.uri);
+    let anonymous = Uri::parse(from.uri).is_ok_and(|uri| match uri {
+        Uri::Sip(uri) => uri.user.is_none() || uri.host_is(b"anonymous.invalid"),
+        _ => false,
+    });
+    numbering.blocks(if anonymous { "anonymous" } else { &caller })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_ten_calls_a_second_when_more_come_at_once_then_the_eleventh_waits_for_its_turn() {
+        let now = Mono(0);
+        let mut rate = Rate::full(now);
+        assert_eq!((0..20).filter(|_| rate.take(10, now)).count(), 10);
+        assert!(!rate.take(10, now.plus(Duration::from_millis(99))));
+        assert!(rate.take(10, now.plus(Duration::from_millis(101))));
+        assert!(!Rate::full(now).take(0, now));
+    }
+
+    #[test]
+    fn given_a_peer_that_failed_when_time_passes_then_it_is_as_good_as_others_again() {
+        let (mut pace, peer) = (Pace::default(), Counted::Trunk(Text::new("carrier")));
+        pace.cool(peer.clone(), Duration::from_secs(30), Mono(0));
+        assert!(pace.is_cooling(&peer, Mono(0)));
+        assert!(!pace.is_cooling(&peer, Mono(0).plus(Duration::from_secs(30))));
+    }
+}

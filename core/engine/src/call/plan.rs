@@ -1,0 +1,402 @@
+//! Where a call may go: what rules, bindings and the pool of backends say, made into targets.
+
+use super::attempt::Target;
+use super::leg::Peer;
+use super::limits;
+use super::raw::Raw;
+use super::words::Words;
+use crate::backend::{Candidate, Candidates, Wanted, candidates, in_group};
+use crate::facts::call as facts;
+use crate::registration;
+use crate::remote;
+use crate::routing::{Asked, Chosen, Nobody, Query, Route, Source, choose, path_of, is_user, select, unruled};
+use crate::settings::{
+    Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, To,
+};
+use crate::state::BindingKey;
+use crate::tenancy::{Origin, OriginKind, PeerRef};
+use crate::turn::{About, Turn};
+use signalbox_base::Text;
+use signalbox_schemas::call::{RouteTarget, RouteWhy};
+use signalbox_schemas::values::TransportAddress;
+use signalbox_schemas::words::{RouteBasis, TargetKind};
+use signalbox_sip::{Message, Uri};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Where a call may go.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) targets: VecDeque<Target>,
+    /// Targets ring at once, as far as they are of one stage.
+    pub(super) fork: bool,
+    pub(super) hide: bool,
+    /// The caller shall see one early dialog.
+    pub(super) single: bool,
+    /// It goes nowhere.
+    pub(super) end: Option<Final>,
+}
+
+/// What the caller is told at once.
+pub(super) enum Final {
+    /// Nobody is there.
+    Nobody(Nobody),
+    /// What a rule says.
+    Said(Words),
+}
+
+impl Plan {
+    fn nobody(nobody: Nobody) -> Self {
+        Self { end: Some(Final::Nobody(nobody)), ..Self::default() }
+    }
+
+    fn said(words: Words) -> Self {
+        Self { end: Some(Final::Said(words)), ..Self::default() }
+    }
+}
+
+/// Plans. `first` is the peer that asked for credentials.
+pub(super) fn plan(
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+    first: Option<&Text>,
+) -> Plan {
+    let (settings, ruri) = (turn.settings, request.request_uri().unwrap_or_default());
+    let tenant = settings.tenant(&origin.tenant);
+    let from_trunk = matches!(origin.kind, OriginKind::Trunk { .. });
+    if from_trunk && tenant.is_some_and(|tenant| limits::is_blocked(&tenant.numbering, request)) {
+        return Plan::said(Words::blocked());
+    }
+    let user = Uri::parse(ruri).ok().as_ref().and_then(user_of);
+    let source = registration::source(turn, origin, user.as_deref());
+    let named = match source {
+        Source::Backend | Source::Neighbour => {
+            let path = path_of(request);
+            let user = user.as_deref();
+            let (tenant, domain) = (origin.tenant.as_str(), &*origin.domain);
+            Some(named(turn, origin, &Query { tenant, domain, user, uri: ruri, path, source }))
+        }
+        Source::Endpoint | Source::Trunk => None,
+    };
+    let bound = named.as_ref().is_some_and(|(_, nobody)| *nobody != Some(Nobody::NotFound))
+        || is_user(turn.directory.policy(settings, &origin.domain), user.as_deref());
+    let rules = &settings.rules;
+    let (chosen, rule) = if rules.routes.is_empty() {
+        let has_backends = tenant.is_some_and(|tenant| !tenant.backends.is_empty());
+        (unruled(source, bound, has_backends), None)
+    } else {
+        let asked = Asked::of(rules, tenant, request);
+        let peer = facts::ingress_name(turn, origin);
+        let ask = crate::routing::Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) };
+        let choice = choose(rules, &ask);
+        turn.note(About { source: Some(origin.flow.remote), ..About::default() }, || choice.describe());
+        (choice.to, choice.rule)
+    };
+    let mut plan = match chosen {
+        Chosen::Contacts => {
+            let (targets, nobody) = named.unwrap_or_default();
+            let fork = !targets.is_empty();
+            Plan { targets, fork, end: nobody.map(Final::Nobody), ..Plan::default() }
+        }
+        Chosen::Backends => to_backends(turn, origin, request, first),
+        Chosen::Nobody => Plan::nobody(Nobody::NotFound),
+        Chosen::Rule(to) => by_rule(turn, origin, request, to),
+    };
+    if let Some(Rule { name, .. }) = rule {
+        for target in &mut plan.targets {
+            target.why.basis = RouteBasis::Rule;
+            target.why.rule = Some(name.clone());
+        }
+    }
+    if let Some(place) = first.and_then(|name| plan.targets.iter().position(|t| t.peer.name() == name))
+        && !plan.fork
+    {
+        plan.targets.make_contiguous()[..=place].rotate_right(1);
+    }
+    let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at)).map(|found| found.backend);
+    plan.single = caller.is_some_and(|caller| caller.early_dialogs == EarlyDialogs::Single);
+    plan.hide |= caller.is_some_and(|caller| caller.hide == Hide::Full);
+    plan
+}
+
+/// Bindings of this and of other edges; what nobody is where there are none.
+fn named(
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    query: &Query<'_>,
+) -> (VecDeque<Target>, Option<Nobody>) {
+    let (mut targets, nobody) = here(turn, query);
+    let (basis, found) = remote::elsewhere(turn, query);
+    targets.extend(found.away.iter().filter_map(|away| remote::target(turn, origin, away, basis)));
+    let nobody = targets.is_empty().then_some(match found.away.is_empty() {
+        true => remote::beyond(nobody, &found),
+        false => Nobody::Unreachable,
+    });
+    // What looks like a token, and is none, is nobody's number.
+    let token = query.user.and_then(BindingKey::from_user).is_some();
+    let nobody = nobody.map(|nobody| if token && nobody == Nobody::NotFound { Nobody::NoToken } else { nobody });
+    (targets, nobody)
+}
+
+/// Bindings of this edge; what nobody is where there are none.
+fn here(turn: &Turn<'_>, query: &Query<'_>) -> (VecDeque<Target>, Nobody) {
+    match select(turn.state.registrations(), query, |binding| turn.is_here(binding)) {
+        Route::Nobody(nobody) => (VecDeque::new(), nobody),
+        Route::Contacts { basis, contacts } => {
+            let here = contacts.iter().map(|(aor, binding)| to_contact(aor.address(), binding, basis));
+            (here.collect(), Nobody::Unreachable)
+        }
+        Route::Backends => (VecDeque::new(), Nobody::NotFound),
+    }
+}
+
+pub(super) fn to_contact(name: &str, binding: &crate::state::Binding, basis: RouteBasis) -> Target {
+    let name = Text::new(name);
+    Target {
+        peer: Peer::Endpoint { name: name.clone() },
+        flow: binding.flow.get(),
+        uri: Raw::from(&*binding.request_uri()),
+        routes: binding.path.iter().map(|path| path.as_bytes()).collect(),
+        event: RouteTarget {
+            kind: TargetKind::Contact,
+            name,
+            contact: Some(binding.contact.clone()),
+            binding: Some(Text::from(binding.key.to_string())),
+            address: Some(TransportAddress::remote(&binding.flow.get())),
+            edge: None,
+        },
+        why: RouteWhy { basis, ..RouteWhy::default() },
+        stage: None,
+        group: None,
+    }
+}
+
+/// The tenant's backends in the order of the pool.
+fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
+    let binding = match origin.kind {
+        OriginKind::Endpoint { binding } => binding,
+        OriginKind::Backend { .. } | OriginKind::Trunk { .. } => None,
+    };
+    let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|aor| aor.name.clone());
+    let mut list = candidates(turn, &origin.tenant, aor.as_deref());
+    if let Some(place) = first.and_then(|name| list.iter().position(|c| c.name == *name)) {
+        list[..=place].rotate_right(1);
+    }
+    let own = matches!(origin.kind, OriginKind::Trunk { .. }).then_some(RouteBasis::Number);
+    let basis = |c: &Candidate| if c.sticky { RouteBasis::Sticky } else { own.unwrap_or(RouteBasis::Backends) };
+    let targets = list.iter().map(|c| to_peer(turn, origin, request, c, why(&list, c, basis(c)))).collect();
+    let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
+    Plan { targets, hide, ..Plan::default() }
+}
+
+fn why(list: &[Candidate], of: &Candidate, basis: RouteBasis) -> RouteWhy {
+    let equals = list.iter().filter(|c| c.priority == of.priority && !c.again);
+    RouteWhy {
+        basis,
+        priority: Some(u32::from(of.priority)),
+        weight: Some(u32::from(of.weight)),
+        weight_total: Some(equals.map(|c| u32::from(c.weight)).sum()),
+        ..RouteWhy::default()
+    }
+}
+
+/// A backend or trunk as a target.
+fn to_peer(
+    turn: &Turn<'_>,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+    candidate: &Candidate,
+    why: RouteWhy,
+) -> Target {
+    let (name, ruri) = (candidate.name.clone(), request.request_uri().unwrap_or_default());
+    let trunk = candidate.peer.is_trunk();
+    let (peer, kind, uri) = if trunk {
+        (Peer::Trunk { name: name.clone() }, TargetKind::Trunk, at_trunk(turn, candidate.peer, ruri))
+    } else {
+        (Peer::Backend { name: name.clone() }, TargetKind::Backend, dialled(turn, origin, ruri))
+    };
+    let routes = if trunk { Vec::new() } else { registration::service_routes(turn, origin, request, &name) };
+    Target {
+        peer,
+        flow: candidate.flow,
+        uri,
+        routes: routes.iter().map(|route| route.as_bytes()).collect(),
+        event: RouteTarget {
+            kind,
+            name,
+            address: Some(TransportAddress::remote(&candidate.flow)),
+            ..RouteTarget::default()
+        },
+        why,
+        stage: None,
+        group: None,
+    }
+}
+
+/// The Request-URI towards a backend: as dialled when it names a domain of the tenant, else with the tenant's domain.
+fn dialled(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> Raw {
+    let Ok(Uri::Sip(uri)) = Uri::parse(ruri) else { return Raw::from(ruri) };
+    let named = turn.directory.domain(turn.settings, uri.host);
+    let is_own = named.is_some_and(|(tenant, _)| tenant.name == origin.tenant);
+    // A carrier writes whatever address it knows us by.
+    let stands = turn.directory.is_own_host(uri.host) || matches!(origin.kind, OriginKind::Trunk { .. });
+    if is_own || !stands {
+        return Raw::from(ruri);
+    }
+    let start = uri.host_port.as_ptr() as usize - ruri.as_ptr() as usize;
+    let behind = &ruri[start + uri.host_port.len()..];
+    Raw::from([&ruri[..start], origin.domain.as_bytes(), behind].concat())
+}
+
+/// The Request-URI towards a trunk: the number, at the trunk's own address.
+fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
+    let Some(found) = turn.directory.peer(turn.settings, trunk) else { return Raw::from(ruri) };
+    let address = &found.backend.address;
+    let mut uri = Vec::with_capacity(64);
+    let (user, phone) = match Uri::parse(ruri) {
+        Ok(Uri::Sip(uri)) => (uri.user.map(<[u8]>::to_vec), uri.param(b"user").is_some()),
+        Ok(Uri::Tel(tel)) => (Some(tel.number.to_vec()), true),
+        _ => return Raw::from(ruri),
+    };
+    uri.extend_from_slice(b"sip:");
+    if let Some(user) = user {
+        uri.extend_from_slice(&user);
+        uri.push(b'@');
+    }
+    let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.to_string() };
+    uri.extend_from_slice(host.as_bytes());
+    if let Some(port) = address.port {
+        uri.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    if phone {
+        uri.extend_from_slice(b";user=phone");
+    }
+    Raw::from(uri.as_slice())
+}
+
+fn by_rule(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, to: &To) -> Plan {
+    match to {
+        To::Backends => to_backends(turn, origin, request, None),
+        To::Group(group) => to_group(turn, origin, request, group),
+        To::Ring(ring) => to_users(turn, origin, ring),
+        To::Reject(rejection) => Plan::said(Words::rejection(rejection)),
+        To::Redirect(contacts) => Plan::said(Words::redirection(contacts)),
+    }
+}
+
+/// The members of a group in the order to try them; those that take no more calls are left out.
+fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, group: &Arc<Group>) -> Plan {
+    let everyone = group.members.iter().map(|member| &member.peer);
+    if !limits::admits(turn, &format!("group/{}", group.name), group.limits, everyone) {
+        return Plan::said(Words::full());
+    }
+    let key = affinity(group.affinity, request);
+    let now = turn.now.mono;
+    let wanted: Vec<Wanted> = group
+        .members
+        .iter()
+        .filter_map(|member| {
+            let peer = place_of(turn, origin, &member.peer)?;
+            let cooling = turn.net.pace.is_cooling(&limits::counted(&member.peer), now);
+            Some(Wanted { peer, priority: member.priority, weight: member.weight, last: cooling })
+        })
+        .collect();
+    let mut list: Candidates = in_group(turn, &wanted, key.as_deref());
+    let before = list.len();
+    list.retain(|candidate| member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate)));
+    while let Some(next) = list.first().cloned()
+        && !paces(turn, group, &next)
+    {
+        list.retain(|candidate| candidate.peer != next.peer);
+    }
+    if list.is_empty() && before > 0 {
+        return Plan::said(Words::full());
+    }
+    let target = |c: &Candidate| Target {
+        group: Some(Arc::clone(group)),
+        ..to_peer(turn, origin, request, c, why(&list, c, RouteBasis::Rule))
+    };
+    let targets = list.iter().map(target).collect();
+    let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
+    Plan { targets, hide, ..Plan::default() }
+}
+
+fn member_of<'g>(group: &'g Group, candidate: &Candidate) -> Option<&'g Member> {
+    group.members.iter().find(|member| match &member.peer {
+        MemberName::Backend(_, name) => !candidate.peer.is_trunk() && *name == candidate.name,
+        MemberName::Trunk(name) => candidate.peer.is_trunk() && *name == candidate.name,
+    })
+}
+
+fn limits_of(turn: &Turn<'_>, candidate: &Candidate) -> PeerLimits {
+    let found = turn.directory.peer(turn.settings, candidate.peer).and_then(|found| found.trunk);
+    found.map(|trunk| trunk.limits).unwrap_or_default()
+}
+
+/// Whether a member has as many calls as it may, as a trunk or as a member.
+fn is_full(turn: &Turn<'_>, member: &Member, candidate: &Candidate) -> bool {
+    let active = turn.state.calls().active_at(&limits::counted(&member.peer));
+    [limits_of(turn, candidate).calls, member.limits.calls].into_iter().flatten().any(|max| active >= max)
+}
+
+/// Whether a member takes one more call this second; it is counted then.
+fn paces(turn: &mut Turn<'_>, group: &Group, candidate: &Candidate) -> bool {
+    let (now, of_trunk) = (turn.now.mono, limits_of(turn, candidate).calls_per_second);
+    let of_member = member_of(group, candidate).and_then(|member| member.limits.calls_per_second);
+    let pace = &mut turn.net.pace;
+    pace.take(&format!("trunk/{}", candidate.name), of_trunk, now)
+        && pace.take(&format!("group/{}/{}", group.name, candidate.name), of_member, now)
+}
+
+/// A member's place, where it takes calls of this tenant.
+fn place_of(turn: &Turn<'_>, origin: &Origin, member: &MemberName) -> Option<PeerRef> {
+    let place = match member {
+        MemberName::Backend(tenant, name) => turn.directory.find(turn.settings, tenant.as_str(), name)?,
+        MemberName::Trunk(name) => turn.directory.find_trunk(turn.settings, name)?,
+    };
+    let found = turn.directory.peer(turn.settings, place)?;
+    let own = found.tenant.is_none_or(|tenant| tenant.name == origin.tenant);
+    (own && found.trunk.is_none_or(|trunk| trunk.direction.is_out())).then_some(place)
+}
+
+fn affinity(affinity: Affinity, request: &Message<&[u8]>) -> Option<Text> {
+    match affinity {
+        Affinity::None => None,
+        Affinity::Caller => Some(facts::user_or_whole(request.from().ok()?.uri)),
+        Affinity::Number => Some(facts::user_or_whole(request.request_uri()?)),
+        Affinity::CallId => Some(Text::lossy(request.call_id())),
+    }
+}
+
+/// Registered users, stage by stage.
+fn to_users(turn: &mut Turn<'_>, origin: &Origin, ring: &Ring) -> Plan {
+    let (mut targets, mut end) = (VecDeque::new(), Nobody::NotFound);
+    for (stage, users) in (0..).zip(&ring.stages) {
+        for address in users {
+            let Some((user, domain)) = address.split_once('@') else { continue };
+            let query = Query {
+                tenant: origin.tenant.as_str(),
+                domain,
+                user: Some(user.as_bytes()),
+                uri: address.as_bytes(),
+                path: None,
+                source: Source::Neighbour,
+            };
+            let (mut found, nobody) = named(turn, origin, &query);
+            found.iter_mut().for_each(|target| target.stage = Some((stage, ring.ring_for)));
+            targets.append(&mut found);
+            end = if nobody == Some(Nobody::Unreachable) { Nobody::Unreachable } else { end };
+        }
+    }
+    if targets.is_empty() { Plan::nobody(end) } else { Plan { targets, fork: true, ..Plan::default() } }
+}
+
+fn user_of<'m>(uri: &Uri<'m>) -> Option<Cow<'m, [u8]>> {
+    match uri {
+        Uri::Sip(sip) => sip.decoded_user(),
+        Uri::Tel(tel) => Some(Cow::Borrowed(tel.number)),
+        Uri::Other { .. } => None,
+    }
+}

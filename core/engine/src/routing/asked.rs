@@ -1,0 +1,79 @@
+//! What an INVITE asks for, in words that rules understand.
+
+use super::choose::Ask;
+use super::numbers::e164_of;
+use super::select::Source;
+use crate::facts::call::user_or_whole;
+use crate::settings::{Rules, TenantSettings};
+use signalbox_base::{Text, Wall};
+use signalbox_sip::{HeaderName, Message};
+
+/// What rules look at of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// What was dialled.
+    pub number: Text,
+    /// Its E.164 form.
+    pub e164: Option<Text>,
+    /// The user of From.
+    pub caller: Text,
+    /// Its E.164 form.
+    pub caller_e164: Option<Text>,
+    /// Header fields that some rule asks for.
+    pub headers: Vec<(Text, Text)>,
+    tenant: Option<Text>,
+    has_backends: bool,
+}
+
+impl Asked {
+    /// Reads a request, for rules of a tenant.
+    #[must_use]
+    pub fn of<B: AsRef<[u8]>>(rules: &Rules, tenant: Option<&TenantSettings>, request: &Message<B>) -> Self {
+        let number = request.request_uri().map(user_or_whole).unwrap_or_default();
+        let caller = request.from().ok().map(|from| user_or_whole(from.uri)).unwrap_or_default();
+        let mut it = Self::by_numbers(tenant, number, caller);
+        for wanted in rules.routes.iter().flat_map(|rule| &rule.matches.headers) {
+            let name = HeaderName::from_bytes(wanted.name.as_bytes());
+            let mut add = |value: &[u8]| it.headers.push((wanted.name.clone(), Text::lossy(value)));
+            match name {
+                HeaderName::Other => request.extension(wanted.name.as_bytes()).for_each(|h| add(h.value)),
+                known => request.all(known).for_each(|header| add(header.value)),
+            }
+        }
+        it
+    }
+
+    /// Who calls whom, without a request.
+    #[must_use]
+    pub fn by_numbers(tenant: Option<&TenantSettings>, number: Text, caller: Text) -> Self {
+        let numbering = tenant.map(|tenant| &tenant.numbering);
+        Self {
+            e164: e164_of(&number, numbering),
+            caller_e164: e164_of(&caller, numbering),
+            number,
+            caller,
+            headers: Vec::new(),
+            tenant: tenant.map(|tenant| Text::new(tenant.name.as_str())),
+            has_backends: tenant.is_some_and(|tenant| !tenant.backends.is_empty()),
+        }
+    }
+
+    /// The question, from a peer of this kind and name at a moment.
+    #[must_use]
+    pub fn ask<'a>(&'a self, source: Source, peer: &'a str, wall: Wall) -> Ask<'a> {
+        Ask {
+            tenant: self.tenant.as_deref(),
+            source,
+            peer,
+            number: &self.number,
+            e164: self.e164.as_deref(),
+            domain: "",
+            caller: &self.caller,
+            caller_e164: self.caller_e164.as_deref(),
+            headers: &self.headers,
+            wall,
+            bound: false,
+            has_backends: self.has_backends,
+        }
+    }
+}
