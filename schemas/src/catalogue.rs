@@ -1,7 +1,7 @@
 //! The catalogue: every event type of this release, with its version, aggregate and severity.
 
 use crate::event::{EventData, ReadError, read_version};
-use crate::{admin, backend, call, config, edge, journal, projection, registration, security};
+use crate::{admin, backend, call, config, edge, journal, projection, registration, security, subscription};
 
 /// What an event is about: its `subject`, and the key that orders events on every bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,8 @@ pub enum Aggregate {
     Source,
     /// A projection; subject is its name.
     Projection,
+    /// A subscription; subject is its id.
+    Subscription,
 }
 
 impl Aggregate {
@@ -40,6 +42,7 @@ impl Aggregate {
             Self::Admin => "admin",
             Self::Source => "source",
             Self::Projection => "projection",
+            Self::Subscription => "subscription",
         }
     }
 }
@@ -179,6 +182,16 @@ catalogue! {
     RegistrationExpired(registration::RegistrationExpired) = "registration"."expired", 1 . 0, Aor, NONE;
     /// A REGISTER was refused.
     RegistrationRejected(registration::RegistrationRejected) = "registration"."rejected", 1 . 0, Aor, NONE;
+    /// A registration of the edge's own changed its state.
+    RegistrationOutboundChanged(registration::RegistrationOutboundChanged) = "registration"."outbound_changed", 1 . 0, Aor, NONE;
+    /// A subscription was granted.
+    SubscriptionStarted(subscription::SubscriptionStarted) = "subscription"."started", 1 . 0, Subscription, NONE;
+    /// A subscription was extended.
+    SubscriptionRefreshed(subscription::SubscriptionRefreshed) = "subscription"."refreshed", 1 . 0, Subscription, NONE;
+    /// A subscription ended.
+    SubscriptionEnded(subscription::SubscriptionEnded) = "subscription"."ended", 1 . 0, Subscription, NONE;
+    /// A SUBSCRIBE was refused.
+    SubscriptionRejected(subscription::SubscriptionRejected) = "subscription"."rejected", 1 . 0, Subscription, NONE;
     /// Somebody tried to call.
     CallAttempted(call::CallAttempted) = "call"."attempted", 1 . 0, Call, NONE;
     /// A target was chosen for a call.
@@ -237,6 +250,8 @@ catalogue! {
     SecurityAuthFailed(security::SecurityAuthFailed) = "security"."auth_failed", 1 . 0, Source, WARN;
     /// Requests of a source were refused by a rule.
     SecurityRequestRejected(security::SecurityRequestRejected) = "security"."request_rejected", 1 . 0, Source, WARN;
+    /// TLS with a source failed before anything was said.
+    SecurityTlsFailed(security::SecurityTlsFailed) = "security"."tls_failed", 1 . 0, Source, WARN;
     /// A projection's tables were made anew and took the place of the old ones.
     ProjectionRebuilt(projection::ProjectionRebuilt) = "projection"."rebuilt", 1 . 0, Projection, NONE;
     /// An event cannot be applied to the tables; its aggregate waits for an operator.

@@ -24,6 +24,7 @@ pub mod projection;
 pub mod registration;
 pub mod schema;
 pub mod security;
+pub mod subscription;
 mod upcast;
 pub mod values;
 pub mod words;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use signalbox_base::Text;
 
 use crate::values::{FlowData, QValue, Timestamp, TransportAddress};
-use crate::words::{RejectedBy, RemovalReason};
+use crate::words::{OutboundState, RejectedBy, RemovalReason};
 
 /// A binding was stored: the backend (or the edge's own registrar) accepted a REGISTER with a new contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -198,4 +198,32 @@ pub struct RegistrationRejected {
     /// The CSeq number of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cseq: Option<u32>,
+}
+
+/// A registration that the edge itself has at a trunk or backend changed its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegistrationOutboundChanged {
+    /// Name of the edge.
+    pub edge: Text,
+    /// The flow of its REGISTER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowData>,
+    /// The address of record at the registrar, `user@domain`.
+    #[schemars(extend("x-personal-data" = true))]
+    pub aor: Text,
+    /// The trunk or backend where it is.
+    pub registrar: Text,
+    /// The state before.
+    pub from: OutboundState,
+    /// The state now.
+    pub to: OutboundState,
+    /// The status of the registrar's answer; none when there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Its reason phrase, where it refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text>,
+    /// When the registration ends unless it is refreshed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }

@@ -76,3 +76,22 @@ pub struct SecurityRequestRejected {
     /// The length of the window, in milliseconds.
     pub window_ms: u64,
 }
+
+/// TLS handshakes with a source failed: of its connections to the edge, or of the edge's to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecurityTlsFailed {
+    /// Name of the edge.
+    pub edge: Text,
+    /// The source's address; none when many were merged.
+    #[schemars(extend("x-personal-data" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Ip>,
+    /// Why the last one failed: the alert that was sent or received, or what was wrong with the peer's certificate.
+    pub reason: Text,
+    /// Whether the edge had made the last connection: a backend's certificate is not good, or its name is another.
+    pub outbound: bool,
+    /// How many in the window.
+    pub count: u64,
+    /// The length of the window, in milliseconds.
+    pub window_ms: u64,
+}

@@ -151,6 +151,40 @@ words! {
         FlowFailed = "flow_failed",
     }
 
+    /// The state of a registration that the edge itself has elsewhere.
+    OutboundState {
+        /// It was granted.
+        Registered = "registered",
+        /// It was refused, and is tried again.
+        Refused = "refused",
+        /// Nobody answered, and it is tried again.
+        Unreachable = "unreachable",
+        /// The edge has withdrawn it.
+        Ended = "ended",
+    }
+
+    /// Why a subscription ended; all but the first and the last are words of the notifier (RFC 6665 §4.1.3).
+    SubscriptionEnd {
+        /// The subscriber asked for it (expires 0).
+        Client = "client",
+        /// Its time was up.
+        Timeout = "timeout",
+        /// The subscriber may subscribe again at once.
+        Deactivated = "deactivated",
+        /// The subscriber may subscribe again later.
+        Probation = "probation",
+        /// Its authorization was withdrawn.
+        Rejected = "rejected",
+        /// Nobody decided about it in time.
+        Giveup = "giveup",
+        /// What was watched is not there any more.
+        Noresource = "noresource",
+        /// What was watched does not change any more.
+        Invariant = "invariant",
+        /// One side answered that it knows nothing of it, or is gone.
+        Gone = "gone",
+    }
+
     /// Who refused a registration.
     RejectedBy {
         /// The backend answered with a final failure.

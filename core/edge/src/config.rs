@@ -27,6 +27,8 @@ pub struct EdgeConfig {
     pub commit: GroupCommit,
     /// TCP, TLS and WebSocket.
     pub streams: StreamConfig,
+    /// `[dns] servers`: asked for peers' names. Empty: those of the system.
+    pub dns: Vec<SocketAddr>,
     /// `[admin] listen`: HTTP, read-only. None serves no HTTP.
     pub admin_listen: Option<SocketAddr>,
     /// `[admin] events_token_file`: who has this token may read events over HTTP. None: whoever is on this machine, and
@@ -53,6 +55,7 @@ impl EdgeConfig {
             storage: Arc::new(FileStorage),
             commit: GroupCommit::default(),
             streams: StreamConfig::default(),
+            dns: Vec::new(),
             admin_listen: None,
             events_token_file: None,
             admin_hosts: Vec::new(),
@@ -135,6 +138,8 @@ pub struct Reloaded {
     pub diff: Vec<ConfigChange>,
     /// How connections are made; files behind unchanged names may have changed.
     pub streams: StreamConfig,
+    /// As [`EdgeConfig::dns`].
+    pub dns: Vec<SocketAddr>,
 }
 
 /// A configuration that does not come into force.

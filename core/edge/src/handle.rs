@@ -6,6 +6,7 @@ use crate::error::Fatal;
 use crate::keep::Files;
 use crate::look::{self, Page, Which};
 use crate::metrics::Metrics;
+use crate::resolver::Resolver;
 use crate::status::{BackendFigure, Component, Figures, Shared};
 use crate::supervise::{End, StopReport};
 use crate::turn::{Mailbox, Told};
@@ -102,6 +103,7 @@ pub(crate) struct Inner {
     /// One permit for each request of the admin socket that is not answered yet.
     pub(crate) answering: Semaphore,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) resolver: Resolver,
 }
 
 /// Requests of the admin socket worked on at a time.
@@ -242,6 +244,7 @@ impl EdgeHandle {
             }
         };
         self.0.certificates.put(tls, &reloaded.streams, &reloaded.settings);
+        self.0.resolver.configure(&reloaded.dns);
         if reloaded.diff.is_empty() {
             if !self.0.certificates.any() {
                 return Ok(CommandReply::Done(Text::new("nothing changed")));

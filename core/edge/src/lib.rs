@@ -21,6 +21,7 @@ pub mod admin;
 mod certificates;
 mod commit;
 mod config;
+pub mod dns;
 mod entropy;
 mod error;
 mod handle;

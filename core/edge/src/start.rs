@@ -71,6 +71,13 @@ impl Edge {
         ));
         let metrics = Metrics::new(Arc::clone(&shared));
         let (mailbox, mail) = Mailbox::new(waker.clone());
+        let resolver = Resolver::new(
+            runtime.clone(),
+            mailbox.clone(),
+            Arc::clone(&certificates),
+            Arc::clone(&shared.dns),
+            &config.dns,
+        );
         let files = Files {
             storage: Arc::clone(&config.storage),
             layout,
@@ -87,10 +94,9 @@ impl Edge {
             mailbox: mailbox.clone(),
             shared: Arc::clone(&shared),
             clock: clock.clone(),
-            runtime: runtime.clone(),
+            resolver: resolver.clone(),
             files,
             about,
-            certificates: Arc::clone(&certificates),
         };
         let First { entropy, batch, .. } = first;
         let spawned = threads.spawn(engine, entropy, batch, writer, &config, metrics.measured())?;
@@ -109,6 +115,7 @@ impl Edge {
             admin: admin.http_address(),
             answering: Semaphore::new(ANSWERING_MAX as usize),
             certificates: Arc::clone(&certificates),
+            resolver,
         });
         certificates::watch(certificates, handle.clone(), clock, runtime);
         admin.serve(&handle, runtime);
@@ -253,10 +260,9 @@ struct Spawning {
     mailbox: Mailbox,
     shared: Arc<Shared>,
     clock: Clock,
-    runtime: Handle,
+    resolver: Resolver,
     files: Files,
     about: About,
-    certificates: Arc<Certificates>,
 }
 
 impl Spawning {
@@ -305,7 +311,7 @@ impl Spawning {
             clock: self.clock,
             entropy,
             watch: Watch::default(),
-            resolver: Resolver::new(self.runtime, self.mailbox.clone(), self.certificates),
+            resolver: self.resolver,
             shared: self.shared,
             about: self.about,
             first,

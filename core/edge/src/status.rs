@@ -1,6 +1,7 @@
 //! What the edge tells about itself: figures that the engine thread publishes about once a second, and components that
 //! others report.
 
+use crate::resolver::DnsFigures;
 use serde::Serialize;
 use signalbox_base::{EventSeq, Mono, Text, Wall};
 use signalbox_engine::contract::{Counters, Pressure};
@@ -185,6 +186,7 @@ pub(crate) struct Shared {
     components: ComponentsHook,
     listeners: Vec<String>,
     streams: Option<Streams>,
+    pub(crate) dns: Arc<DnsFigures>,
     /// Sent and failed datagrams of the journal thread.
     pub(crate) sent: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -204,7 +206,8 @@ impl Shared {
         streams: Option<Streams>,
     ) -> Self {
         let figures = Mutex::new(Arc::new(figures));
-        Self { figures, components, listeners, streams, sent: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        let (sent, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { figures, components, listeners, streams, dns: Arc::default(), sent, failed }
     }
 
     pub(crate) fn publish(&self, figures: Figures) {

@@ -107,8 +107,11 @@ impl Engine {
                         let now = turn.now.mono;
                         turn.net.commit(seq, now);
                     }
-                    Input::Resolved { query, targets } => backend::on_resolved(&mut turn, query, targets),
+                    Input::Resolved { query, targets, again_after } => {
+                        backend::on_resolved(&mut turn, query, targets, again_after);
+                    }
                     Input::Shown { flow, names } => rooms.hops.on_shown(&flow, names),
+                    Input::TlsFailed { flow, reason } => turn.tls_failed(&flow, reason),
                     Input::FlowClosed { flow, .. } => flow_closed(&mut turn, rooms, &flow),
                     Input::Unsent { ticket, remote, cause } => {
                         unsent(&mut turn, rooms, ticket, remote, cause)

@@ -29,7 +29,7 @@ pub mod turn;
 
 pub use contract::{
     Ask, ClassB, Command, CommandReply, Context, Counters, Entropy, FlowEnd, Input, Level, Note, Outbox,
-    Pressure, QueryId, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
+    Pressure, QueryId, Question, RecordOut, Release, ResolvedTarget, SendError, Ticket, Transmit, Watch,
 };
 pub use engine::Engine;
 pub use settings::Settings;

@@ -17,7 +17,7 @@ use signalbox_sip::transaction::{
     Branch, ClientTx, Gate, MethodTag, NewClient, OpenError, RespondError, ServerTx, TimerId, Tx,
 };
 use signalbox_sip::{Message, Method};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// Lent to each room for one turn.
@@ -237,6 +237,12 @@ impl Turn<'_> {
         self.count_noise(One { source, what: What::AuthFailed, seen });
     }
 
+    /// Counts a TLS handshake that failed, as an event within its budget.
+    pub(crate) fn tls_failed(&mut self, flow: &Flow, reason: &Text) {
+        let seen = Seen { failure: Some(reason.clone()), outbound: flow.conn.is_none(), ..Seen::default() };
+        self.count_noise(One { source: flow.remote.ip(), what: What::TlsFailed, seen });
+    }
+
     fn seen<B: AsRef<[u8]>>(&self, request: &Message<B>) -> Seen {
         Seen::of(request, |host| self.directory.is_own_host(host))
     }
@@ -261,6 +267,21 @@ impl Turn<'_> {
             .iter()
             .position(|l| l.network == network && l.transport == transport)
             .and_then(|at| Some((ListenerId(u16::try_from(at).ok()?), &self.settings.listeners[at])))
+    }
+
+    /// The same towards an address: the first one of its family.
+    #[must_use]
+    pub fn listener_towards(
+        &self,
+        network: u16,
+        transport: Transport,
+        remote: SocketAddr,
+    ) -> Option<(ListenerId, &ListenerSettings)> {
+        let fits = |l: &&ListenerSettings| {
+            l.network == network && l.transport == transport && l.address.is_ipv4() == remote.is_ipv4()
+        };
+        let (at, found) = self.settings.listeners.iter().enumerate().find(|(_, l)| fits(l))?;
+        Some((ListenerId(u16::try_from(at).ok()?), found))
     }
 
     /// `host:port` told to peers on a flow, for Via, Contact and Record-Route.
@@ -380,7 +401,7 @@ pub struct About<'a> {
     /// `user@domain`.
     pub aor: Option<&'a str>,
     /// A source.
-    pub source: Option<std::net::SocketAddr>,
+    pub source: Option<SocketAddr>,
 }
 
 impl About<'_> {

@@ -78,8 +78,9 @@ fn settings() -> Result<Settings> {
     let address = PeerAddress {
         transport: Transport::Udp,
         host: Text::new("127.0.0.1"),
-        port: BACKEND.port(),
+        port: Some(BACKEND.port()),
         literal: Some(BACKEND),
+        any_transport: false,
     };
     let probe = ProbeSettings { interval: None, ..ProbeSettings::default() };
     let backend = BackendSettings {

@@ -110,8 +110,9 @@ fn backend(plan: &BackendPlan, network: u16) -> BackendSettings {
     let address = PeerAddress {
         transport: Transport::Udp,
         host: Text::from(plan.address.ip().to_string()),
-        port: plan.address.port(),
+        port: Some(plan.address.port()),
         literal: Some(plan.address),
+        any_transport: false,
     };
     BackendSettings {
         name: Text::new(plan.name),

@@ -55,6 +55,8 @@ catalogue! {
     SIP_CONNECTIONS_ACCEPTED = Counter "signalbox_sip_connections_accepted_total" [] "Connections accepted";
     SIP_CONNECTIONS_REFUSED = Counter "signalbox_sip_connections_refused_total" [] "Connections not accepted because of a limit";
     SIP_CONNECTIONS_CLOSED = Counter "signalbox_sip_connections_closed_total" ["reason"] "Connections ended";
+    DNS_LOOKUPS = Counter "signalbox_dns_lookups_total" ["outcome"] "Lookups of peers' names: found, empty or failed";
+    DNS_UNKNOWN = Gauge "signalbox_dns_unknown_names" [] "Names of peers whose last lookup found nothing";
     JOURNAL_SEQUENCE = Gauge "signalbox_journal_sequence" [] "Sequence of the last durable event";
     JOURNAL_RECORDS = Counter "signalbox_journal_records_total" [] "Events written since start";
     JOURNAL_COMMIT_SECONDS = Histogram "signalbox_journal_commit_seconds" [] "Time of a commit, from its write to the end of its fsync";

@@ -2,14 +2,15 @@
 
 use super::catalogue::{
     BACKEND_UP, BUILD_INFO, CALLS_ACTIVE, CALLS_ANSWERED, CALLS_ATTEMPTED, CALLS_FAILED, CONFIG_REVISION,
-    EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS, LAG_SECONDS, Metric,
-    MetricKind, PEER_BINDINGS, PEER_SILENT, PEER_UP, PROCESS_CPU, PROCESS_FDS, PROCESS_RESIDENT,
-    PROCESS_START, REBUILDING, REGISTRATION_SECONDS, REGISTRATIONS, RELAY_ACKED, RELAY_PUBLISHED,
-    RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED,
+    DNS_LOOKUPS, DNS_UNKNOWN, EDGE_DRAINING, JOURNAL_RECORDS, JOURNAL_SEQUENCE, JOURNAL_STALLED, LAG_EVENTS,
+    LAG_SECONDS, Metric, MetricKind, PEER_BINDINGS, PEER_SILENT, PEER_UP, PROCESS_CPU, PROCESS_FDS,
+    PROCESS_RESIDENT, PROCESS_START, REBUILDING, REGISTRATION_SECONDS, REGISTRATIONS, RELAY_ACKED,
+    RELAY_PUBLISHED, RELAY_REWINDS, RELAY_STATE, SECURITY_EVENTS, SIP_CONNECTIONS, SIP_CONNECTIONS_ACCEPTED,
     SIP_CONNECTIONS_CLOSED, SIP_CONNECTIONS_REFUSED, SIP_REQUESTS, SIP_RESPONSES, SIP_RESPONSES_RECEIVED,
     SIP_RETRANSMISSIONS, SIP_TRANSACTIONS, STANDBY, UDP_FAILED, UDP_RECEIVED, UDP_SENT,
 };
 use super::process;
+use crate::resolver::DnsFigures;
 use crate::status::{Component, ComponentsHook, EdgeFigure, Figures, Phase, Shared};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -32,6 +33,7 @@ impl Collector for Scrape {
         sip(&mut out, &figures)?;
         calls(&mut out, &figures)?;
         transport_and_journal(&mut out, &figures, self.0.streams())?;
+        names(&mut out, &self.0.dns)?;
         readers(&mut out, &self.0.reported())?;
         out.one(EDGE_DRAINING, f64::from(u8::from(figures.phase == Phase::Draining)))?;
         out.one(CONFIG_REVISION, figures.config_revision as f64)?;
@@ -127,6 +129,11 @@ fn calls(out: &mut Out<'_>, figures: &Figures) -> fmt::Result {
         BACKEND_UP,
         backends.map(|b| ([b.tenant.to_string(), b.name.to_string()], f64::from(u8::from(b.takes_traffic)))),
     )
+}
+
+fn names(out: &mut Out<'_>, dns: &DnsFigures) -> fmt::Result {
+    out.rows(DNS_LOOKUPS, dns.lookups().map(|(outcome, count)| ([outcome.to_owned()], count as f64)))?;
+    out.one(DNS_UNKNOWN, dns.unknown() as f64)
 }
 
 fn transport_and_journal(out: &mut Out<'_>, figures: &Figures, streams: StreamFigures) -> fmt::Result {

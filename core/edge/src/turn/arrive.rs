@@ -31,6 +31,9 @@ impl Core {
                 Arrival::Shown { flow, names } => {
                     self.turn(Input::Shown { flow, names });
                 }
+                Arrival::TlsFailed { flow, reason } => {
+                    self.turn(Input::TlsFailed { flow, reason });
+                }
                 Arrival::Closed { flow, end } => {
                     self.turn(Input::FlowClosed { flow, cause: flow_end(end) });
                 }

@@ -5,6 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use signalbox_base::Now;
 use signalbox_engine::{Command, CommandReply, Engine, Pressure, QueryId, ResolvedTarget, Watch};
 use signalbox_io::Waker;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Messages that may wait for the engine thread. An operator's command beyond it is refused.
@@ -19,8 +20,8 @@ pub(crate) enum Told {
     Command(Box<Command>, Option<oneshot::Sender<CommandReply>>),
     /// A bounded look.
     Look(Look),
-    /// The resolver's answer.
-    Resolved(QueryId, Vec<ResolvedTarget>),
+    /// The resolver's answer, and how long it holds.
+    Resolved(QueryId, Vec<ResolvedTarget>, Duration),
     /// A held message could not be sent.
     Unsent(Unsent),
     /// What other edges said.

@@ -253,8 +253,8 @@ impl Core {
         match told {
             Told::Command(command, asker) => self.command(*command, asker),
             Told::Look(look) => look(&self.parts.engine, self.parts.clock.now()),
-            Told::Resolved(query, targets) => {
-                self.turn(Input::Resolved { query, targets: &targets });
+            Told::Resolved(query, targets, again_after) => {
+                self.turn(Input::Resolved { query, targets: &targets, again_after });
             }
             Told::Unsent(unsent) => {
                 self.unsent.push(unsent);
@@ -302,7 +302,7 @@ impl Core {
         let outbox = &mut self.batch.outbox;
         for ask in outbox.asks.drain(..) {
             match ask {
-                Ask::Resolve { query, host, port } => self.parts.resolver.ask(query, host, port),
+                Ask::Resolve { query, question } => self.parts.resolver.ask(query, question),
                 Ask::Close { flow } => {
                     if let Some(streams) = &self.parts.wires.streams {
                         streams.close(flow);

@@ -158,7 +158,13 @@ fn given_a_changed_configuration_when_reloaded_then_it_is_an_event_and_a_faulty_
         settings.tenants[0].limits.calls = Some(7);
         let in_force = InForce { sha256: Text::from("1".repeat(64)), effective: Text::new("{}") };
         let diff = vec![changed("tenant.acme.limits.calls")];
-        Ok(Reloaded { settings: Arc::new(settings), in_force, diff, streams: StreamConfig::default() })
+        Ok(Reloaded {
+            settings: Arc::new(settings),
+            in_force,
+            diff,
+            streams: StreamConfig::default(),
+            dns: Vec::new(),
+        })
     };
     let hooks = Hooks { reload: Arc::new(load), ..Hooks::default() };
     let edge = world.start_with(world.config(), hooks).unwrap();
@@ -183,6 +189,7 @@ fn given_other_listeners_when_reloaded_then_it_is_refused_with_the_reason_and_re
             in_force: InForce::default(),
             diff: vec![changed("listener")],
             streams: StreamConfig::default(),
+            dns: Vec::new(),
         })
     };
     let edge =

@@ -7,4 +7,6 @@ mod commit;
 mod events;
 mod gated;
 mod life;
+mod name_server;
+mod names;
 mod world;

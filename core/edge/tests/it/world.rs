@@ -104,7 +104,7 @@ impl Peer {
         Self::at(Ipv4Addr::new(127, 0, 0, 2))
     }
 
-    fn at(address: Ipv4Addr) -> Self {
+    pub(crate) fn at(address: Ipv4Addr) -> Self {
         let socket = UdpSocket::bind((address, 0)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
@@ -125,6 +125,15 @@ impl Peer {
         let message = String::from_utf8_lossy(&buffer[..len]).into_owned();
         assert!(message.starts_with(start), "{start:?} was expected, this came:\n{message}");
         (message, from)
+    }
+
+    /// The next message, if one comes in time.
+    pub(crate) fn next_within(&self, time: Duration) -> Option<(String, SocketAddr)> {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 65_535];
+        let came = self.0.recv_from(&mut buffer);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        came.ok().map(|(len, from)| (String::from_utf8_lossy(&buffer[..len]).into_owned(), from))
     }
 
     /// Nothing has come.
@@ -188,8 +197,9 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
         address: PeerAddress {
             transport: Transport::Udp,
             host: Text::from(pbx.ip().to_string()),
-            port: pbx.port(),
+            port: Some(pbx.port()),
             literal: Some(pbx),
+            any_transport: false,
         },
         source: Vec::new(),
         priority: 1,

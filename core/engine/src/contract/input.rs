@@ -1,6 +1,6 @@
 //! What can happen to an engine.
 
-use signalbox_base::{EventSeq, Flow, Text};
+use signalbox_base::{EventSeq, Flow, Text, Transport};
 use signalbox_schemas::config::{ConfigChange, ConfigError};
 use signalbox_sip::{Malformed, Message};
 use std::net::SocketAddr;
@@ -45,12 +45,14 @@ pub enum Input<'a> {
     Committed(EventSeq),
     /// An operator's command or a new configuration; the reply is put into the outbox.
     Command(Command),
-    /// An answer to [`crate::Ask::Resolve`]: the targets in order of preference, empty when the name does not resolve.
+    /// An answer to [`crate::Ask::Resolve`]; empty when nothing is known of the name.
     Resolved {
         /// The question's number.
         query: QueryId,
-        /// Addresses in order of preference.
+        /// Places in the order of their records; priorities and weights say whose turn it is.
         targets: &'a [ResolvedTarget],
+        /// When it is to be asked again: what was found holds that long.
+        again_after: Duration,
     },
     /// Another edge has connected and shown a certificate of the cluster's authority; before anything that came with it.
     Shown {
@@ -58,6 +60,13 @@ pub enum Input<'a> {
         flow: Flow,
         /// The names that the certificate is good for.
         names: &'a [Text],
+    },
+    /// TLS with a peer has failed: it connected, or the edge did.
+    TlsFailed {
+        /// The connection; one that the edge made has no `conn`.
+        flow: Flow,
+        /// The alert, or what is wrong with the certificate.
+        reason: &'a Text,
     },
     /// A connection ended.
     FlowClosed {
@@ -96,11 +105,19 @@ pub struct QueryId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// One address a name resolved to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One place where a name's service is (RFC 3263 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedTarget {
     /// Canonical address and port.
     pub address: SocketAddr,
+    /// Transport.
+    pub transport: Transport,
+    /// Lower is tried first: the rank of its transport, then the priority of its SRV record.
+    pub priority: u32,
+    /// Share among the hosts of a priority (RFC 2782).
+    pub weight: u16,
+    /// The host that has this address: the target of the SRV record, else the name itself.
+    pub host: Text,
 }
 
 /// Why a connection ended.

@@ -15,5 +15,5 @@ pub use counters::{Counters, METHODS, RULES, SPAN_BOUNDS_MS, Spans};
 pub use input::{
     BackendWish, Command, CommandReply, FlowEnd, Input, Pressure, QueryId, ResolvedTarget, SendError, Ticket,
 };
-pub use outbox::{Ask, Level, Note, Outbox, RecordOut, Transmit};
+pub use outbox::{Ask, Level, Note, Outbox, Question, RecordOut, Transmit};
 pub use release::{ClassB, Release};

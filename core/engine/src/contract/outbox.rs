@@ -2,7 +2,8 @@
 
 use super::input::{CommandReply, QueryId, Ticket};
 use super::release::Release;
-use signalbox_base::{CallUid, EventSeq, Flow, Text, Wall};
+use signalbox_base::{CallUid, EventSeq, Flow, Text, Transport, Wall};
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -93,20 +94,31 @@ pub struct RecordOut {
 /// Something the driver finds out or does for the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Resolve a host name; answered by [`super::Input::Resolved`].
+    /// Find where a name's service is; answered by [`super::Input::Resolved`].
     Resolve {
         /// To be repeated in the answer.
         query: QueryId,
-        /// Host name.
-        host: Text,
-        /// Port to put into the answer.
-        port: u16,
+        /// What is asked.
+        question: Question,
     },
     /// Close a connection.
     Close {
         /// Which.
         flow: Flow,
     },
+}
+
+/// What is asked of DNS (RFC 3263 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Host name.
+    pub host: Text,
+    /// A port that is given: then only addresses are asked for.
+    pub port: Option<u16>,
+    /// Transports that may be used, the preferred one first; of an empty list nothing is to be found.
+    pub transports: SmallVec<[Transport; 3]>,
+    /// Whether NAPTR records choose among them.
+    pub by_naptr: bool,
 }
 
 /// How loud a note is.

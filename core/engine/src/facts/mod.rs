@@ -7,6 +7,7 @@ pub mod config;
 pub mod edge;
 pub mod registration;
 pub mod security;
+pub(crate) mod subscription;
 mod uri;
 
 use crate::state::Private;

@@ -4,7 +4,7 @@ use super::Fact;
 use crate::gate::noise::{Counted, Source, What};
 use crate::turn::Turn;
 use signalbox_base::Text;
-use signalbox_schemas::security::{SecurityAuthFailed, SecurityRequestRejected};
+use signalbox_schemas::security::{SecurityAuthFailed, SecurityRequestRejected, SecurityTlsFailed};
 use std::time::Duration;
 
 /// All that one source did wrong in one window, in one way.
@@ -41,6 +41,17 @@ pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
                 count: counted.count,
                 window_ms: millis(window),
                 ..SecurityAuthFailed::default()
+            };
+            Fact::new(event, subject, turn.now.wall)
+        }
+        What::TlsFailed => {
+            let event = SecurityTlsFailed {
+                edge: turn.edge(),
+                source,
+                reason: counted.last.failure.clone().unwrap_or_default(),
+                outbound: counted.last.outbound,
+                count: counted.count,
+                window_ms: millis(window),
             };
             Fact::new(event, subject, turn.now.wall)
         }

@@ -38,6 +38,8 @@ pub enum What {
     Rejected(RequestRule),
     /// Wrong credentials.
     AuthFailed,
+    /// A TLS handshake that failed.
+    TlsFailed,
 }
 
 impl From<RequestRule> for What {
@@ -72,6 +74,10 @@ pub struct Seen {
     pub domain: Option<Text>,
     /// Its User-Agent.
     pub user_agent: Option<Text>,
+    /// Why TLS failed.
+    pub failure: Option<Text>,
+    /// Whether the edge had connected.
+    pub outbound: bool,
 }
 
 impl Seen {
@@ -87,11 +93,10 @@ impl Seen {
         };
         let to = || request.to().ok().and_then(|to| host(to.uri));
         Self {
-            offset: None,
-            aor: None,
             method: request.is_request().then(|| bounded(request.method().as_bytes())),
             domain: request.request_uri().and_then(host).or_else(to),
             user_agent: request.value(HeaderName::UserAgent).map(bounded),
+            ..Self::default()
         }
     }
 }
@@ -201,8 +206,8 @@ impl Noise {
     }
 }
 
-/// Rules that can have a `*` of their own.
-const RULES_MAX: usize = 8;
+/// What can have a `*` of its own.
+const RULES_MAX: usize = 9;
 
 /// The place of a rule in [`crate::contract::Counters::rejected`].
 pub(crate) fn rule_index(rule: RequestRule) -> usize {

@@ -22,8 +22,8 @@ impl Registrar {
     pub(super) fn forward(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
         pending.attempt += 1;
-        pending.tried.push(pending.at.peer);
         let flow = pending.at.flow;
+        pending.tried.push((pending.at.peer, flow.remote));
         let branch = turn.branch(Method::Register);
         let host = turn.advertised(&flow);
         let new = Outgoing {
@@ -63,14 +63,14 @@ impl Registrar {
             // It is there and works on it: the transaction's own timer bounds how long.
             return;
         }
-        let peer = pending.at.peer;
+        let (peer, remote) = (pending.at.peer, pending.at.flow.remote);
         match status {
             // It is there, and was too slow or somebody behind it was: another may do better, but it is not down.
             408 => return self.failed(turn, number, false),
             503 => return self.failed(turn, number, true),
             _ => {}
         }
-        backend::on_traffic(turn, peer, true);
+        backend::on_traffic(turn, peer, remote, true);
         self.answer(turn, number, response);
     }
 
@@ -84,16 +84,16 @@ impl Registrar {
         if let Some(client) = pending.client.take() {
             turn.net.table.withdraw(client, &mut turn.net.outputs);
         }
-        let peer = pending.at.peer;
+        let (peer, remote) = (pending.at.peer, pending.at.flow.remote);
         let about = About { aor: Some(pending.address()), source: Some(pending.flow.remote), call: None };
         turn.note(about, || format!("no answer by {}, attempt {}", pending.at.name, pending.attempt));
         if at_fault {
-            backend::on_traffic(turn, peer, false);
+            backend::on_traffic(turn, peer, remote, false);
         }
         let aor = turn.state.registrations().aor(&pending.name);
         let next = backend::registrars(turn, &pending.tenant, &pending.name, aor)
             .into_iter()
-            .find(|c: &Candidate| !pending.tried.contains(&c.peer));
+            .find(|c: &Candidate| !pending.tried.contains(&(c.peer, c.flow.remote)));
         match next {
             Some(next) => {
                 pending.at = next;

@@ -83,7 +83,7 @@ pub(crate) struct Pending {
     /// Seconds that the backend is asked for, where that is not what the phone asks.
     pub(super) stretched: Option<u32>,
     pub(crate) at: Candidate,
-    pub(super) tried: SmallVec<[PeerRef; 4]>,
+    pub(super) tried: SmallVec<[(PeerRef, SocketAddr); 4]>,
     pub(super) client: Option<ClientTx>,
     pub(super) attempt: u16,
     pub(super) timer: Option<TimerId>,
@@ -380,7 +380,7 @@ impl Registrar {
             pending.at.find_again(turn, pending.tenant.as_str());
             // Who was tried before may be tried again: better than to leave out somebody else in its place.
             pending.tried.clear();
-            pending.tried.push(pending.at.peer);
+            pending.tried.push((pending.at.peer, pending.at.flow.remote));
         }
     }
 

@@ -18,6 +18,18 @@ impl TokenKey {
         Self(Hmac::new_from_slice(cluster_key.expose()).expect("HMAC takes keys of any length"))
     }
 
+    /// The id of a subscription: a keyed function of what its messages have in common.
+    pub(crate) fn subscription(&self, parts: [&[u8]; 5]) -> u64 {
+        let mut mac = self.0.clone();
+        mac.update(b"subscription");
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let digest: [u8; 32] = mac.finalize().into_bytes().into();
+        u64::from_be_bytes(std::array::from_fn(|at| digest[at]))
+    }
+
     /// A key for another use.
     pub(crate) fn derived(&self, label: &[u8]) -> [u8; 32] {
         let mut mac = self.0.clone();

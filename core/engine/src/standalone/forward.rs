@@ -1,7 +1,7 @@
 //! One request on its way, and its answer back.
 
 use super::token::{self, Side, Target};
-use super::{Pending, Standalone};
+use super::{Pending, Standalone, subscription};
 use crate::backend::{self, Candidate};
 use crate::call::CLAIMS;
 use crate::classes::Sent;
@@ -119,22 +119,24 @@ impl Standalone {
         }
         let status = response.status().unwrap_or(0);
         let (peer, heard) = (pending.peer, std::mem::replace(&mut pending.heard, true));
+        let remote = pending.way.flow.remote;
         let another = !pending.next.is_empty();
         if let Some(peer) = peer {
             match status {
                 503 if another => return self.failed(turn, number, !heard),
                 503 if heard => {}
-                503 => backend::on_traffic(turn, peer, false),
+                503 => backend::on_traffic(turn, peer, remote, false),
                 // It may be the silence of whoever is behind the backend: nothing is said of the backend itself.
                 408 => {}
                 _ if heard => {}
-                _ => backend::on_traffic(turn, peer, true),
+                _ => backend::on_traffic(turn, peer, remote, true),
             }
         }
         if status < 200 {
             return;
         }
         if let Some(pending) = self.pending.remove(&number) {
+            subscription::tell(turn, &mut self.ended, &pending, status, Some(response));
             relay(turn, &pending, response);
         }
     }
@@ -149,8 +151,9 @@ impl Standalone {
             turn.net.table.withdraw(client, &mut turn.net.outputs);
         }
         pending.heard = false;
+        let remote = pending.way.flow.remote;
         if let Some(peer) = pending.peer.filter(|_| at_fault) {
-            backend::on_traffic(turn, peer, false);
+            backend::on_traffic(turn, peer, remote, false);
         }
         if pending.next.is_empty() {
             return self.give_up(turn, number);
@@ -167,6 +170,7 @@ impl Standalone {
             Side::Phone(_) => (480, "Temporarily Unavailable"),
             Side::Backend(_) => (503, "Service Unavailable"),
         };
+        subscription::tell(turn, &mut self.ended, &pending, status, None);
         let tag = format!("{:016x}", turn.entropy.next_u64());
         let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
             let head = ResponseHead {

@@ -5,6 +5,7 @@
 
 mod forward;
 mod locate;
+mod subscription;
 pub(crate) mod token;
 
 pub(crate) use locate::{Nobody, UNAVAILABLE, locate};
@@ -35,6 +36,7 @@ pub(crate) struct Standalone {
     pending: HashMap<u64, Pending>,
     asked: Asked,
     last_number: u64,
+    ended: subscription::Ended,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Probes, hysteresis, operators' wishes, names.
 
 use crate::support::*;
-use signalbox_base::Text;
+use signalbox_base::{Text, Transport};
 use signalbox_engine::contract::BackendWish;
 use signalbox_engine::settings::ProbeSettings;
 use signalbox_engine::{Ask, Command, CommandReply, Input, ResolvedTarget, SendError, Settings};
@@ -110,16 +110,85 @@ fn given_a_backend_by_name_then_it_is_resolved_and_its_addresses_are_its_own() {
     settings.tenants[0].backends[0].address.literal = None;
     settings.tenants[0].backends[0].address.host = Text::new("pbx.acme.test");
     let mut world = World::new(settings);
-    let Some(Ask::Resolve { query, host, port }) = world.asks.first().cloned() else {
-        panic!("nothing asked")
-    };
-    assert_eq!((&*host, port), ("pbx.acme.test", 5060));
-    let target = [ResolvedTarget { address: addr("10.0.3.3:5060") }];
-    world.input(Input::Resolved { query, targets: &target });
+    let Some(Ask::Resolve { query, question }) = world.asks.first().cloned() else { panic!("nothing asked") };
+    assert_eq!((&*question.host, question.port, question.by_naptr), ("pbx.acme.test", Some(5060), false));
+    let again_after = Duration::from_secs(40);
+    world.input(Input::Resolved { query, targets: &[site("10.0.3.3:5060", 0, 0)], again_after });
     let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
     register(&mut world, &mut phone, "10.0.3.3:5060", 60);
-    world.advance(Duration::from_secs(61));
-    assert_eq!(world.asks.len(), 2, "asked again after a minute");
+    world.advance(Duration::from_secs(39));
+    assert_eq!(world.asks.len(), 1);
+    world.advance(Duration::from_secs(2));
+    let Some(Ask::Resolve { query, .. }) = world.asks.get(1).cloned() else { panic!("not asked again") };
+    world.input(Input::Resolved { query, targets: &[], again_after });
+    register(&mut world, &mut phone, "10.0.3.3:5060", 60);
+    world.advance(Duration::from_secs(41));
+    let Some(Ask::Resolve { query, .. }) = world.asks.get(2).cloned() else { panic!("not asked again") };
+    world.input(Input::Resolved { query, targets: &[site("10.0.3.4:5062", 0, 0)], again_after });
+    register(&mut world, &mut phone, "10.0.3.4:5062", 60);
+}
+
+fn site(address: &str, priority: u32, weight: u16) -> ResolvedTarget {
+    ResolvedTarget {
+        address: addr(address),
+        transport: Transport::Udp,
+        priority,
+        weight,
+        host: Text::new(address),
+    }
+}
+
+/// One backend of two places, the second only to fall back to.
+fn of_two_places(mut settings: Settings) -> World {
+    let address = &mut settings.tenants[0].backends[0].address;
+    (address.literal, address.host, address.port) = (None, Text::new("pbx.acme.test"), None);
+    let mut world = World::new(settings);
+    let Some(Ask::Resolve { query, .. }) = world.asks.first().cloned() else { panic!("nothing asked") };
+    let targets = [site("10.0.3.4:5062", 1, 0), site("10.0.3.3:5060", 0, 0)];
+    world.input(Input::Resolved { query, targets: &targets, again_after: Duration::from_secs(3600) });
+    world
+}
+
+#[test]
+fn given_a_backend_of_two_places_when_the_first_is_silent_then_the_second_is_asked_and_stays_first() {
+    let mut world = of_two_places(acme());
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    let text = phone.register(60);
+    world.deliver(phone.flow, text);
+    assert_eq!(world.take_to(addr("10.0.3.3:5060")).len(), 1);
+    world.advance(Duration::from_secs(4));
+    let asked = world.take_to(addr("10.0.3.4:5062"));
+    world.deliver(inside("10.0.3.4:5062"), granted(&asked[0], 60));
+    assert_eq!(world.take_to(phone.flow.remote).len(), 1);
+    register(&mut world, &mut phone, "10.0.3.4:5062", 60);
+    assert_eq!(changes(&world).last(), Some(&pair("unknown", "up")), "the backend itself is there");
+}
+
+#[test]
+fn given_a_backend_of_two_places_then_each_is_probed_and_it_is_down_when_neither_answers() {
+    let mut world = of_two_places(probed());
+    let round = |world: &mut World, of_first: Option<u16>, of_second: Option<u16>| {
+        for _ in 0..15 {
+            world.advance(Duration::from_secs(1));
+            for (place, status) in [("10.0.3.3:5060", of_first), ("10.0.3.4:5062", of_second)] {
+                for probe in world.take_to(addr(place)) {
+                    if let Some(status) = status {
+                        world.deliver(inside(place), response(&probe, status, ""));
+                    }
+                }
+            }
+        }
+    };
+    round(&mut world, None, Some(200));
+    assert_eq!(changes(&world).last(), Some(&pair("unknown", "up")));
+    let mut phone = Phone::new("401", "acme.test", "192.0.2.7:5060");
+    register(&mut world, &mut phone, "10.0.3.4:5062", 60);
+    round(&mut world, Some(200), Some(200));
+    register(&mut world, &mut phone, "10.0.3.3:5060", 60);
+    for _ in 0..5 {
+        round(&mut world, None, Some(503));
+    }
+    assert_eq!(changes(&world).last().map(|(_, to)| to.as_str()), Some("down"));
 }
 
 #[test]

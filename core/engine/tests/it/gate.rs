@@ -1,7 +1,7 @@
 //! Unauthenticated noise: bounded in events, memory and bytes sent (promise 5).
 
 use crate::support::*;
-use signalbox_base::Cidr;
+use signalbox_base::{Cidr, ConnId, Text, Transport};
 use signalbox_engine::Input;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -110,4 +110,27 @@ fn given_a_malformed_request_then_the_right_4xx_or_silence() {
     }
     world.deliver(flow, "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP x;branch=z9hG4bKnobody\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n");
     assert_eq!(world.engine.counters().strays, 1);
+}
+
+#[test]
+fn given_tls_handshakes_that_fail_then_each_source_is_told_once_a_window_with_the_last_reason() {
+    let mut world = World::new(acme());
+    let over =
+        |remote: &str, conn| signalbox_base::Flow { transport: Transport::Tls, conn, ..outside(remote) };
+    for n in 0..1_000 {
+        let reason = Text::from(format!("received fatal alert: number {n}"));
+        let flow = over(&format!("192.0.2.66:{}", 1024 + n), Some(ConnId(n)));
+        world.input(Input::TlsFailed { flow, reason: &reason });
+    }
+    let reason = Text::new("invalid peer certificate: Expired");
+    world.input(Input::TlsFailed { flow: over("10.0.1.1:5061", None), reason: &reason });
+    world.advance(Duration::from_secs(11));
+    let told: Vec<_> = world.records("security.tls_failed").iter().map(|record| record.json()).collect();
+    let [phones, backend] = &*told else { panic!("{told:?}") };
+    assert_eq!((&phones["source"], &phones["count"]), (&"192.0.2.66".into(), &1_000.into()));
+    assert_eq!(
+        (&phones["reason"], &phones["outbound"]),
+        (&"received fatal alert: number 999".into(), &false.into())
+    );
+    assert_eq!((&backend["reason"], &backend["outbound"]), (&reason.as_str().into(), &true.into()));
 }

@@ -1,6 +1,7 @@
 //! Stories of the engine: given a configuration, when messages come, then what is sent and recorded.
 
 mod streams;
+mod subscriptions;
 mod support;
 
 mod backends;

@@ -115,7 +115,12 @@ impl Conn {
             alive = true;
             each(flow, piece);
         });
-        outcome.map_err(|broken| self.end_of(&broken))?;
+        if let Err(broken) = outcome {
+            if let Broken::Tls(error) = &broken {
+                each(flow, Piece::TlsFailed(&error.to_string()));
+            }
+            return Err(self.end_of(&broken));
+        }
         self.active = now;
         if self.phase == Phase::Handshaking && self.session.is_open() {
             self.enter(if self.flow.conn.is_some() { Phase::Unproven } else { Phase::Open }, now);

@@ -255,6 +255,7 @@ impl StreamDriver {
             Piece::Shown(certificate) => {
                 batch.shown(flow, tls::names_of(certificate).into_iter().map(Text::from).collect());
             }
+            Piece::TlsFailed(reason) => batch.tls_failed(flow, Text::new(reason)),
         });
         match outcome {
             Ok(()) if conn.has_output() => self.write(id, now),

@@ -55,6 +55,13 @@ pub enum Arrival<'a> {
         /// The domains that the certificate is good for, in small letters.
         names: &'a [Text],
     },
+    /// TLS with a peer has failed; the connection is closed behind it.
+    TlsFailed {
+        /// The connection. One of our own making has no `conn`.
+        flow: Flow,
+        /// The alert, or what is wrong with the certificate.
+        reason: &'a Text,
+    },
     /// A connection is gone.
     Closed {
         /// Which. One of our own making has no `conn`: the next message to its address opens another.
@@ -78,6 +85,7 @@ enum Item {
     Message(Flow, Range<usize>),
     Unframed(Flow, Range<usize>, Malformed),
     Shown(Flow, Vec<Text>),
+    TlsFailed(Flow, Text),
     Closed(Flow, StreamEnd),
     Unsent(Flow, Option<u64>, SendFailure),
 }
@@ -98,6 +106,7 @@ impl Arrivals {
                 Arrival::Unframed { flow: *flow, bytes: &self.arena[range.clone()], fault: *fault }
             }
             Item::Shown(flow, names) => Arrival::Shown { flow: *flow, names },
+            Item::TlsFailed(flow, reason) => Arrival::TlsFailed { flow: *flow, reason },
             Item::Closed(flow, end) => Arrival::Closed { flow: *flow, end: *end },
             Item::Unsent(flow, ticket, why) => Arrival::Unsent { flow: *flow, ticket: *ticket, why: *why },
         })
@@ -139,6 +148,10 @@ impl Arrivals {
 
     pub(super) fn shown(&mut self, flow: Flow, names: Vec<Text>) {
         self.items.push(Item::Shown(flow, names));
+    }
+
+    pub(super) fn tls_failed(&mut self, flow: Flow, reason: Text) {
+        self.items.push(Item::TlsFailed(flow, reason));
     }
 
     pub(super) fn closed(&mut self, flow: Flow, end: StreamEnd) {

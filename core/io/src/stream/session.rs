@@ -22,6 +22,8 @@ pub(super) enum Piece<'a> {
     Unframed(&'a [u8], Malformed),
     /// The verified certificate of who connected, DER, before anything that it sent.
     Shown(&'a [u8]),
+    /// TLS has failed, and why: nothing follows.
+    TlsFailed(&'a str),
 }
 
 /// Why a session cannot go on.

@@ -23,6 +23,8 @@ pub(crate) struct World {
     poller: Poller,
     waker: Waker,
     arrivals: Arrivals,
+    /// Why TLS has failed, each time.
+    pub(crate) tls_failed: Vec<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,6 +36,7 @@ pub(crate) enum Came {
     Shown(Flow, Vec<Text>),
     Closed(Flow, StreamEnd),
     Unsent(Option<u64>, SendFailure),
+    TlsFailed(Text),
 }
 
 impl World {
@@ -63,7 +66,8 @@ impl World {
         let address = driver.addresses()[0];
         let poller = Poller::new(&[], waker.clone()).unwrap();
         let thread = Some(std::thread::spawn(move || driver.run().unwrap()));
-        Self { streams, address, transport, poller, waker, arrivals: Arrivals::default(), thread }
+        let (arrivals, tls_failed) = (Arrivals::default(), Vec::new());
+        Self { streams, address, transport, poller, waker, arrivals, tls_failed, thread }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -82,7 +86,15 @@ impl World {
             self.waker.disarm();
             assert!(self.streams.has_arrivals(), "nothing came");
             self.streams.take(&mut self.arrivals);
-            let came: Vec<Came> = self.arrivals.iter().map(kept).collect();
+            let mut came: Vec<Came> = self.arrivals.iter().map(kept).collect();
+            // Beside what ends the connection; told apart for the stories about it.
+            came.retain(|one| match one {
+                Came::TlsFailed(reason) => {
+                    self.tls_failed.push(reason.to_string());
+                    false
+                }
+                _ => true,
+            });
             if !came.is_empty() {
                 return came;
             }
@@ -130,6 +142,7 @@ fn kept(arrival: Arrival<'_>) -> Came {
         Arrival::Message { flow, bytes } => Came::Message(flow, bytes.to_vec()),
         Arrival::Unframed { flow, fault, .. } => Came::Unframed(flow, fault.reason),
         Arrival::Shown { flow, names } => Came::Shown(flow, names.to_vec()),
+        Arrival::TlsFailed { reason, .. } => Came::TlsFailed(reason.clone()),
         Arrival::Closed { flow, end } => Came::Closed(flow, end),
         Arrival::Unsent { ticket, why, .. } => Came::Unsent(ticket, why),
     }

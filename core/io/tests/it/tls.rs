@@ -200,6 +200,7 @@ fn given_plain_sip_on_a_tls_listener_then_the_connection_ends() {
     world.streams.set_tls(Arc::new(Tls::load(&files).unwrap()));
     world.connect().write_all(ASK).unwrap();
     assert!(matches!(world.take(1)[0], Came::Closed(_, StreamEnd::Failed)));
+    assert_eq!(world.tls_failed, ["received corrupt message of type InvalidContentType"]);
 }
 
 /// A backend that serves one connection with this certificate: the first bytes it reads.
@@ -250,6 +251,7 @@ fn given_a_backend_over_tls_then_messages_wait_for_the_handshake_and_its_name_mu
             let wanted =
                 [Came::Unsent(Some(5), SendFailure::Refused), Came::Closed(flow, StreamEnd::Untrusted)];
             assert_eq!(world.take(2), wanted, "nothing is told to who is not who it should be");
+            assert!(world.tls_failed[0].starts_with("invalid peer certificate"), "{:?}", world.tls_failed);
         }
         assert_eq!(thread.join().unwrap() == ASK, good, "{files:?}");
     }

@@ -48,7 +48,7 @@ fn a_good_file_becomes_settings() {
     assert!(settings.listeners[0].serves.endpoints && !settings.listeners[0].serves.backends);
     let acme = &settings.tenants[0];
     assert_eq!(acme.domains[1].aliases[0], "old.acme.example");
-    assert_eq!(acme.backends[1].address.port, 5060);
+    assert_eq!(acme.backends[1].address.port, None);
     assert_eq!((acme.backends[0].weight, acme.backends[1].priority), (2, 2));
     assert_eq!(settings.networks[usize::from(acme.backends[0].network)], "inside");
 }

@@ -122,7 +122,8 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
-/// `transport:host[:port]`: `"udp:10.0.0.11:5060"`, `"udp:pbx.example.net"`, `"udp:[2001:db8::1]:5060"`.
+/// `transport:host[:port]`: `"udp:10.0.0.11:5060"`, `"udp:pbx.example.net"`, `"udp:[2001:db8::1]:5060"`; of a peer also
+/// `sip:host` and `sips:host`, whose transport DNS chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Transport before the first colon.
@@ -131,9 +132,11 @@ pub struct Address {
     pub host: String,
     /// Port, if one is written.
     pub port: Option<u16>,
+    /// Whether it is written `sip:` (UDP where DNS says nothing) or `sips:` (TLS alone).
+    pub any_transport: bool,
 }
 
-text_value!(Address, "Address", "^(udp|tcp|tls|ws|wss):.+$");
+text_value!(Address, "Address", "^(udp|tcp|tls|ws|wss|sip|sips):.+$");
 
 impl Address {
     /// The socket address, when the host is an IP address.
@@ -154,9 +157,16 @@ impl FromStr for Address {
         const FIX: &str = "write transport:host[:port], for example \"udp:10.0.0.30:5060\"";
         let (transport, rest) =
             text.split_once(':').ok_or_else(|| format!("\"{text}\" names no transport|{FIX}"))?;
-        let transport: Transport = transport
-            .parse()
-            .map_err(|()| format!("\"{transport}\" is not udp, tcp, tls, ws or wss|{FIX}"))?;
+        let (transport, any_transport) = match transport {
+            "sip" => (Transport::Udp, true),
+            "sips" => (Transport::Tls, true),
+            named => (
+                named
+                    .parse()
+                    .map_err(|()| format!("\"{named}\" is not udp, tcp, tls, ws, wss, sip or sips|{FIX}"))?,
+                false,
+            ),
+        };
         let wrong = || format!("\"{text}\" is not an IP address or host name|{FIX}");
         let (host, port) = split_host_port(rest).ok_or_else(wrong)?;
         if !(host.parse::<IpAddr>().is_ok() || is_host_name(host)) {
@@ -171,7 +181,7 @@ impl FromStr for Address {
                     .ok_or_else(|| format!("\"{p}\" is not a port|write 1 to 65535"))?,
             ),
         };
-        Ok(Self { transport, host: host.to_ascii_lowercase(), port })
+        Ok(Self { transport, host: host.to_ascii_lowercase(), port, any_transport })
     }
 }
 
@@ -179,7 +189,12 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bracket = self.host.contains(':');
         let (open, close) = if bracket { ("[", "]") } else { ("", "") };
-        write!(f, "{}:{open}{}{close}", self.transport, self.host)?;
+        match (self.any_transport, self.transport) {
+            (true, Transport::Tls) => f.write_str("sips")?,
+            (true, _) => f.write_str("sip")?,
+            (false, transport) => write!(f, "{transport}")?,
+        }
+        write!(f, ":{open}{}{close}", self.host)?;
         match self.port {
             Some(port) => write!(f, ":{port}"),
             None => Ok(()),
@@ -242,6 +257,9 @@ mod tests {
         assert_eq!((v6.host.as_str(), v6.port), ("2001:db8::1", Some(5070)));
         assert_eq!(v6.to_string(), "udp:[2001:db8::1]:5070");
         assert_eq!("udp:PBX.example.net".parse::<Address>().unwrap().to_string(), "udp:pbx.example.net");
+        for text in ["sip:pbx.example.net", "sips:pbx.example.net:5071"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
         for bad in [
             "10.0.0.1",
             "udp:10.0.0.300",

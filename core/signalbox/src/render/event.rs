@@ -85,7 +85,12 @@ pub fn describe(event: &Event, clock: &Clock) -> (String, String) {
         | Event::RegistrationRefreshed(_)
         | Event::RegistrationRemoved(_)
         | Event::RegistrationExpired(_)
-        | Event::RegistrationRejected(_) => registration(event, clock),
+        | Event::RegistrationRejected(_)
+        | Event::RegistrationOutboundChanged(_) => registration(event, clock),
+        Event::SubscriptionStarted(_)
+        | Event::SubscriptionRefreshed(_)
+        | Event::SubscriptionEnded(_)
+        | Event::SubscriptionRejected(_) => subscription(event, clock),
         Event::CallEnded(cdr) => (ended(cdr), result(cdr)),
         Event::CallFailed(failed) => {
             (format!("{} at {}", failed.cdr.category, failed.stage), result(&failed.cdr))
@@ -122,7 +127,32 @@ pub fn describe(event: &Event, clock: &Clock) -> (String, String) {
         Event::SecurityAuthFailed(e) => {
             (format!("{} × {} {}", e.method, e.count, opt("from ", e.source)), opt("", e.aor.clone()))
         }
+        Event::SecurityTlsFailed(e) => {
+            let way = if e.outbound { "to " } else { "from " };
+            (format!("TLS × {} {}", e.count, opt(way, e.source)), e.reason.to_string())
+        }
         other => edge(other, clock),
+    }
+}
+
+fn subscription(event: &Event, clock: &Clock) -> (String, String) {
+    let who =
+        |package: &str, subscriber: &str, notifier: &str| format!("{package}: {subscriber} → {notifier}");
+    let until = |expires: Option<Timestamp>| opt("until ", expires.map(|e| at(e, clock)));
+    match event {
+        Event::SubscriptionStarted(e) => {
+            let detail = list(&[until(e.expires_at), opt("via ", e.backend.clone())]);
+            (who(&e.package, &e.subscriber, &e.notifier), detail)
+        }
+        Event::SubscriptionRefreshed(e) => (who(&e.package, &e.subscriber, &e.notifier), until(e.expires_at)),
+        Event::SubscriptionEnded(e) => {
+            (who(&e.package, &e.subscriber, &e.notifier), list(&[e.reason.to_string(), opt("", e.status)]))
+        }
+        Event::SubscriptionRejected(e) => {
+            let status = format!("{} {}", e.status, opt("", e.reason.clone()));
+            (who(&e.package, &e.subscriber, &e.notifier), format!("{status} by {}", e.by))
+        }
+        _ => Default::default(),
     }
 }
 
@@ -149,6 +179,11 @@ fn registration(event: &Event, clock: &Clock) -> (String, String) {
             (e.contact.to_string(), format!("last seen {}", at(e.last_seen_at, clock)))
         }
         Event::RegistrationRejected(e) => (format!("{} {}", e.status, e.reason), format!("by {}", e.by)),
+        Event::RegistrationOutboundChanged(e) => {
+            let until = opt("until ", e.expires_at.map(|until| at(until, clock)));
+            let said = list(&[opt("", e.status), opt("", e.reason.clone())]);
+            (format!("{} → {} at {}", e.from, e.to, e.registrar), list(&[said, until]))
+        }
         _ => Default::default(),
     }
 }

@@ -70,6 +70,7 @@ fn edge_config(
     journal.archive = file.journal.archive.clone();
     config.commit = GroupCommit { commit_interval: file.journal.commit_interval.0, ..GroupCommit::default() };
     config.streams = streams(file);
+    config.dns = file.dns.servers();
     config.events_token_file = file.admin.events_token_file.clone();
     config.admin_hosts = identity::admin_hosts(file);
     config.admin_listen = loaded.file.admin.listen.parse().ok();
@@ -107,6 +108,7 @@ fn reload(path: &std::path::Path, keys: &Keys, before: &InForce) -> Result<Reloa
         in_force: in_force(&effective.file),
         diff: changes,
         streams: streams(&effective.file),
+        dns: effective.file.dns.servers(),
     })
 }
 

@@ -6,9 +6,12 @@ use crate::config::model::File;
 use crate::errors::Failure;
 use crate::identity;
 use serde_json::json;
+use signalbox_base::Transport;
 use signalbox_bus::publisher::Failure as NotConnected;
-use signalbox_engine::Settings;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use signalbox_edge::dns::Dns;
+use signalbox_engine::settings::BackendSettings;
+use signalbox_engine::{ResolvedTarget, Settings};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// How long a backend may take to answer an OPTIONS.
@@ -20,16 +23,18 @@ const BUS_WITHIN: Duration = Duration::from_secs(20);
 /// Probes every backend, asks the store and the bus; one failure decides the exit code, all are printed.
 pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Failure> {
     let mut told = Told { out, failed: 0 };
+    let runtime = super::runtime()?;
+    let dns = Dns::new(&loaded.file.dns.servers());
     for tenant in &settings.tenants {
         for backend in &tenant.backends {
             let name = format!("{}/{}", tenant.name, backend.name);
-            match probe(&backend.address.host, backend.address.port) {
-                Ok(answer) => told.good(&name, &answer)?,
-                Err(why) => told.failed(&name, &format!("no answer: {why}"))?,
+            match runtime.block_on(places(settings, &dns, backend)) {
+                Ok(places) => each_place(&mut told, &name, &places)?,
+                Err(why) => told.failed(&name, &why)?,
             }
         }
     }
-    super::runtime()?.block_on(async {
+    runtime.block_on(async {
         let pinged = async { super::open_store(loaded).await?.ping().await.map_err(Failure::from) }.await;
         match pinged {
             Ok(()) => told.good("store", "good")?,
@@ -103,9 +108,58 @@ impl Told<'_> {
     }
 }
 
-fn probe(host: &str, port: u16) -> Result<String, String> {
-    let target: SocketAddr =
-        (host, port).to_socket_addrs().map_err(|e| e.to_string())?.next().ok_or("the name has no address")?;
+/// Where a backend is: its address, or what DNS says of its name.
+async fn places(
+    settings: &Settings,
+    dns: &Result<Dns, String>,
+    backend: &BackendSettings,
+) -> Result<Vec<ResolvedTarget>, String> {
+    let Some(question) = settings.question(backend.network, &backend.address) else {
+        let address = backend.address.literal.ok_or("it has no address")?;
+        let (transport, host) = (backend.address.transport, backend.address.host.clone());
+        return Ok(vec![ResolvedTarget { address, transport, priority: 0, weight: 0, host }]);
+    };
+    let found = match dns {
+        Ok(dns) => dns.find(&question).await,
+        Err(why) => Err(why.clone()),
+    };
+    let host = &backend.address.host;
+    match found {
+        Ok(found) if found.targets.is_empty() => Err(format!("{host} has no address")),
+        Ok(found) => Ok(found.targets),
+        Err(why) => Err(format!("{host} does not resolve: {why}")),
+    }
+}
+
+/// A backend is there when one of its places is; all are told.
+fn each_place(told: &mut Told<'_>, name: &str, places: &[ResolvedTarget]) -> Result<(), Failure> {
+    let by_name = places.first().is_some_and(|first| first.host.parse::<IpAddr>().is_err());
+    let mut answered = Vec::new();
+    let mut silent = Vec::new();
+    for place in places {
+        let ResolvedTarget { address, transport, priority, weight, ref host } = *place;
+        if by_name {
+            let text =
+                format!("{host} is {transport}:{address}, priority {}, weight {weight}", priority & 0xFFFF);
+            told.line(name, "note", &text)?;
+        }
+        match probe(transport, address) {
+            Ok(answer) => answered.push(answer),
+            Err(why) => silent.push(format!("no answer by {address}: {why}")),
+        }
+    }
+    for why in &silent {
+        if answered.is_empty() { told.failed(name, why)? } else { told.line(name, "note", why)? }
+    }
+    answered.iter().try_for_each(|answer| told.good(name, answer))
+}
+
+/// An OPTIONS over UDP; over anything else whether it takes a connection.
+fn probe(transport: Transport, target: SocketAddr) -> Result<String, String> {
+    if transport != Transport::Udp {
+        let connected = TcpStream::connect_timeout(&target, ANSWER_WITHIN);
+        return connected.map(|_| format!("{target} takes connections")).map_err(|e| e.to_string());
+    }
     let bind = if target.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(bind).map_err(|e| e.to_string())?;
     socket.connect(target).map_err(|e| e.to_string())?;

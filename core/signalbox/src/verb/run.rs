@@ -170,11 +170,8 @@ fn tenants(edge: &EdgeHandle, lines: &mut Vec<String>) {
     let settings = edge.settings();
     for tenant in &settings.tenants {
         let domains: Vec<&str> = tenant.domains.iter().map(|d| &*d.name).collect();
-        let backends: Vec<String> = tenant
-            .backends
-            .iter()
-            .map(|b| format!("{} {}:{}", b.name, b.address.host, b.address.port))
-            .collect();
+        let backends: Vec<String> =
+            tenant.backends.iter().map(|b| format!("{} {}", b.name, b.address)).collect();
         lines.push(format!("  {:<8} {}  → {}", tenant.name.as_str(), domains.join(" "), backends.join(", ")));
     }
 }

@@ -19,7 +19,12 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
         Event::RegistrationRemoved(data) => registration::gone(state, seq, &data.binding),
         Event::RegistrationExpired(data) => registration::gone(state, seq, &data.binding),
         // A refusal changes nothing: what was registered stays.
-        Event::RegistrationRejected(_) => {}
+        Event::RegistrationRejected(_) | Event::RegistrationOutboundChanged(_) => {}
+        // Of subscriptions the edge keeps nothing.
+        Event::SubscriptionStarted(_)
+        | Event::SubscriptionRefreshed(_)
+        | Event::SubscriptionEnded(_)
+        | Event::SubscriptionRejected(_) => {}
 
         Event::CallAttempted(_)
         | Event::CallRouted(_)
@@ -56,7 +61,7 @@ pub(crate) fn apply(state: &mut State, seq: EventSeq, fact: Fact) {
         // The store tells these of itself.
         Event::ProjectionRebuilt(_) | Event::ProjectionParked(_) | Event::ProjectionResumed(_) => {}
         // Counted noise changes nothing.
-        Event::SecurityAuthFailed(_) | Event::SecurityRequestRejected(_) => {}
+        Event::SecurityAuthFailed(_) | Event::SecurityRequestRejected(_) | Event::SecurityTlsFailed(_) => {}
     }
 }
 
