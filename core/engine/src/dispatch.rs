@@ -83,10 +83,7 @@ fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
     flow.transport != Transport::Udp
         || remote::is_peer(turn.settings, flow)
         || turn.state.registrations().knows_flow(flow)
-        || turn
-            .settings
-            .listener(flow.listener)
-            .is_some_and(|l| turn.directory.is_peer(l, flow.remote))
+        || turn.settings.listener(flow.listener).is_some_and(|l| turn.directory.is_peer(l, flow.remote))
 }
 
 fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message<&[u8]>) {
@@ -431,10 +428,7 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
 
 /// Whether the source is a backend's or trunk's address on a listener for these, or a registered phone's flow.
 fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
-    let peer = turn
-        .settings
-        .listener(flow.listener)
-        .is_some_and(|l| turn.directory.is_peer(l, flow.remote));
+    let peer = turn.settings.listener(flow.listener).is_some_and(|l| turn.directory.is_peer(l, flow.remote));
     peer || turn.state.registrations().knows_flow(flow)
 }
 
@@ -444,7 +438,8 @@ fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool
 }
 
 fn origin_of(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Result<Origin, Refusal> {
-    let known = Known { registrations: turn.state.registrations(), remote: Some(&*turn.remote), wall: turn.now.wall };
+    let known =
+        Known { registrations: turn.state.registrations(), remote: Some(&*turn.remote), wall: turn.now.wall };
     resolve_among(turn.settings, turn.directory, known, flow, request)
 }
 

@@ -14,6 +14,7 @@ mod engine;
 pub mod facts;
 mod fields;
 pub mod gate;
+mod hiding;
 pub mod media;
 pub mod net;
 pub mod registration;

@@ -197,7 +197,8 @@ fn find(turn: &Turn<'_>, name: &str) -> Result<PeerRef, String> {
         (Some((peer, _)), None) => Ok(peer),
         (Some((_, a)), Some((_, b))) => Err(format!(
             "several backends are named {name}: write {}/{name} or {}/{name}",
-            a.owner(), b.owner()
+            a.owner(),
+            b.owner()
         )),
         (None, _) => Err(format!("no backend or trunk is named {name}")),
     }

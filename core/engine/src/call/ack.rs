@@ -2,7 +2,7 @@
 
 use super::call::{Core, next_hop};
 use super::identity;
-use super::leg::{End, Leg, Peer};
+use super::leg::{End, Leg};
 use super::message::{self, Relayed};
 use super::offer::Description;
 use super::raw::Raw;
@@ -26,7 +26,7 @@ pub(crate) fn on_ack(
     let now = turn.now.mono;
     turn.net.transactions_mut().acked(relay.server, now);
     let first = relay.ack.is_none();
-    relay.ack = forward(turn, &relay.back.peer, onward, relay.branch.cseq, request);
+    relay.ack = forward(turn, &relay.back, onward, relay.branch.cseq, request);
     let agreed = match (relay.late_offer.take(), Description::of(request)) {
         (Some(offer), Some(answer)) if first => Some((from.other(), offer, answer)),
         _ => None,
@@ -37,7 +37,7 @@ pub(crate) fn on_ack(
 /// Writes an ACK of `by` onto a leg and sends it; gives its bytes, to be repeated with each repetition of the 2xx.
 pub(crate) fn forward(
     turn: &mut Turn<'_>,
-    by: &Peer,
+    by: &Leg,
     onward: &Leg,
     cseq: u32,
     request: &Message<&[u8]>,

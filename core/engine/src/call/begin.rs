@@ -100,7 +100,7 @@ fn translated(
     }
     let to = &plan.targets.front()?.peer;
     let from = peer_of(turn, origin);
-    calls.translated(turn, Way { tenant: &origin.tenant, from: &from, to }, request)
+    calls.translated(turn, Way { tenant: &origin.tenant, from: &from, to, hide: plan.hide }, request)
 }
 
 /// The INVITE of a call from before a restart, once more: the answer goes into its new transaction, which repeats it from now
@@ -199,7 +199,8 @@ fn new_core(
     let peer = peer_of(turn, origin);
     let name = peer.name().clone();
     let [from, to] = [HeaderName::From, HeaderName::To].map(|name| request.value(name).unwrap_or_default());
-    let hiding = hide.then(|| Hiding::of(turn.settings, request, &origin.flow, &origin.domain));
+    let hiding = hide
+        .then(|| Hiding::of(turn.settings, origin.tenant.as_str(), request, &origin.flow, &origin.domain));
     // Ends are told by their tags (RFC 3261 §12): requests to the caller may name it as the other side knows it.
     let named = |end| Raw::from(&*hiding.as_ref().map_or(Cow::Borrowed(end), |hiding| hiding.renamed(end)));
     let caller = Leg {

@@ -350,7 +350,9 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
         Peer::Endpoint { name } => name,
         Peer::Backend { .. } => {
             return peers.iter().any(|peer| {
-                turn.directory.peer(turn.settings, *peer).is_some_and(|found| found.owner() == tenant.as_str())
+                turn.directory
+                    .peer(turn.settings, *peer)
+                    .is_some_and(|found| found.owner() == tenant.as_str())
             });
         }
         Peer::Trunk { name } => {

@@ -6,6 +6,8 @@
 use super::identity;
 use super::leg::{Leg, Peer};
 use super::raw::{ListWriter, Raw, RawList};
+use super::reference::domain_of;
+use crate::hiding::Hiding;
 use crate::settings::Settings;
 use crate::state::calls::{Branch, PendingRequest};
 use signalbox_base::Flow;
@@ -14,6 +16,7 @@ use signalbox_sip::message::{ForwardError, Sink, StampedVia};
 use signalbox_sip::uri::without_headers;
 use signalbox_sip::{Forward, Message, Method, Put, RequestBuilder, ResponseBuilder, ResponseHead, Uri};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Who somebody says they are, in headers that whoever reads them believes. A phone's word for it does not count, so it goes
 /// no further (RFC 3325 §5). What it would like to be called, P-Preferred-Identity, is for the backend to judge.
@@ -28,8 +31,8 @@ pub(crate) struct Relayed<'a> {
     pub(crate) uri: &'a [u8],
     pub(crate) via: &'a [u8],
     pub(crate) cseq: u32,
-    /// Who sent it.
-    pub(crate) by: &'a Peer,
+    /// The leg it came over.
+    pub(crate) by: &'a Leg,
     /// Its share of Max-Breadth, where it is one of several.
     pub(crate) breadth: Option<u32>,
     /// CSeq on this leg of the INVITE that RAck names.
@@ -40,7 +43,7 @@ pub(crate) struct Relayed<'a> {
 
 impl<'a> Relayed<'a> {
     /// From `by`; its CSeq and what is rare are to be filled in.
-    pub(crate) fn new(uri: &'a [u8], via: &'a [u8], by: &'a Peer) -> Self {
+    pub(crate) fn new(uri: &'a [u8], via: &'a [u8], by: &'a Leg) -> Self {
         Self { uri, via, cseq: 0, by, breadth: None, rack: None, unreliable: false }
     }
 }
@@ -53,8 +56,8 @@ pub(crate) struct Answering<'a> {
     pub(crate) tag: &'a [u8],
     /// Header lines beside those of the response.
     pub(crate) more: &'a [(HeaderName, Raw)],
-    /// Who sent it.
-    pub(crate) by: &'a Peer,
+    /// The leg it came over.
+    pub(crate) by: &'a Leg,
     /// It was reliable, and its reliability ended here (RFC 3262).
     pub(crate) unreliable: bool,
     /// Content type and description, where it has none and an earlier one of this dialog had.
@@ -63,7 +66,7 @@ pub(crate) struct Answering<'a> {
 
 impl<'a> Answering<'a> {
     /// From `by`; what is rare is to be filled in.
-    pub(crate) fn new(pending: &'a PendingRequest, tag: &'a [u8], by: &'a Peer) -> Self {
+    pub(crate) fn new(pending: &'a PendingRequest, tag: &'a [u8], by: &'a Leg) -> Self {
         Self { pending, tag, more: &[], by, unreliable: false, description: None }
     }
 }
@@ -88,7 +91,16 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
         forward.insert_first(HeaderName::Route, route);
     }
     forward.decrement_max_forwards()?;
-    identify(&mut forward, message, leg)?;
+    let hiding = hiding(settings, message, relayed.by, leg);
+    match &hiding {
+        Some(hiding) => {
+            hiding.edit(&mut forward, message);
+            forward.set(HeaderName::From, Tagged(&leg.local, &leg.local_tag));
+            forward.set(HeaderName::To, Tagged(&leg.remote, &leg.remote_tag));
+            forward.set_call_id(&*leg.call_id);
+        }
+        None => identify(&mut forward, message, leg)?,
+    }
     let incoming = message.cseq().number;
     if relayed.cseq != incoming {
         forward.set_cseq_number(relayed.cseq);
@@ -99,11 +111,11 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     if relayed.unreliable {
         drop_option(&mut forward, message, HeaderName::Supported, b"100rel");
     }
-    rewrite_contact(&mut forward, settings, message, leg);
-    guard_identity(&mut forward, message, relayed.by, &leg.peer);
-    if relayed.by.is_endpoint() {
+    rewrite_contact(&mut forward, settings, message, leg, hiding.is_some());
+    guard_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
+    if relayed.by.peer.is_endpoint() {
         PAST.into_iter().for_each(|name| forward.remove(name));
-        assert_identity(&mut forward, message, relayed.by, &leg.peer);
+        assert_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
     }
     if let Some(breadth) = relayed.breadth {
         forward.set(HeaderName::MaxBreadth, breadth);
@@ -127,6 +139,10 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     let Answering { pending, tag, more, by, unreliable, description } = *answering;
     let status = message.status().unwrap_or(500);
     let mut forward = Forward::new(message);
+    let hiding = hiding(settings, message, by, leg);
+    if let Some(hiding) = &hiding {
+        hiding.edit(&mut forward, message);
+    }
     forward.remove(HeaderName::Via);
     for via in pending.vias() {
         forward.insert_first(HeaderName::Via, via);
@@ -146,15 +162,16 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
         forward.set_cseq_number(pending.cseq);
     }
     if status < 300 {
-        rewrite_contact(&mut forward, settings, message, leg);
+        rewrite_contact(&mut forward, settings, message, leg, hiding.is_some());
     }
-    guard_identity(&mut forward, message, by, &leg.peer);
+    guard_identity(&mut forward, message, &by.peer, &leg.peer);
     if unreliable {
         forward.remove(HeaderName::RSeq);
         drop_option(&mut forward, message, HeaderName::Require, b"100rel");
     }
     if let Some((kind, body)) = description {
-        forward.replace_body(&**kind, body);
+        let body = hiding.as_ref().map_or(Cow::Borrowed(&**body), |hiding| hiding.body(Some(kind), body));
+        forward.replace_body(&**kind, &body);
     }
     for (name, value) in more {
         forward.append(*name, &**value);
@@ -329,6 +346,18 @@ impl Put for Tagged<'_> {
     }
 }
 
+/// What `leg` must not see of a message that came over `by`: legs that hide from each other have each a Call-ID of its own.
+fn hiding<'s, B: AsRef<[u8]>>(
+    settings: &'s Settings,
+    message: &Message<B>,
+    by: &'s Leg,
+    leg: &'s Leg,
+) -> Option<Hiding<'s>> {
+    let instead = || domain_of(&leg.peer).or_else(|| domain_of(&by.peer)).unwrap_or("anonymous.invalid");
+    // Documents of calls name no dialogs: no tenant is needed for those.
+    (by.call_id != leg.call_id).then(|| Hiding::of(settings, "", message, &by.flow, instead()))
+}
+
 fn identify<B: AsRef<[u8]>>(
     forward: &mut Forward<'_>,
     message: &Message<B>,
@@ -358,13 +387,14 @@ fn rewrite_contact<B: AsRef<[u8]>>(
     settings: &Settings,
     message: &Message<B>,
     leg: &Leg,
+    hidden: bool,
 ) {
     let value = message.values(HeaderName::Contact).next();
     if value.is_none() && !needs_contact(message) {
         return;
     }
     let features = match value.map(NameAddr::parse) {
-        Some(Ok(address)) if address.bracketed => address.params.as_bytes(),
+        Some(Ok(address)) if address.bracketed && !hidden => address.params.as_bytes(),
         _ => b"",
     };
     forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));

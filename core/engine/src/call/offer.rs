@@ -157,12 +157,14 @@ fn name_of(bytes: &[u8]) -> Text {
 
 /// The description in a message, where it has one that reads.
 pub(crate) fn session<B: AsRef<[u8]>>(message: &Message<B>) -> Option<Session<'_>> {
-    let kind = message.value(HeaderName::ContentType)?;
-    let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    if !kind.eq_ignore_ascii_case(b"application/sdp") {
-        return None;
-    }
-    Session::parse(message.body()).ok()
+    let kind = message.value(HeaderName::ContentType).filter(|kind| reads_session(kind));
+    Session::parse(kind.map(|_| message.body())?).ok()
+}
+
+/// Whether a body of this type is a session description.
+pub(crate) fn reads_session(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/sdp")
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use crate::backend::{Candidate, Candidates, Wanted, candidates, in_group};
 use crate::facts::call as facts;
 use crate::registration;
 use crate::remote;
-use crate::routing::{Asked, Chosen, Nobody, Query, Route, Source, choose, path_of, is_user, select, unruled};
-use crate::settings::{
-    Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, To,
+use crate::routing::{
+    Asked, Chosen, Nobody, Query, Route, Source, choose, is_user, path_of, select, unruled,
 };
+use crate::settings::{Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, To};
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::{About, Turn};
@@ -89,7 +89,8 @@ pub(super) fn plan(
     } else {
         let asked = Asked::of(rules, tenant, request);
         let peer = facts::ingress_name(turn, origin);
-        let ask = crate::routing::Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) };
+        let ask =
+            crate::routing::Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) };
         let choice = choose(rules, &ask);
         turn.note(About { source: Some(origin.flow.remote), ..About::default() }, || choice.describe());
         (choice.to, choice.rule)
@@ -122,11 +123,7 @@ pub(super) fn plan(
 }
 
 /// Bindings of this and of other edges; what nobody is where there are none.
-fn named(
-    turn: &mut Turn<'_>,
-    origin: &Origin,
-    query: &Query<'_>,
-) -> (VecDeque<Target>, Option<Nobody>) {
+fn named(turn: &mut Turn<'_>, origin: &Origin, query: &Query<'_>) -> (VecDeque<Target>, Option<Nobody>) {
     let (mut targets, nobody) = here(turn, query);
     let (basis, found) = remote::elsewhere(turn, query);
     targets.extend(found.away.iter().filter_map(|away| remote::target(turn, origin, away, basis)));
@@ -136,7 +133,8 @@ fn named(
     });
     // What looks like a token, and is none, is nobody's number.
     let token = query.user.and_then(BindingKey::from_user).is_some();
-    let nobody = nobody.map(|nobody| if token && nobody == Nobody::NotFound { Nobody::NoToken } else { nobody });
+    let nobody =
+        nobody.map(|nobody| if token && nobody == Nobody::NotFound { Nobody::NoToken } else { nobody });
     (targets, nobody)
 }
 
@@ -185,7 +183,8 @@ fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, f
         list[..=place].rotate_right(1);
     }
     let own = matches!(origin.kind, OriginKind::Trunk { .. }).then_some(RouteBasis::Number);
-    let basis = |c: &Candidate| if c.sticky { RouteBasis::Sticky } else { own.unwrap_or(RouteBasis::Backends) };
+    let basis =
+        |c: &Candidate| if c.sticky { RouteBasis::Sticky } else { own.unwrap_or(RouteBasis::Backends) };
     let targets = list.iter().map(|c| to_peer(turn, origin, request, c, why(&list, c, basis(c)))).collect();
     let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
     Plan { targets, hide, ..Plan::default() }
@@ -265,7 +264,8 @@ fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
         uri.extend_from_slice(&user);
         uri.push(b'@');
     }
-    let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.to_string() };
+    let host =
+        if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.to_string() };
     uri.extend_from_slice(host.as_bytes());
     if let Some(port) = address.port {
         uri.extend_from_slice(format!(":{port}").as_bytes());
@@ -305,7 +305,9 @@ fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, grou
         .collect();
     let mut list: Candidates = in_group(turn, &wanted, key.as_deref());
     let before = list.len();
-    list.retain(|candidate| member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate)));
+    list.retain(|candidate| {
+        member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate))
+    });
     while let Some(next) = list.first().cloned()
         && !paces(turn, group, &next)
     {

@@ -10,6 +10,7 @@ use super::call::{Call, State};
 use super::find::LegRef;
 use super::leg::{Leg, Peer, token_of_user};
 use super::raw::Raw;
+use crate::hiding;
 use crate::turn::Turn;
 use signalbox_base::{CallUid, TenantId};
 use signalbox_sip::header::{DialogReference, NameAddr};
@@ -65,6 +66,19 @@ pub(super) struct Way<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) from: &'a Peer,
     pub(super) to: &'a Peer,
+    /// Whether the two hide from each other.
+    pub(super) hide: bool,
+}
+
+impl Way<'_> {
+    /// A dialog that only somebody behind a backend knows, by names that open when they come back.
+    fn unknown(self, turn: &Turn<'_>, reference: &DialogReference<'_>) -> Named {
+        let DialogReference { call_id, local_tag, remote_tag, .. } = *reference;
+        let (key, tenant) = (&turn.settings.cluster_key, self.tenant.as_str());
+        let [call_id, local_tag, remote_tag] =
+            [call_id, local_tag, remote_tag].map(|part| Raw::from(&*hiding::other_name(key, tenant, part)));
+        Named { uid: CallUid(0), call_id, local_tag, remote_tag }
+    }
 }
 
 /// What a reference becomes.
@@ -90,7 +104,7 @@ impl Calls {
         let State::Answered(state) = &call.state else { return None };
         let (caller, callee) = (&call.core.caller.peer, &state.callee().peer);
         let (from, to) = if at.attempt == 0 { (caller, callee) } else { (callee, caller) };
-        self.translated(turn, Way { tenant: &call.core.tenant, from, to }, request)
+        self.translated(turn, Way { tenant: &call.core.tenant, from, to, hide: call.core.hide }, request)
     }
 
     /// The same of any request.
@@ -108,10 +122,10 @@ impl Calls {
                 HeaderName::ReferTo => self.refer_to(turn, way, &mut forward, value),
                 HeaderName::TargetDialog => DialogReference::parse_target_dialog(value)
                     .ok()
-                    .and_then(|reference| self.rename(way, &mut forward, &reference)),
+                    .and_then(|reference| self.rename(turn, way, &mut forward, &reference)),
                 _ => DialogReference::parse(value)
                     .ok()
-                    .and_then(|reference| self.rename(way, &mut forward, &reference)),
+                    .and_then(|reference| self.rename(turn, way, &mut forward, &reference)),
             };
             named = named.or(found);
         }
@@ -122,11 +136,15 @@ impl Calls {
 
     fn rename(
         &self,
+        turn: &Turn<'_>,
         way: Way<'_>,
         forward: &mut Forward<'_>,
         reference: &DialogReference<'_>,
     ) -> Option<CallUid> {
-        let Named { uid, call_id, local_tag, remote_tag } = self.named(way, reference)?;
+        let named = self.named(way, reference);
+        let uid = named.as_ref().map(|named| named.uid);
+        let Named { call_id, local_tag, remote_tag, .. } =
+            named.or_else(|| way.hide.then(|| way.unknown(turn, reference)))?;
         for (was, is) in [
             (reference.call_id, call_id),
             (reference.local_tag, local_tag),
@@ -136,7 +154,7 @@ impl Calls {
                 forward.replace_part(was, &*is);
             }
         }
-        Some(uid)
+        uid
     }
 
     /// Refer-To: its URI as the receiver can use it, and the dialog that it replaces.
@@ -162,7 +180,10 @@ impl Calls {
         })?;
         let plain = decode(replaces);
         let reference = DialogReference::parse(&plain).ok()?;
-        let Named { uid, call_id, local_tag, remote_tag } = self.named(way, &reference)?;
+        let named = self.named(way, &reference);
+        let uid = named.as_ref().map(|named| named.uid);
+        let Named { call_id, local_tag, remote_tag, .. } =
+            named.or_else(|| way.hide.then(|| way.unknown(turn, &reference)))?;
         let early: &[u8] = if reference.early_only() { b";early-only" } else { b"" };
         let whole: [&[u8]; 6] = [&call_id, b";to-tag=", &local_tag, b";from-tag=", &remote_tag, early];
         let whole = whole.concat();
@@ -171,7 +192,7 @@ impl Calls {
             write_escaped_header(&whole, &mut escaped);
             forward.replace_part(replaces, escaped);
         }
-        Some(uid)
+        uid
     }
 
     /// A reference as the receiver knows it. Of several dialogs with one name (a spiral) the sender's own is meant.

@@ -5,17 +5,19 @@ use super::register::{Pending, RETRY_SECS, Registrar};
 use super::service_route;
 use crate::backend::{self, Candidate};
 use crate::classes::Sent;
+use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
-use crate::settings::ContactMode;
+use crate::settings::{ContactMode, Hide, Settings};
 use crate::standalone::sip_uri;
 use crate::state::BindingKey;
 use crate::turn::{About, Outgoing, Turn};
-use signalbox_base::{EventSeq, ShortToken, Text};
+use signalbox_base::{EventSeq, Flow, ShortToken};
 use signalbox_sip::header::{NameAddr, Via};
 use signalbox_sip::transaction::Branch;
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Forward, HeaderName, Message, Method, Put, ResponseBuilder, ResponseHead};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 impl Registrar {
     /// Sends a pending REGISTER to its candidate.
@@ -35,7 +37,9 @@ impl Registrar {
             record: None,
         };
         let own = EdgeAsHost::of(turn, pending);
-        let started = turn.request(new, |out| write_request(pending, own, branch, &host, out));
+        let hiding = hiding_between(turn.settings, pending, &pending.request, &pending.flow);
+        let started =
+            turn.request(new, |out| write_request(pending, own, branch, (&host, hiding.as_ref()), out));
         let Ok(client) = started else { return self.finish_unavailable(turn, number) };
         pending.client = Some(client);
         let attempt = pending.attempt;
@@ -139,8 +143,9 @@ impl Registrar {
         let is_success = (200..300).contains(&status);
         let contacts = if is_success { shown(turn, pending, response, granted) } else { Shown::default() };
         let service = service_route::sealed(turn, pending, response).filter(|_| is_success);
+        let hiding = hiding_between(turn.settings, pending, response, &pending.at.flow);
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
-            write_response(pending, response, &contacts, service.as_deref(), out);
+            write_response(pending, response, (&contacts, service.as_deref(), hiding.as_ref()), out);
         });
         let _ = sent;
     }
@@ -203,6 +208,8 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
                     out.push(("<", (&*binding.contact, (">;expires=", left))));
                 }
             }
+            // Registered past the edge, where nobody out here could reach it.
+            (None, None) if pending.at.hide == Hide::Full => {}
             (None, None) => out.push(value),
         }
     }
@@ -218,15 +225,18 @@ fn shown(turn: &Turn<'_>, pending: &Pending, response: &Message<&[u8]>, granted:
 fn write_response(
     pending: &Pending,
     response: &Message<&[u8]>,
-    contacts: &Shown,
-    service: Option<&str>,
+    (contacts, service, hiding): (&Shown, Option<&str>, Option<&Hiding<'_>>),
     out: &mut Vec<u8>,
 ) {
+    let to_tag = response.to_tag().map(|tag| match hiding {
+        Some(hiding) => Cow::Owned(hiding.other_name(tag)),
+        None => Cow::Borrowed(tag),
+    });
     let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
     let head = ResponseHead {
         status: response.status().unwrap_or(500),
         reason: &reason,
-        to_tag: response.to_tag(),
+        to_tag: to_tag.as_deref(),
         source: Some(pending.flow.remote),
     };
     let mut builder = ResponseBuilder::new(out, &pending.request, &head);
@@ -251,12 +261,28 @@ fn write_response(
                 | HeaderName::ContentLength
                 | HeaderName::ContentType
         );
-        if passes && let Ok(name) = std::str::from_utf8(header.name) {
-            builder = builder.extension(name, header.value);
+        let tells = hiding.is_some() && hiding::is_telltale(header.id);
+        if passes
+            && !tells
+            && let Ok(name) = std::str::from_utf8(header.name)
+        {
+            let value = hiding.map_or(Cow::Borrowed(header.value), |it| it.value(header.id, header.value));
+            builder = builder.extension(name, &*value);
         }
     }
     builder
         .finish_with_body(response.value(HeaderName::ContentType).unwrap_or(b"text/plain"), response.body());
+}
+
+/// What is hidden from one side of the other, where the backend asked now has it so.
+fn hiding_between<'a, B: AsRef<[u8]>>(
+    settings: &'a Settings,
+    pending: &'a Pending,
+    message: &Message<B>,
+    from: &Flow,
+) -> Option<Hiding<'a>> {
+    let hides = pending.at.hide == Hide::Full;
+    hides.then(|| Hiding::of(settings, pending.tenant.as_str(), message, from, pending.domain()))
 }
 
 /// Where a phone wrote the edge's own address for its domain. The registrar behind must see the domain: it stores the AoR
@@ -302,10 +328,20 @@ fn hosts(request: &Message<Box<[u8]>>) -> [Option<SipUri<'_>>; 3] {
 
 /// The REGISTER for the backend: our Via alone, the domain for our own address, and tokens for Contacts (or a Path with the
 /// first token).
-fn write_request(pending: &Pending, own: EdgeAsHost, branch: Branch, host: &Text, out: &mut Vec<u8>) {
+fn write_request(
+    pending: &Pending,
+    own: EdgeAsHost,
+    branch: Branch,
+    (host, hiding): (&str, Option<&Hiding<'_>>),
+    out: &mut Vec<u8>,
+) {
     let request = &pending.request;
-    let (transport, host) = (pending.at.flow.transport, &**host);
+    let transport = pending.at.flow.transport;
     let mut forward = Forward::new(request);
+    if let Some(hiding) = hiding {
+        hiding.edit(&mut forward, request);
+        hiding.rename_dialog(&mut forward, request);
+    }
     own.rewrite(&mut forward, request, pending.domain());
     forward.remove(HeaderName::Via);
     let id = ShortToken(branch.0).digits();

@@ -143,7 +143,8 @@ fn is_from(who: &Who, ask: &Ask<'_>) -> bool {
 
 /// The pattern that says most of a number, of those that it matches.
 pub(crate) fn longest<'p>(patterns: &'p [Pattern], number: &str, e164: Option<&str>) -> Option<&'p Pattern> {
-    let fits = |pattern: &&Pattern| pattern.is_match(number) || e164.is_some_and(|e164| pattern.is_match(e164));
+    let fits =
+        |pattern: &&Pattern| pattern.is_match(number) || e164.is_some_and(|e164| pattern.is_match(e164));
     patterns.iter().filter(fits).max_by_key(|pattern| match pattern {
         Pattern::Exact(_) => usize::MAX,
         other => other.as_str().len(),
@@ -220,7 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn given_two_rules_when_both_match_then_the_first_in_the_file_wins_and_the_longest_of_its_prefixes_is_named() {
+    fn given_two_rules_when_both_match_then_the_first_in_the_file_wins_and_the_longest_of_its_prefixes_is_named()
+     {
         let rules = Rules {
             routes: vec![
                 rule("wide", number(&["+44", "+4420"]), Some(403)),
@@ -250,7 +252,10 @@ mod tests {
             source: vec![Who::Named(Text::new("carrier"))],
             domain: vec![Text::new("ACME.test")],
             caller: vec![Pattern::Regex(regex::Regex::new("^4..$").expect("an expression"))],
-            headers: vec![HeaderMatch { name: Text::new("X-Way"), value: Some(Pattern::Exact(Text::new("b"))) }],
+            headers: vec![HeaderMatch {
+                name: Text::new("X-Way"),
+                value: Some(Pattern::Exact(Text::new("b"))),
+            }],
             when: vec![When { days: 1 << 3, from: 0, until: 60, zone }],
             ..number(&["+44"])
         };

@@ -60,7 +60,8 @@ pub fn explain<'s>(
         None => domain.or(tenant.domains.first().map(|domain| domain.name.clone())).unwrap_or_default(),
     };
     let policy = directory.policy(settings, &domain);
-    let source = if source == Source::Endpoint { phone(policy, tenant, Some(number.as_bytes())) } else { source };
+    let source =
+        if source == Source::Endpoint { phone(policy, tenant, Some(number.as_bytes())) } else { source };
     if source == Source::Trunk && tenant.numbering.blocks(&caller) {
         return Ok(Answer { tenant, source, domain, number, choice: None });
     }
@@ -98,8 +99,9 @@ impl<'s> Origin<'s> {
         }
         let name = question.from.rsplit_once('/').map_or(question.from, |(_, name)| name);
         let owner = question.from.rsplit_once('/').map(|(owner, _)| owner);
-        let mut all = Directory::peers(settings)
-            .filter(|(_, found)| *found.backend.name == *name && owner.is_none_or(|owner| found.owner() == owner));
+        let mut all = Directory::peers(settings).filter(|(_, found)| {
+            *found.backend.name == *name && owner.is_none_or(|owner| found.owner() == owner)
+        });
         let (Some((place, found)), None) = (all.next(), all.next()) else {
             return Err(format!("not one backend or trunk is named {}", question.from));
         };
@@ -127,7 +129,11 @@ impl<'s> Origin<'s> {
 /// the tenant's backends, where there are any.
 pub(crate) fn phone(policy: Option<&DomainPolicy>, tenant: &TenantSettings, user: Option<&[u8]>) -> Source {
     let own = policy.is_some_and(|policy| policy.registrar.is_some() && policy.users.is_some());
-    if own && (tenant.backends.is_empty() || is_user(policy, user)) { Source::Neighbour } else { Source::Endpoint }
+    if own && (tenant.backends.is_empty() || is_user(policy, user)) {
+        Source::Neighbour
+    } else {
+        Source::Endpoint
+    }
 }
 
 /// Whether somebody is a user of a domain, registered or not, where the edge is its registrar.
@@ -140,7 +146,9 @@ impl Answer<'_> {
     /// For people: what happens and which rule says so.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.choice.as_ref().map_or_else(|| "refused with 603, the caller is blocked".to_owned(), Choice::describe)
+        self.choice
+            .as_ref()
+            .map_or_else(|| "refused with 603, the caller is blocked".to_owned(), Choice::describe)
     }
 
     /// Where it goes, in a word for programs.

@@ -26,7 +26,8 @@ pub(crate) fn e164_of(number: &str, numbering: Option<&Numbering>) -> Option<Tex
 
 fn international(rest: &str) -> Option<Text> {
     let digits: String = rest.chars().filter(|c| !is_separator(*c)).collect();
-    let fits = (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let fits =
+        (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     fits.then(|| Text::from(format!("+{digits}")))
 }
 

@@ -50,7 +50,8 @@ impl Match {
     #[must_use]
     pub fn is_everything(&self) -> bool {
         let Self { source, number, domain, caller, headers, when, tags } = self;
-        let lists = [source.len(), number.len(), domain.len(), caller.len(), headers.len(), when.len(), tags.len()];
+        let lists =
+            [source.len(), number.len(), domain.len(), caller.len(), headers.len(), when.len(), tags.len()];
         lists.iter().all(|len| *len == 0)
     }
 }
@@ -351,7 +352,8 @@ impl NumberBlock {
     /// # Errors
     /// What is wrong, for whoever wrote it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let (number, free) = text.split_once('/').map_or((text, Ok(0)), |(number, free)| (number, free.parse::<u8>()));
+        let (number, free) =
+            text.split_once('/').map_or((text, Ok(0)), |(number, free)| (number, free.parse::<u8>()));
         let digits = number.strip_prefix('+').ok_or("has no + and country code")?;
         if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err("is not + and 1 to 15 digits");

@@ -5,14 +5,17 @@ use super::{Pending, Standalone, subscription};
 use crate::backend::{self, Candidate};
 use crate::call::CLAIMS;
 use crate::classes::Sent;
+use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::remote::{self, Located};
+use crate::settings::Hide;
 use crate::state::BindingKey;
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{Flow, Text, Transport};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::ClientTx;
 use signalbox_sip::{Forward, HeaderName, Message, ResponseBuilder, ResponseHead};
+use std::borrow::Cow;
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -93,7 +96,13 @@ impl Standalone {
             user: User::Standalone(number),
             record: None,
         };
-        let started = turn.request(new, |out| write_request(pending, &via, contact.as_deref(), out));
+        let host = hidden_host(turn, pending);
+        let settings = turn.settings;
+        let hiding = host
+            .as_deref()
+            .map(|host| Hiding::of(settings, &pending.sender.tenant, &pending.request, &pending.flow, host));
+        let started =
+            turn.request(new, |out| write_request(pending, &via, contact.as_deref(), hiding.as_ref(), out));
         let Ok(client) = started else { return self.give_up(turn, number) };
         pending.client = Some(client);
         if pending.peer.is_some() {
@@ -199,8 +208,36 @@ fn our_contact(turn: &Turn<'_>, target: &Target, towards: &Flow) -> Option<Strin
     Some(format!("<sip:{token}@{}{transport}>", turn.advertised(towards)))
 }
 
-fn write_request(pending: &Pending, via: &str, contact: Option<&str>, out: &mut Vec<u8>) {
+/// What a phone knows its side of the edge by, where one of the two hides from the other.
+fn hidden_host(turn: &Turn<'_>, pending: &Pending) -> Option<Text> {
+    let sides = [&pending.sender.side, pending.way.side()];
+    let hides = |name: &Text| {
+        let peer = turn.directory.find(turn.settings, &pending.sender.tenant, name)?;
+        Some(turn.directory.peer(turn.settings, peer)?.backend.hide == Hide::Full)
+    };
+    let backends =
+        sides.iter().filter_map(|side| if let Side::Backend(name) = side { Some(name) } else { None });
+    backends.filter_map(hides).any(|hides| hides).then(|| {
+        let of_phone = sides.iter().find_map(|side| match side {
+            Side::Phone(Some(key)) => turn.state.registrations().aor_of(*key),
+            _ => None,
+        });
+        of_phone.map_or_else(|| Text::new("anonymous.invalid"), |aor| Text::new(aor.domain()))
+    })
+}
+
+fn write_request(
+    pending: &Pending,
+    via: &str,
+    contact: Option<&str>,
+    hiding: Option<&Hiding<'_>>,
+    out: &mut Vec<u8>,
+) {
     let mut forward = Forward::new(&pending.request);
+    if let Some(hiding) = hiding {
+        hiding.edit(&mut forward, &pending.request);
+        hiding.rename_dialog(&mut forward, &pending.request);
+    }
     forward.remove(HeaderName::Via);
     forward.insert_first(HeaderName::Via, via);
     forward.remove(HeaderName::Route);
@@ -246,20 +283,33 @@ fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
         };
         our_contact(turn, &target, &pending.flow)
     });
+    let (host, settings) = (hidden_host(turn, pending), turn.settings);
+    let tenant = &pending.sender.tenant;
+    let hiding = host.as_deref().map(|host| Hiding::of(settings, tenant, response, &pending.way.flow, host));
     let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
-        write_response(pending, response, contact.as_deref(), out);
+        write_response(pending, response, contact.as_deref(), hiding.as_ref(), out);
     });
     // Too late means that the sender has given up.
     let _ = sent;
 }
 
-fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<&str>, out: &mut Vec<u8>) {
+fn write_response(
+    pending: &Pending,
+    response: &Message<&[u8]>,
+    contact: Option<&str>,
+    hiding: Option<&Hiding<'_>>,
+    out: &mut Vec<u8>,
+) {
     let status = response.status().unwrap_or(500);
     let reason = String::from_utf8_lossy(response.reason().unwrap_or_default());
+    let to_tag = response.to_tag().map(|tag| match hiding {
+        Some(hiding) => Cow::Owned(hiding.other_name(tag)),
+        None => Cow::Borrowed(tag),
+    });
     let head = ResponseHead {
         status,
         reason: &reason,
-        to_tag: response.to_tag(),
+        to_tag: to_tag.as_deref(),
         source: Some(pending.flow.remote),
     };
     let mut builder = ResponseBuilder::new(out, &pending.request, &head);
@@ -283,11 +333,15 @@ fn write_response(pending: &Pending, response: &Message<&[u8]>, contact: Option<
         if !ours
             && !redirect
             && !claim
+            && !(hiding.is_some() && hiding::is_telltale(header.id))
             && let Ok(name) = std::str::from_utf8(header.name)
         {
-            builder = builder.extension(name, header.value);
+            let value = hiding.map_or(Cow::Borrowed(header.value), |it| it.value(header.id, header.value));
+            builder = builder.extension(name, &*value);
         }
     }
     let content_type = response.value(HeaderName::ContentType).unwrap_or(b"text/plain");
-    builder.finish_with_body(content_type, response.body());
+    let body =
+        hiding.map_or(Cow::Borrowed(response.body()), |it| it.body(Some(content_type), response.body()));
+    builder.finish_with_body(content_type, &body);
 }

@@ -3,6 +3,7 @@
 use super::Pending;
 use super::token::Side;
 use crate::facts::subscription::{Seen, Turned};
+use crate::hiding;
 use crate::turn::Turn;
 use foldhash::HashSet;
 use signalbox_base::{ShortToken, TenantId, Text, Wall};
@@ -59,7 +60,10 @@ pub(super) fn tell(
     let notified = request.method() == Method::Notify;
     let tag = if notified { request.to_tag() } else { request.from_tag() };
     let call_id = request.value(HeaderName::CallId).unwrap_or_default();
-    let parts = [tenant.as_str().as_bytes(), call_id, tag.unwrap_or_default(), package, event_id];
+    // Where the sides hide from each other, one of the two dialogs bears the names that its subscriber gave.
+    let [call_id, tag] = [call_id, tag.unwrap_or_default()]
+        .map(|name| hiding::given_name(&turn.settings.cluster_key, tenant.as_str(), name));
+    let parts = [tenant.as_str().as_bytes(), &*call_id, &*tag, package, event_id];
     let id = turn.directory.tokens().subscription(parts);
     match turned {
         Turned::Started(_) => ended.forget(id),

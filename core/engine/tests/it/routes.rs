@@ -42,7 +42,8 @@ fn pbx_dials(world: &mut World, number: &str, id: &str) {
 #[test]
 fn given_a_rule_that_refuses_when_a_phone_calls_then_it_hears_status_phrase_and_cause_and_no_backend_does() {
     let reason = Some(Text::new("Not From Here"));
-    let (mut world, phone) = with_phone_under(routed_by(To::Reject(Rejection { status: 403, reason, cause: Some(21) })));
+    let (mut world, phone) =
+        with_phone_under(routed_by(To::Reject(Rejection { status: 403, reason, cause: Some(21) })));
     world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", "sip:600@acme.test", "a", ""));
     let answers = world.take_to(phone.flow.remote);
     let refusal = answers.last().expect("an answer");
@@ -50,13 +51,17 @@ fn given_a_rule_that_refuses_when_a_phone_calls_then_it_hears_status_phrase_and_
     assert_eq!(refusal.header(HeaderName::Reason).as_deref(), Some("Q.850;cause=21;text=\"Not From Here\""));
     assert!(world.take_to(addr(PBX)).is_empty());
     let cdr = the_cdr(&world);
-    assert_eq!((&cdr["status"], &cdr["q850_cause"], &cdr["released_by"]), (&403.into(), &21.into(), &"edge".into()));
+    assert_eq!(
+        (&cdr["status"], &cdr["q850_cause"], &cdr["released_by"]),
+        (&403.into(), &21.into(), &"edge".into())
+    );
     world.assert_replay_equals_live();
 }
 
 #[test]
 fn given_a_rule_that_redirects_then_the_caller_is_told_where_else_to_try() {
-    let (mut world, phone) = with_phone_under(routed_by(To::Redirect(vec![Text::new("sip:600@elsewhere.example")])));
+    let (mut world, phone) =
+        with_phone_under(routed_by(To::Redirect(vec![Text::new("sip:600@elsewhere.example")])));
     world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", "sip:600@acme.test", "a", ""));
     let answers = world.take_to(phone.flow.remote);
     let moved = answers.last().expect("an answer");
@@ -72,7 +77,10 @@ fn given_a_ring_group_when_its_number_is_dialled_then_all_ring_and_the_first_ans
     let at_second = world.one_to(second.flow.remote);
     world.deliver(second.flow, response(&at_second, 180, "Contact: <sip:402@10.0.0.8>\r\n"));
     world.deliver(first.flow, response(&at_first, 180, "Contact: <sip:401@10.0.0.7>\r\n"));
-    world.deliver(second.flow, respond(&at_second, 200, "<sip:402@10.0.0.8>", &sdp("192.0.2.9", "sendrecv", "PCMA")));
+    world.deliver(
+        second.flow,
+        respond(&at_second, 200, "<sip:402@10.0.0.8>", &sdp("192.0.2.9", "sendrecv", "PCMA")),
+    );
     assert!(said(&mut world, first.flow.remote).contains(&"CANCEL".to_owned()));
     assert!(said(&mut world, addr(PBX)).contains(&"200".to_owned()));
     let routed = world.records("call.routed");
@@ -121,7 +129,8 @@ fn tried(world: &mut World, calls: usize, status: u16) -> Vec<&'static str> {
     for call in 0..calls {
         pbx_dials(world, &format!("6{call}"), &format!("c{call}x{}", world.journal.len()));
         for (name, at) in [("carrier", CARRIER), ("carrier-2", OTHER), ("carrier", CARRIER)] {
-            for sent in world.take_to(addr(at)).into_iter().filter(|sent| sent.text().starts_with("INVITE ")) {
+            for sent in world.take_to(addr(at)).into_iter().filter(|sent| sent.text().starts_with("INVITE "))
+            {
                 went.push(name);
                 world.deliver(outside(at), response(&sent, status, ""));
             }
@@ -133,7 +142,8 @@ fn tried(world: &mut World, calls: usize, status: u16) -> Vec<&'static str> {
 
 #[test]
 fn given_a_group_when_a_member_fails_so_then_the_next_is_tried_and_it_comes_last_until_it_has_cooled_down() {
-    let mut settings = routed_by(To::Group(Arc::new(Group { failover_on: vec![500], ..group([1, 1], [1, 2]) })));
+    let mut settings =
+        routed_by(To::Group(Arc::new(Group { failover_on: vec![500], ..group([1, 1], [1, 2]) })));
     settings.rules.routes[0].matches.source = vec![Who::Backends];
     let mut world = World::new(settings);
     assert_eq!(tried(&mut world, 1, 503), ["carrier"], "503 is no cause here");
@@ -180,7 +190,8 @@ fn given_a_groups_limits_when_reached_then_the_other_member_is_taken_and_at_last
 #[test]
 fn given_a_trunk_of_another_tenant_when_a_rule_for_all_leads_there_then_it_is_not_used() {
     let mut settings = with_carriers();
-    let mut bolt = tenant("bolt", vec![domain("bolt.test", &[])], vec![backend("pbx-b", "10.0.2.1:5060", 1, None)]);
+    let mut bolt =
+        tenant("bolt", vec![domain("bolt.test", &[])], vec![backend("pbx-b", "10.0.2.1:5060", 1, None)]);
     bolt.numbering.own.clear();
     settings.tenants.push(bolt);
     settings.trunks[0].tenant = Some("bolt".parse().expect("a name"));
@@ -199,7 +210,11 @@ fn given_a_rule_that_names_carriers_as_its_source_then_it_joins_them_and_nothing
     settings.rules.routes[0].tenant = Some("acme".parse().expect("a name"));
     let mut world = World::new(settings);
     carrier_calls(&mut world, CARRIER, "+4930123456", "sip:+15551234567@203.0.113.1", "transit");
-    assert_eq!(world.take_to(addr(OTHER)).len(), 1, "a number that is nobody's is the call of the rule's tenant");
+    assert_eq!(
+        world.take_to(addr(OTHER)).len(),
+        1,
+        "a number that is nobody's is the call of the rule's tenant"
+    );
     let flow = carrier_calls(&mut world, OTHER, "+4930123456", "sip:+15551234567@203.0.113.1", "back");
     assert_eq!(said(&mut world, flow.remote), ["404"]);
 }
@@ -223,30 +238,34 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let night = prop::bool::ANY;
     let tag = prop::option::of(Just("t"));
     let header = prop::option::of(Just("kept as it is"));
-    (number, source, to, night, tag.clone(), tag, header).prop_map(|(number, source, to, night, sets, wants, header)| {
-        let zone = Arc::new(Zone { name: Text::new("x"), before: 0, transitions: Vec::new() });
-        let matches = Match {
-            number: if number.is_empty() { vec![] } else { vec![Pattern::Prefix(Text::new(number))] },
-            source: source.into_iter().collect(),
-            when: if night { vec![When { days: 127, from: 0, until: 720, zone }] } else { vec![] },
-            tags: wants.into_iter().map(Text::new).collect(),
-            headers: header
-                .map(|value| HeaderMatch { name: Text::new("X-Custom"), value: Some(Pattern::Exact(Text::new(value))) })
-                .into_iter()
-                .collect(),
-            ..Match::default()
-        };
-        let tags = sets.into_iter().map(Text::new).collect();
-        Rule { name: Text::new("r"), tenant: None, matches, tags, to }
-    })
+    (number, source, to, night, tag.clone(), tag, header).prop_map(
+        |(number, source, to, night, sets, wants, header)| {
+            let zone = Arc::new(Zone { name: Text::new("x"), before: 0, transitions: Vec::new() });
+            let matches = Match {
+                number: if number.is_empty() { vec![] } else { vec![Pattern::Prefix(Text::new(number))] },
+                source: source.into_iter().collect(),
+                when: if night { vec![When { days: 127, from: 0, until: 720, zone }] } else { vec![] },
+                tags: wants.into_iter().map(Text::new).collect(),
+                headers: header
+                    .map(|value| HeaderMatch {
+                        name: Text::new("X-Custom"),
+                        value: Some(Pattern::Exact(Text::new(value))),
+                    })
+                    .into_iter()
+                    .collect(),
+                ..Match::default()
+            };
+            let tags = sets.into_iter().map(Text::new).collect();
+            Rule { name: Text::new("r"), tenant: None, matches, tags, to }
+        },
+    )
 }
 
 /// What happens on the wire, in the explanation's words.
 fn happened(world: &mut World, asker: std::net::SocketAddr) -> &'static str {
     let sent = world.take();
-    let invited = |at: &str| {
-        sent.iter().any(|sent| sent.flow.remote == addr(at) && sent.text().starts_with("INVITE "))
-    };
+    let invited =
+        |at: &str| sent.iter().any(|sent| sent.flow.remote == addr(at) && sent.text().starts_with("INVITE "));
     if invited(OTHER) {
         return "group";
     }

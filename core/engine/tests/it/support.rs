@@ -5,7 +5,8 @@ use signalbox_base::{
 };
 use signalbox_engine::settings::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
-    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, TenantLimits, TenantSettings, TimerSettings,
+    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, TenantLimits,
+    TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::{self, State, StoredRecord, snapshot};
 use signalbox_engine::{

@@ -57,19 +57,26 @@ pub(crate) fn carrier_calls(world: &mut World, from: &str, caller: &str, uri: &s
 /// The backend calls a number that nobody is registered under; gives what comes to the address.
 fn pbx_calls_out(world: &mut World, number: &str, id: &str, at: &str) -> Sent {
     let uri = format!("sip:{number}@acme.test");
-    world.deliver(inside(PBX), invite(&inside(PBX), "sip:401@acme.test", &uri, id, &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        invite(&inside(PBX), "sip:401@acme.test", &uri, id, &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
     assert_eq!(world.one_to(addr(PBX)).status(), Some(100));
     world.one_to(addr(at))
 }
 
 #[test]
-fn given_a_shared_trunk_when_it_calls_a_tenants_number_then_its_backend_rings_and_the_record_says_from_whom() {
+fn given_a_shared_trunk_when_it_calls_a_tenants_number_then_its_backend_rings_and_the_record_says_from_whom()
+{
     let mut world = World::new(with_carriers());
     let flow = carrier_calls(&mut world, CARRIER, "+4930123456", DID, "in");
     assert_eq!(world.one_to(flow.remote).status(), Some(100));
     let at_pbx = world.one_to(addr(PBX));
     assert_eq!(at_pbx.uri(), "sip:+442079460001@acme.test", "in the tenant's own domain");
-    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:401@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:401@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
     let ok = world.one_to(flow.remote);
     let mut carrier = Dialog::calling(flow, &ok);
     world.deliver(flow, carrier.ack(1, ""));
@@ -92,10 +99,15 @@ fn given_a_shared_trunk_when_it_calls_a_tenants_number_then_its_backend_rings_an
 }
 
 #[test]
-fn given_a_trunk_when_it_calls_nobodys_number_or_sends_what_is_no_call_then_it_is_refused_and_nobody_hears_of_it() {
+fn given_a_trunk_when_it_calls_nobodys_number_or_sends_what_is_no_call_then_it_is_refused_and_nobody_hears_of_it()
+ {
     let mut world = World::new(with_carriers());
     let flow = carrier_calls(&mut world, CARRIER, "+4930123456", "sip:+15551234567@203.0.113.1", "relay");
-    assert_eq!(world.one_to(flow.remote).status(), Some(404), "the route is for nobody's calls but the tenants' own");
+    assert_eq!(
+        world.one_to(flow.remote).status(),
+        Some(404),
+        "the route is for nobody's calls but the tenants' own"
+    );
     let register = request("REGISTER", "sip:acme.test", "sip:401@acme.test", flow.remote, "reg");
     world.deliver(flow, register);
     assert_eq!(world.one_to(flow.remote).status(), Some(403));
@@ -111,7 +123,8 @@ fn given_a_trunk_when_it_calls_nobodys_number_or_sends_what_is_no_call_then_it_i
 }
 
 #[test]
-fn given_a_route_to_a_trunk_when_another_carrier_calls_a_number_of_it_then_the_tenants_backend_has_the_call() {
+fn given_a_route_to_a_trunk_when_another_carrier_calls_a_number_of_it_then_the_tenants_backend_has_the_call()
+{
     let mut world = World::new(with_carriers());
     let flow = carrier_calls(&mut world, OTHER, "+4930123456", DID, "in");
     assert_eq!(world.one_to(flow.remote).status(), Some(100));
@@ -149,7 +162,10 @@ fn given_a_route_when_the_backend_calls_a_number_then_the_trunk_gets_it_and_on_5
     world.deliver(outside(CARRIER), response(&first, 503, ""));
     assert!(world.one_to(addr(CARRIER)).text().starts_with("ACK "));
     let second = world.one_to(addr(OTHER));
-    world.deliver(outside(OTHER), respond(&second, 200, "<sip:x@198.51.100.20:5060>", &sdp("198.51.100.20", "sendrecv", "PCMA")));
+    world.deliver(
+        outside(OTHER),
+        respond(&second, 200, "<sip:x@198.51.100.20:5060>", &sdp("198.51.100.20", "sendrecv", "PCMA")),
+    );
     let ok = world.one_to(addr(PBX));
     let mut pbx = Dialog::calling(inside(PBX), &ok);
     world.deliver(inside(PBX), pbx.ack(1, ""));
@@ -187,7 +203,10 @@ fn given_a_call_with_a_trunk_when_the_edge_dies_then_it_goes_on() {
     let flow = carrier_calls(&mut world, CARRIER, "+4930123456", DID, "in");
     world.one_to(flow.remote);
     let at_pbx = world.one_to(addr(PBX));
-    world.deliver(inside(PBX), respond(&at_pbx, 200, "<sip:401@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:401@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
     let mut carrier = Dialog::calling(flow, &world.one_to(flow.remote));
     world.deliver(flow, carrier.ack(1, ""));
     let mut world = world.crash_and_restart(Duration::from_secs(1));
@@ -208,11 +227,8 @@ fn given_an_operator_who_drains_a_trunk_then_calls_take_the_other_and_its_state_
     world.deliver(outside(CARRIER), response(&probe, 200, ""));
     let up = world.records("backend.state_changed")[0].clone();
     assert_eq!((up.tenant.as_str(), up.subject.as_str()), ("", "carrier"));
-    let drain = Command::Backend {
-        name: Text::new("carrier"),
-        wish: BackendWish::Drain,
-        actor: Text::new("root"),
-    };
+    let drain =
+        Command::Backend { name: Text::new("carrier"), wish: BackendWish::Drain, actor: Text::new("root") };
     assert!(matches!(world.command(drain), CommandReply::Done(_)));
     pbx_calls_out(&mut world, "+4930123456", "out", OTHER);
     world.assert_replay_equals_live();
@@ -233,7 +249,8 @@ fn given_a_trunks_limit_when_one_more_calls_then_it_is_503_with_retry_after_also
     let refused = world.one_to(flow.remote);
     assert_eq!((refused.status(), refused.header(HeaderName::RetryAfter)), (Some(503), Some("5".into())));
     pbx_calls_out(&mut world, "+4930123456", "out", OTHER);
-    let flow = carrier_calls(&mut world, CARRIER, "+4930123456", "sip:112@203.0.113.1", "not a number of ours");
+    let flow =
+        carrier_calls(&mut world, CARRIER, "+4930123456", "sip:112@203.0.113.1", "not a number of ours");
     assert_eq!(world.one_to(flow.remote).status(), Some(404));
 }
 
