@@ -180,7 +180,7 @@ pub enum Hide {
     /// Call-ID and tags pass through.
     #[default]
     Off,
-    /// New Call-ID and tags on this peer's leg.
+    /// New Call-ID and tags on this peer's leg, and nothing else of the other side but where media goes.
     Full,
 }
 

@@ -303,14 +303,14 @@ pub enum ContactMode {
     Path,
 }
 
-/// Hiding of Call-ID and tags.
+/// What peers see of the other side beside Via and Contact, which are always ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Hide {
-    /// They pass through.
+    /// Call-ID and tags pass through, and other headers as they are.
     #[default]
     Off,
-    /// New ones on this peer's leg.
+    /// Nothing: new Call-ID and tags, no other's address, software or SDP origin. Media addresses stay.
     Full,
 }
 
