@@ -98,17 +98,17 @@ pub(crate) fn backends(engine: &Engine) -> Vec<BackendFigure> {
     let records = engine.state().backends();
     Directory::peers(settings)
         .map(|(_, found)| {
-        let record = records.get(&backend_key(found.owner(), &found.backend.name));
-        let state = record.map_or(BackendState::Unknown, |record| record.state);
-        let wished = record.is_none_or(|record| record.wish == Wish::Serve);
-        BackendFigure {
-            tenant: Text::new(found.owner()),
-            name: found.backend.name.clone(),
-            state: Text::new(state.as_str()),
-            takes_traffic: wished && state != BackendState::Down,
-        }
-    })
-    .collect()
+            let record = records.get(&backend_key(found.owner(), &found.backend.name));
+            let state = record.map_or(BackendState::Unknown, |record| record.state);
+            let wished = record.is_none_or(|record| record.wish == Wish::Serve);
+            BackendFigure {
+                tenant: Text::new(found.owner()),
+                name: found.backend.name.clone(),
+                state: Text::new(state.as_str()),
+                takes_traffic: wished && state != BackendState::Down,
+            }
+        })
+        .collect()
 }
 
 fn location(edge: &str, aor: &Aor, binding: &Binding) -> Value {

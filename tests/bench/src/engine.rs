@@ -9,7 +9,8 @@ use signalbox_base::{
 };
 use signalbox_engine::settings::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
-    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
+    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, TenantLimits,
+    TenantSettings, TimerSettings,
 };
 use signalbox_engine::state::State;
 use signalbox_engine::{Context, Engine, Entropy, Input, Outbox, Settings, Watch};
@@ -112,6 +113,7 @@ fn settings() -> Result<Settings> {
         calls_from: CallsFrom::Registered,
         backends: vec![backend],
         limits: TenantLimits::default(),
+        numbering: Numbering::default(),
     };
     Ok(Settings {
         identity: EdgeIdentity { cluster: Text::new("bench"), edge: Text::new("edge-1") },
@@ -122,6 +124,8 @@ fn settings() -> Result<Settings> {
         tenants: vec![tenant],
         probe,
         timers: TimerSettings::default(),
+        trunks: Vec::new(),
+        rules: Rules::default(),
         noise: NoiseBudget::default(),
         edges: Vec::new(),
         cluster_key: Secret::new(b"the key of the bench".to_vec()),

@@ -3,8 +3,8 @@
 use signalbox_base::{Cidr, EdgeIdentity, JournalId, Secret, Text, Transport};
 use signalbox_engine::settings::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
-    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, Settings, TenantLimits, TenantSettings,
-    TimerSettings,
+    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, Settings, TenantLimits,
+    TenantSettings, TimerSettings,
 };
 use std::net::SocketAddr;
 
@@ -84,6 +84,8 @@ pub fn edge_settings(
         tenants: tenants.iter().map(|t| tenant(t, u16::from(!one))).collect(),
         probe: ProbeSettings::default(),
         timers: TimerSettings::default(),
+        trunks: Vec::new(),
+        rules: Rules::default(),
         noise: NoiseBudget::default(),
         edges: Vec::new(),
         cluster_key: Secret::new(b"the simulated cluster's key, 32b".to_vec()),
@@ -103,6 +105,7 @@ fn tenant(plan: &TenantPlan, network: u16) -> TenantSettings {
         calls_from: plan.calls_from,
         backends: plan.backends.iter().map(|b| backend(b, network)).collect(),
         limits: TenantLimits::default(),
+        numbering: Numbering::default(),
     }
 }
 

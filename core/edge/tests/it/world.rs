@@ -5,7 +5,8 @@ use signalbox_edge::{Edge, EdgeConfig, EdgeHandle, Hooks, InForce, StartError};
 use signalbox_engine::Settings;
 use signalbox_engine::settings::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
-    NoiseBudget, PeerAddress, ProbeSettings, Redirects, Serves, TenantLimits, TenantSettings, TimerSettings,
+    NoiseBudget, Numbering, PeerAddress, ProbeSettings, Redirects, Rules, Serves, TenantLimits,
+    TenantSettings, TimerSettings,
 };
 use signalbox_journal::storage::SharedStorage;
 use std::future::Future;
@@ -232,9 +233,12 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
             calls_from: CallsFrom::Registered,
             backends: vec![backend],
             limits: TenantLimits::default(),
+            numbering: Numbering::default(),
         }],
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },
         timers: TimerSettings::default(),
+        trunks: Vec::new(),
+        rules: Rules::default(),
         noise: NoiseBudget::default(),
         edges: Vec::new(),
         cluster_key: Secret::new(vec![7; 32]),

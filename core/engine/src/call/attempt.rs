@@ -6,6 +6,7 @@ use super::identity;
 use super::leg::{Leg, LegEvent, Peer};
 use super::limits::counted_peer;
 use super::message::{self, Relayed};
+use super::names::Names;
 use super::raw::{Raw, RawList};
 use crate::backend;
 use crate::classes::Sent;
@@ -35,6 +36,8 @@ pub(crate) struct Target {
     pub(crate) stage: Option<(u16, Duration)>,
     /// The group that it was chosen from.
     pub(crate) group: Option<Arc<Group>>,
+    /// How it is called, where templates say.
+    pub(crate) names: Option<Box<Names>>,
 }
 
 /// An INVITE on its way.
@@ -89,9 +92,12 @@ impl Attempt {
         invite: &Invite<'_>,
         target: Target,
     ) -> Option<Self> {
-        let Target { peer, flow, uri, routes, event, why, group, .. } = target;
+        let Target { peer, flow, uri, routes, event, why, group, names, .. } = target;
         let mut leg = core.caller.mirrored(identity::new_token(turn.entropy), peer);
         (leg.flow, leg.target, leg.routes) = (flow, uri.clone(), routes);
+        if let Some(names) = &names {
+            names.put(&mut leg);
+        }
         if core.hide {
             leg.call_id = identity::new_identifier(turn.entropy);
             leg.local_tag = identity::new_identifier(turn.entropy);
@@ -104,7 +110,8 @@ impl Attempt {
         let id = turn.branch(Method::Invite);
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
         let Invite { breadth, unreliable, .. } = *invite;
-        let relayed = Relayed { cseq, breadth, unreliable, ..Relayed::new(&uri, &via, &core.caller) };
+        let names = names.as_deref();
+        let relayed = Relayed { cseq, breadth, unreliable, names, ..Relayed::new(&uri, &via, &core.caller) };
         let mut bytes = turn.net.scratch();
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));

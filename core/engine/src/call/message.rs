@@ -5,6 +5,7 @@
 
 use super::identity;
 use super::leg::{Leg, Peer};
+use super::names::Names;
 use super::raw::{ListWriter, Raw, RawList};
 use super::reference::domain_of;
 use crate::hiding::Hiding;
@@ -39,12 +40,14 @@ pub(crate) struct Relayed<'a> {
     pub(crate) rack: Option<u32>,
     /// Whether its provisional responses shall not be reliable.
     pub(crate) unreliable: bool,
+    /// How the leg is called, where templates say.
+    pub(crate) names: Option<&'a Names>,
 }
 
 impl<'a> Relayed<'a> {
     /// From `by`; its CSeq and what is rare are to be filled in.
     pub(crate) fn new(uri: &'a [u8], via: &'a [u8], by: &'a Leg) -> Self {
-        Self { uri, via, cseq: 0, by, breadth: None, rack: None, unreliable: false }
+        Self { uri, via, cseq: 0, by, breadth: None, rack: None, unreliable: false, names: None }
     }
 }
 
@@ -116,6 +119,14 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     if relayed.by.peer.is_endpoint() {
         PAST.into_iter().for_each(|name| forward.remove(name));
         assert_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
+    }
+    if let Some(names) = relayed.names {
+        forward.set(HeaderName::From, Tagged(&leg.local, &leg.local_tag));
+        forward.set(HeaderName::To, Tagged(&leg.remote, &leg.remote_tag));
+        if !relayed.by.peer.is_endpoint() && hiding.is_none() {
+            forward.remove(HeaderName::PAssertedIdentity);
+            names.asserted.iter().for_each(|value| forward.append(HeaderName::PAssertedIdentity, &**value));
+        }
     }
     if let Some(breadth) = relayed.breadth {
         forward.set(HeaderName::MaxBreadth, breadth);
@@ -282,10 +293,19 @@ pub(crate) const fn phrase(status: u16) -> &'static str {
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
         483 => "Too Many Hops",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        402 => "Payment Required",
+        410 => "Gone",
+        484 => "Address Incomplete",
+        486 => "Busy Here",
         487 => "Request Terminated",
         491 => "Request Pending",
         500 => "Server Internal Error",
         503 => "Service Unavailable",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
         _ => "Failed",
     }
 }

@@ -21,6 +21,7 @@ pub mod leg;
 pub(crate) mod limits;
 mod lost;
 mod message;
+mod names;
 pub(crate) mod offer;
 mod overtaken;
 mod plan;

@@ -3,6 +3,7 @@
 use super::attempt::Target;
 use super::leg::Peer;
 use super::limits;
+use super::names::Names;
 use super::raw::Raw;
 use super::words::Words;
 use crate::backend::{Candidate, Candidates, Wanted, candidates, in_group};
@@ -12,7 +13,9 @@ use crate::remote;
 use crate::routing::{
     Asked, Chosen, Nobody, Query, Route, Source, choose, is_user, path_of, select, unruled,
 };
-use crate::settings::{Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, To};
+use crate::settings::{
+    Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, Template, To,
+};
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::{About, Turn};
@@ -21,6 +24,7 @@ use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{RouteBasis, TargetKind};
 use signalbox_sip::{Message, Uri};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,11 +87,13 @@ pub(super) fn plan(
     let bound = named.as_ref().is_some_and(|(_, nobody)| *nobody != Some(Nobody::NotFound))
         || is_user(turn.directory.policy(settings, &origin.domain), user.as_deref());
     let rules = &settings.rules;
+    let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at));
+    let template = caller.and_then(|found| found.trunk?.template_in.as_deref());
     let (chosen, rule) = if rules.routes.is_empty() {
         let has_backends = tenant.is_some_and(|tenant| !tenant.backends.is_empty());
         (unruled(source, bound, has_backends), None)
     } else {
-        let asked = Asked::of(rules, tenant, request);
+        let asked = Asked::of(rules, tenant, template, request);
         let peer = facts::ingress_name(turn, origin);
         let ask =
             crate::routing::Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) };
@@ -111,15 +117,37 @@ pub(super) fn plan(
             target.why.rule = Some(name.clone());
         }
     }
+    let by_rule = rule.and_then(|rule| rule.template.as_deref());
+    name_anew(turn, origin, request, &mut plan.targets, [template, by_rule]);
     if let Some(place) = first.and_then(|name| plan.targets.iter().position(|t| t.peer.name() == name))
         && !plan.fork
     {
         plan.targets.make_contiguous()[..=place].rotate_right(1);
     }
-    let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at)).map(|found| found.backend);
+    let caller = caller.map(|found| found.backend);
     plan.single = caller.is_some_and(|caller| caller.early_dialogs == EarlyDialogs::Single);
     plan.hide |= caller.is_some_and(|caller| caller.hide == Hide::Full);
     plan
+}
+
+/// Numbers are written as the templates of where the call comes from, of its rule and of where it goes say.
+fn name_anew(
+    turn: &Turn<'_>,
+    origin: &Origin,
+    request: &Message<&[u8]>,
+    targets: &mut VecDeque<Target>,
+    before: [Option<&Template>; 2],
+) {
+    let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
+    for target in targets.iter_mut().filter(|target| !target.peer.is_endpoint()) {
+        let place = target.peer.place(turn, origin.tenant.as_str());
+        let found = place.and_then(|at| turn.directory.peer(turn.settings, at));
+        let out = found.and_then(|found| found.trunk?.template_out.as_deref());
+        let all: SmallVec<[&Template; 3]> = before.into_iter().chain([out]).flatten().collect();
+        if !all.is_empty() {
+            target.renamed(Names::written(&all, numbering, request));
+        }
+    }
 }
 
 /// Bindings of this and of other edges; what nobody is where there are none.
@@ -168,6 +196,7 @@ pub(super) fn to_contact(name: &str, binding: &crate::state::Binding, basis: Rou
         why: RouteWhy { basis, ..RouteWhy::default() },
         stage: None,
         group: None,
+        names: None,
     }
 }
 
@@ -231,6 +260,7 @@ fn to_peer(
         why,
         stage: None,
         group: None,
+        names: None,
     }
 }
 
@@ -289,7 +319,9 @@ fn by_rule(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, to: &
 /// The members of a group in the order to try them; those that take no more calls are left out.
 fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, group: &Arc<Group>) -> Plan {
     let everyone = group.members.iter().map(|member| &member.peer);
-    if !limits::admits(turn, &format!("group/{}", group.name), group.limits, everyone) {
+    let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
+    let for_help = limits::is_emergency(numbering, request);
+    if !for_help && !limits::admits(turn, &format!("group/{}", group.name), group.limits, everyone) {
         return Plan::said(Words::full());
     }
     let key = affinity(group.affinity, request);
@@ -305,13 +337,8 @@ fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, grou
         .collect();
     let mut list: Candidates = in_group(turn, &wanted, key.as_deref());
     let before = list.len();
-    list.retain(|candidate| {
-        member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate))
-    });
-    while let Some(next) = list.first().cloned()
-        && !paces(turn, group, &next)
-    {
-        list.retain(|candidate| candidate.peer != next.peer);
+    if !for_help {
+        leave_out_full(turn, group, &mut list);
     }
     if list.is_empty() && before > 0 {
         return Plan::said(Words::full());
@@ -323,6 +350,18 @@ fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, grou
     let targets = list.iter().map(target).collect();
     let hide = list.iter().any(|candidate| candidate.hide == Hide::Full);
     Plan { targets, hide, ..Plan::default() }
+}
+
+/// Takes out who takes no more calls; who is first then has one more.
+fn leave_out_full(turn: &mut Turn<'_>, group: &Group, list: &mut Candidates) {
+    list.retain(|candidate| {
+        member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate))
+    });
+    while let Some(next) = list.first().cloned()
+        && !paces(turn, group, &next)
+    {
+        list.retain(|candidate| candidate.peer != next.peer);
+    }
 }
 
 fn member_of<'g>(group: &'g Group, candidate: &Candidate) -> Option<&'g Member> {

@@ -156,10 +156,15 @@ pub(crate) fn routed(
         uri: Some(&branch.uri).filter(|uri| **uri != leg.target).cloned(),
         cseq: branch.cseq,
     };
-    let private = CallPrivate::Routed {
-        attempt,
-        leg: change(known.map(|call| call.caller().mirrored(leg.token, leg.peer.clone())).as_ref(), leg),
-        invite: Some(invite).filter(|invite| !known.is_some_and(|call| call.invites(invite))).cloned(),
+    let invite = Some(invite).filter(|invite| !known.is_some_and(|call| call.invites(invite))).cloned();
+    let mirrored = known.map(|call| call.caller().mirrored(leg.token, leg.peer.clone()));
+    let private = match mirrored {
+        Some(mut mirrored) if mirrored.local != leg.local => {
+            mirrored.local = leg.local.clone();
+            let change = change(Some(&mirrored), leg);
+            CallPrivate::RoutedAs { attempt, leg: change, invite, local: leg.local.clone() }
+        }
+        mirrored => CallPrivate::Routed { attempt, leg: change(mirrored.as_ref(), leg), invite },
     };
     about.fact(data, Some(private), turn.now.wall)
 }

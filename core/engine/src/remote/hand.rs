@@ -100,6 +100,7 @@ pub(crate) fn target(turn: &mut Turn<'_>, origin: &Origin, away: &Away, basis: R
         why: RouteWhy { basis, ..RouteWhy::default() },
         stage: None,
         group: None,
+        names: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! From an event of another edge to what it means here.
 
 use super::cache::{Bound, Registered, Update, Version, call_of};
-use crate::state::{BindingKey, backend_key};
+use crate::state::{BindingKey, NOBODYS, backend_key};
 use signalbox_base::{Text, Wall};
 use signalbox_schemas::values::{QValue, Timestamp};
 use signalbox_schemas::{Event, ReadError};
@@ -43,7 +43,7 @@ pub fn read(
         Event::BackendStateChanged(e) => Some(Update::Backend {
             edge: edge.clone(),
             version,
-            backend: backend_key(tenant, subject),
+            backend: backend_key(if tenant.is_empty() { NOBODYS } else { tenant }, subject),
             state: Text::new(e.to.as_str()),
         }),
         _ => None,

@@ -4,7 +4,7 @@ use super::choose::Ask;
 use super::numbers::e164_of;
 use super::select::Source;
 use crate::facts::call::user_or_whole;
-use crate::settings::{Rules, TenantSettings};
+use crate::settings::{Rules, Template, TenantSettings};
 use signalbox_base::{Text, Wall};
 use signalbox_sip::{HeaderName, Message};
 
@@ -26,12 +26,17 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads a request, for rules of a tenant.
+    /// Reads a request, for rules of a tenant. `template` is that of the trunk which it comes from.
     #[must_use]
-    pub fn of<B: AsRef<[u8]>>(rules: &Rules, tenant: Option<&TenantSettings>, request: &Message<B>) -> Self {
+    pub fn of<B: AsRef<[u8]>>(
+        rules: &Rules,
+        tenant: Option<&TenantSettings>,
+        template: Option<&Template>,
+        request: &Message<B>,
+    ) -> Self {
         let number = request.request_uri().map(user_or_whole).unwrap_or_default();
         let caller = request.from().ok().map(|from| user_or_whole(from.uri)).unwrap_or_default();
-        let mut it = Self::by_numbers(tenant, number, caller);
+        let mut it = Self::by_numbers(tenant, template, number, caller);
         for wanted in rules.routes.iter().flat_map(|rule| &rule.matches.headers) {
             let name = HeaderName::from_bytes(wanted.name.as_bytes());
             let mut add = |value: &[u8]| it.headers.push((wanted.name.clone(), Text::lossy(value)));
@@ -45,8 +50,19 @@ impl Asked {
 
     /// Who calls whom, without a request.
     #[must_use]
-    pub fn by_numbers(tenant: Option<&TenantSettings>, number: Text, caller: Text) -> Self {
+    pub fn by_numbers(
+        tenant: Option<&TenantSettings>,
+        template: Option<&Template>,
+        number: Text,
+        caller: Text,
+    ) -> Self {
         let numbering = tenant.map(|tenant| &tenant.numbering);
+        let (number, caller) = match template {
+            Some(template) => {
+                (template.called.apply(&number, numbering), template.caller.apply(&caller, numbering))
+            }
+            None => (number, caller),
+        };
         Self {
             e164: e164_of(&number, numbering),
             caller_e164: e164_of(&caller, numbering),

@@ -191,7 +191,7 @@ mod tests {
 
     fn rule(name: &str, matches: Match, to: Option<u16>) -> Rule {
         let to = to.map(|status| To::Reject(Rejection { status, reason: None, cause: None }));
-        Rule { name: Text::new(name), tenant: None, matches, tags: Vec::new(), to }
+        Rule { name: Text::new(name), tenant: None, matches, tags: Vec::new(), to, template: None }
     }
 
     fn number(prefixes: &[&str]) -> Match {

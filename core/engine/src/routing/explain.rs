@@ -3,7 +3,7 @@
 use super::choose::{Choice, Chosen, choose, tenant_of};
 use super::select::Source;
 use super::{Ask, Asked};
-use crate::settings::{DomainPolicy, Settings, TenantSettings};
+use crate::settings::{DomainPolicy, MemberName, Settings, Template, TenantSettings};
 use crate::tenancy::Directory;
 use signalbox_base::{Text, Wall};
 
@@ -53,7 +53,7 @@ pub fn explain<'s>(
     };
     let number = Text::new(number);
     let from = Origin::of(settings, directory, question, &number)?;
-    let Origin { source, peer, caller, tenant, domain } = from;
+    let Origin { source, peer, caller, tenant, domain, template } = from;
     let named = named.and_then(|name| directory.domain(settings, name.as_bytes()));
     let domain = match named.filter(|(owner, _)| owner.name == tenant.name) {
         Some((_, domain)) => domain.clone(),
@@ -65,10 +65,11 @@ pub fn explain<'s>(
     if source == Source::Trunk && tenant.numbering.blocks(&caller) {
         return Ok(Answer { tenant, source, domain, number, choice: None });
     }
-    let mut asked = Asked::by_numbers(Some(tenant), number.clone(), Text::new(&caller));
+    let mut asked = Asked::by_numbers(Some(tenant), template, number.clone(), Text::new(&caller));
     asked.headers = question.headers.to_vec();
     let bound = registered(tenant.name.as_str(), &format!("{number}@{domain}"))
         || is_user(policy, Some(number.as_bytes()));
+    let number = asked.number.clone();
     let ask = Ask { domain: &domain, bound, ..asked.ask(source, &peer, question.wall) };
     let choice = choose(&settings.rules, &ask);
     Ok(Answer { tenant, source, domain: domain.clone(), number, choice: Some(choice) })
@@ -80,6 +81,7 @@ struct Origin<'s> {
     caller: String,
     tenant: &'s TenantSettings,
     domain: Option<Text>,
+    template: Option<&'s Template>,
 }
 
 impl<'s> Origin<'s> {
@@ -95,7 +97,8 @@ impl<'s> Origin<'s> {
             let (tenant, domain) = found.ok_or_else(|| format!("no tenant has the domain {domain}"))?;
             let domain = Some(domain);
             let peer = Text::default();
-            return Ok(Self { source: Source::Endpoint, peer, caller: user.to_owned(), tenant, domain });
+            let caller = user.to_owned();
+            return Ok(Self { source: Source::Endpoint, peer, caller, tenant, domain, template: None });
         }
         let name = question.from.rsplit_once('/').map_or(question.from, |(_, name)| name);
         let owner = question.from.rsplit_once('/').map(|(owner, _)| owner);
@@ -107,11 +110,13 @@ impl<'s> Origin<'s> {
         };
         let source = if place.is_trunk() { Source::Trunk } else { Source::Backend };
         let caller = question.caller.to_owned();
+        let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
+        let dialled = Asked::by_numbers(None, template, number.clone(), Text::default()).number;
         let nobodys = || format!("{number} is nobody's number, and no route takes it: 404");
-        let tenant = match found.tenant.or_else(|| directory.owner_of(settings, number)) {
+        let tenant = match found.tenant.or_else(|| directory.owner_of(settings, &dialled)) {
             Some(tenant) => tenant,
             None => {
-                let mut asked = Asked::by_numbers(None, number.clone(), Text::new(&caller));
+                let mut asked = Asked::by_numbers(None, template, number.clone(), Text::new(&caller));
                 asked.headers = question.headers.to_vec();
                 let ask = asked.ask(source, name, question.wall);
                 let owner = tenant_of(&settings.rules, &ask).ok_or_else(nobodys)?;
@@ -121,7 +126,8 @@ impl<'s> Origin<'s> {
         if found.trunk.is_some_and(|trunk| !trunk.direction.is_in()) {
             return Err(format!("trunk {name} does not call: its direction is out"));
         }
-        Ok(Self { source, peer: Text::new(name), caller, tenant, domain: found.backend.domain.clone() })
+        let domain = found.backend.domain.clone();
+        Ok(Self { source, peer: Text::new(name), caller, tenant, domain, template })
     }
 }
 
@@ -143,6 +149,20 @@ pub(crate) fn is_user(policy: Option<&DomainPolicy>, user: Option<&[u8]>) -> boo
 }
 
 impl Answer<'_> {
+    /// What a member of the group would see dialled, by the templates of rule and trunk.
+    #[must_use]
+    pub fn dialled(&self, settings: &Settings, member: &MemberName) -> Text {
+        let rule = self.choice.as_ref().and_then(|choice| choice.rule?.template.as_deref());
+        let trunk = match member {
+            MemberName::Trunk(name) => settings.trunks.iter().find(|trunk| trunk.peer.name == *name),
+            MemberName::Backend(..) => None,
+        };
+        let out = trunk.and_then(|trunk| trunk.template_out.as_deref());
+        let apply =
+            |number: Text, template: &Template| template.called.apply(&number, Some(&self.tenant.numbering));
+        rule.into_iter().chain(out).fold(self.number.clone(), apply)
+    }
+
     /// For people: what happens and which rule says so.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -4,6 +4,7 @@ mod limits;
 mod peers;
 mod registrar;
 mod routes;
+mod templates;
 mod trunks;
 
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
@@ -16,6 +17,7 @@ pub use routes::{
     Affinity, DIGITS_MAX, Group, HeaderMatch, Match, Member, MemberName, NumberBlock, Numbering, Pattern,
     PeerLimits, Rejection, Ring, Rule, Rules, To, When, Who, Zone,
 };
+pub use templates::{Form, Rewrite, Template};
 pub use trunks::{TrunkDirection, TrunkSettings};
 
 use crate::contract::Question;

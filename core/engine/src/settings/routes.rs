@@ -1,5 +1,6 @@
 //! Routes, the groups that they lead to, and what a tenant says of its numbers.
 
+use super::templates::Template;
 use signalbox_base::{TenantId, Text, Wall};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Rule {
     pub tags: Vec<Text>,
     /// Where the call goes; none only sets tags.
     pub to: Option<To>,
+    /// How numbers are written on its way.
+    pub template: Option<Arc<Template>>,
 }
 
 /// Conditions of a rule. Of a list one entry must match; an empty list asks for nothing.

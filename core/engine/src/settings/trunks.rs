@@ -2,7 +2,9 @@
 
 use super::peers::BackendSettings;
 use super::routes::PeerLimits;
+use super::templates::Template;
 use signalbox_base::TenantId;
+use std::sync::Arc;
 
 /// A carrier-side peer. It never registers, and nobody registers with it.
 #[derive(Clone, Debug)]
@@ -16,6 +18,10 @@ pub struct TrunkSettings {
     pub direction: TrunkDirection,
     /// How much it carries, both ways together.
     pub limits: PeerLimits,
+    /// How numbers that it brings are written, before anything is decided by them.
+    pub template_in: Option<Arc<Template>>,
+    /// How numbers are written for it.
+    pub template_out: Option<Arc<Template>>,
 }
 
 /// Which way calls may go on a trunk.

@@ -249,6 +249,17 @@ pub enum CallPrivate {
         /// What the unwanted answer made of the leg.
         leg: LegChange,
     },
+    /// As `Routed`, where the leg calls the caller by another name than it came with.
+    RoutedAs {
+        /// The attempt.
+        attempt: Attempted,
+        /// Its leg, as it differs from the caller's seen from the other side, but for that name.
+        leg: Option<LegChange>,
+        /// The INVITE as it is now, where it is another one.
+        invite: Option<PendingRequest>,
+        /// The name: our From, without its tag.
+        local: Raw,
+    },
 }
 
 /// What is new of an attempt beside its leg. See [`Branch`] for the fields.

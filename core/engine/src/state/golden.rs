@@ -113,7 +113,7 @@ fn underway() -> Underway {
 }
 
 /// How many of [`privates`] a layout began with: later ones belong to events that readers of before step over.
-const KNOWN_MIN: [(u8, usize); 3] = [(2, 8), (3, 11), (4, 12)];
+const KNOWN_MIN: [(u8, usize); 3] = [(2, 8), (3, 11), (4, 13)];
 
 /// One of each, by name.
 fn privates() -> Vec<(&'static str, Private)> {
@@ -160,6 +160,15 @@ fn privates() -> Vec<(&'static str, Private)> {
             }),
         ),
         ("dismissed", call(CallPrivate::Dismissed { leg: changed(true) })),
+        (
+            "routed-as",
+            call(CallPrivate::RoutedAs {
+                attempt: attempt(),
+                leg: Some(changed(true)),
+                invite: None,
+                local: Raw::from("<sip:+44@a>"),
+            }),
+        ),
         ("attempted-by-trunk", call(CallPrivate::Attempted { leg: by_trunk(), invite: invite() })),
     ]
 }

@@ -259,7 +259,8 @@ impl Look<'_> {
             return Err(Refusal::UnknownPeer);
         }
         let tenant = found.tenant.or_else(|| {
-            let asked = Asked::of(&self.settings.rules, None, request);
+            let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
+            let asked = Asked::of(&self.settings.rules, None, template, request);
             self.directory.owner_of(self.settings, &asked.number).or_else(|| {
                 let ask = asked.ask(Source::Trunk, &found.backend.name, self.known.wall);
                 self.settings.tenant(tenant_of(&self.settings.rules, &ask)?)

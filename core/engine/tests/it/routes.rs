@@ -171,7 +171,9 @@ fn given_a_groups_limits_when_reached_then_the_other_member_is_taken_and_at_last
     let mut limited = group([1, 1], [1, 2]);
     limited.members[0].limits.calls = Some(1);
     limited.limits.calls = Some(2);
-    let mut world = World::new(routed_by(To::Group(Arc::new(limited))));
+    let mut settings = routed_by(To::Group(Arc::new(limited)));
+    settings.tenants[0].numbering.emergency = vec![Text::new("69")];
+    let mut world = World::new(settings);
     let mut next = |number: &str| {
         pbx_dials(&mut world, number, number);
         let at = [CARRIER, OTHER].map(|at| world.take_to(addr(at)).len());
@@ -180,6 +182,7 @@ fn given_a_groups_limits_when_reached_then_the_other_member_is_taken_and_at_last
     assert_eq!(next("61").0, [1, 0]);
     assert_eq!(next("62").0, [0, 1]);
     let (nowhere, answer) = next("63");
+    assert_eq!(next("69").0, [1, 0], "help has no limit");
     assert_eq!(nowhere, [0, 0]);
     let answer = answer.expect("an answer");
     assert_eq!((answer.status(), answer.header(HeaderName::RetryAfter)), (Some(503), Some("5".into())));
@@ -256,7 +259,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
                 ..Match::default()
             };
             let tags = sets.into_iter().map(Text::new).collect();
-            Rule { name: Text::new("r"), tenant: None, matches, tags, to }
+            Rule { name: Text::new("r"), tenant: None, matches, tags, to, template: None }
         },
     )
 }

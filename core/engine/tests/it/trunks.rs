@@ -5,8 +5,8 @@ use crate::support::*;
 use signalbox_base::{Cidr, Flow, Text};
 use signalbox_engine::contract::BackendWish;
 use signalbox_engine::settings::{
-    Group, Match, MemberName, NumberBlock, Pattern, PeerLimits, ProbeSettings, Rule, Settings, To,
-    TrunkDirection, TrunkSettings,
+    Form, Group, Match, MemberName, NumberBlock, Pattern, PeerLimits, ProbeSettings, Rewrite, Rule, Settings,
+    Template, To, TrunkDirection, TrunkSettings,
 };
 use signalbox_engine::{Command, CommandReply};
 use signalbox_sip::HeaderName;
@@ -21,7 +21,14 @@ pub(crate) const DID: &str = "sip:+442079460001@203.0.113.1";
 pub(crate) fn trunk(name: &str, address: &str) -> TrunkSettings {
     let mut peer = backend(name, address, 1, None);
     peer.network = 0;
-    TrunkSettings { peer, tenant: None, direction: TrunkDirection::Both, limits: PeerLimits::default() }
+    TrunkSettings {
+        peer,
+        tenant: None,
+        direction: TrunkDirection::Both,
+        limits: PeerLimits::default(),
+        template_in: None,
+        template_out: None,
+    }
 }
 
 pub(crate) fn to_trunks(names: &[&str]) -> To {
@@ -32,7 +39,7 @@ pub(crate) fn to_trunks(names: &[&str]) -> To {
 pub(crate) fn rule(name: &str, number: &str, to: To) -> Rule {
     let number = vec![Pattern::Prefix(Text::new(number))];
     let matches = Match { number, ..Match::default() };
-    Rule { name: Text::new(name), tenant: None, matches, tags: Vec::new(), to: Some(to) }
+    Rule { name: Text::new(name), tenant: None, matches, tags: Vec::new(), to: Some(to), template: None }
 }
 
 /// `acme` with two shared carriers outside, a number block, and a route for numbers that begin with `+`.
@@ -292,4 +299,74 @@ fn given_a_blocked_caller_when_a_trunk_brings_it_then_it_is_603_and_the_record_s
     assert_eq!(world.records("call.failed")[0].json()["category"], "blocked");
     carrier_calls(&mut world, CARRIER, "+4930123456", DID, "c");
     assert_eq!(world.take_to(addr(PBX)).len(), 1);
+}
+
+/// A template that rewrites who is called, and one for who calls.
+fn template(called: (&str, Form, &str), caller: (&str, Form, &str)) -> Option<Arc<Template>> {
+    let rewrite = |(strip, form, prefix): (&str, Form, &str)| Rewrite {
+        strip: Text::new(strip),
+        form,
+        prefix: Text::new(prefix),
+    };
+    Some(Arc::new(Template { called: rewrite(called), caller: rewrite(caller) }))
+}
+
+#[test]
+fn given_templates_of_route_and_trunk_then_request_uri_to_from_and_identity_have_the_carriers_form_on_each_try()
+ {
+    let mut settings = with_carriers();
+    settings.tenants[0].numbering.country = Some(Text::new("44"));
+    settings.rules.routes[0].matches.number = vec![Pattern::Prefix(Text::new("9"))];
+    settings.rules.routes[0].template = template(("9", Form::E164, ""), ("", Form::Same, "+44207946"));
+    settings.trunks[1].template_out = template(("", Form::National, ""), ("", Form::Digits, ""));
+    let mut world = World::new(settings);
+    let uri = "sip:902079470000@acme.test";
+    let text = invite(&inside(PBX), "sip:0001@acme.test", uri, "out", "");
+    let identity = "P-Asserted-Identity: <sip:0001@acme.test>\r\nX-Custom:";
+    world.deliver(inside(PBX), text.replace("X-Custom:", identity));
+    let first = world.one_to(addr(CARRIER));
+    assert_eq!(first.uri(), "sip:+442079470000@198.51.100.10:5060");
+    let says = |sent: &Sent, name| sent.header(name).expect("the header");
+    assert!(says(&first, HeaderName::To).starts_with("<sip:+442079470000@"), "{}", first.text());
+    assert!(says(&first, HeaderName::From).starts_with("\"Caller\" <sip:+442079460001@acme.test>;tag="));
+    assert_eq!(says(&first, HeaderName::PAssertedIdentity), "<sip:+442079460001@acme.test>");
+    world.deliver(outside(CARRIER), response(&first, 503, ""));
+    let ack = world.one_to(addr(CARRIER));
+    assert_eq!(
+        says(&ack, HeaderName::From),
+        says(&first, HeaderName::From),
+        "the ACK of a failure is of the INVITE"
+    );
+    let second = world.one_to(addr(OTHER));
+    assert_eq!(second.uri(), "sip:02079470000@198.51.100.20:5060");
+    assert!(says(&second, HeaderName::From).starts_with("\"Caller\" <sip:442079460001@acme.test>;tag="));
+    world.deliver(outside(OTHER), respond(&second, 200, "<sip:x@198.51.100.20:5060>", ""));
+    let ok = world.take_to(addr(PBX)).pop().expect("the answer");
+    assert!(
+        says(&ok, HeaderName::To).starts_with("<sip:902079470000@acme.test>;tag="),
+        "as the PBX wrote it"
+    );
+    world.assert_replay_equals_live();
+    let mut pbx = Dialog::calling(inside(PBX), &ok);
+    let mut world = world.crash_and_restart(Duration::from_secs(1));
+    world.take();
+    world.deliver(inside(PBX), pbx.request("BYE", ""));
+    assert!(said(&mut world, addr(OTHER)).contains(&"BYE".to_owned()));
+    let cdr = the_cdr(&world);
+    assert_eq!((&cdr["callee"], &cdr["caller"]), (&"902079470000".into(), &"0001".into()), "raw");
+}
+
+#[test]
+fn given_a_trunk_that_brings_national_numbers_then_its_template_says_whose_they_are() {
+    let mut settings = with_carriers();
+    settings.trunks[0].template_in = template(("0", Form::Same, "+44"), ("0", Form::Same, "+44"));
+    let mut world = World::new(settings);
+    carrier_calls(&mut world, CARRIER, "02079999999", "sip:02079460001@203.0.113.1", "in");
+    let at_pbx = world.one_to(addr(PBX));
+    assert_eq!(at_pbx.uri(), "sip:+442079460001@acme.test");
+    assert!(
+        at_pbx.header(HeaderName::From).expect("From").contains("<sip:+442079999999@"),
+        "{}",
+        at_pbx.text()
+    );
 }

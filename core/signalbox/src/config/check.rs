@@ -38,6 +38,7 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.tenants(file);
     super::trunk::check(&mut check, file);
     super::route::check(&mut check, file);
+    super::template::check(&mut check, file);
     check.rest(file);
     check.problems.extend(super::connections::check(file, sources));
     check.problems.extend(super::dns::check(file, sources));
@@ -83,7 +84,11 @@ impl Check<'_> {
 
     pub(super) fn unknown_tenant(&mut self, path: &str, name: &str, file: &File) {
         let known: Vec<_> = file.tenant.iter().map(|tenant| tenant.name.as_str()).collect();
-        self.wrong(path, format!("there is no tenant \"{name}\""), format!("write one of {}", known.join(", ")));
+        self.wrong(
+            path,
+            format!("there is no tenant \"{name}\""),
+            format!("write one of {}", known.join(", ")),
+        );
     }
 
     pub(super) fn above_zero(&mut self, path: &str, limits: &[(&str, Option<u32>)]) {
@@ -301,6 +306,16 @@ impl Check<'_> {
         }
     }
 
+    fn peer_address(&mut self, path: &str, address: &Address) {
+        if matches!(address.transport, Transport::Ws | Transport::Wss) {
+            let message = "over WebSocket only phones connect";
+            self.wrong(&format!("{path}.address"), message, "write udp:, tcp: or tls: with host[:port]");
+        }
+        if address.literal().is_some_and(|a| a.ip().is_unspecified() || a.ip().is_multicast()) {
+            self.wrong(&format!("{path}.address"), "is no address of a peer", "write the peer's own address");
+        }
+    }
+
     /// Where a backend or trunk is, and whether a listener of its network speaks with it.
     pub(super) fn peer_place(
         &mut self,
@@ -311,13 +326,7 @@ impl Check<'_> {
         address: &Address,
     ) {
         let word = if served == Served::Trunks { "trunks" } else { "backends" };
-        if matches!(address.transport, Transport::Ws | Transport::Wss) {
-            let message = "over WebSocket only phones connect";
-            self.wrong(&format!("{path}.address"), message, "write udp:, tcp: or tls: with host[:port]");
-        }
-        if address.literal().is_some_and(|a| a.ip().is_unspecified() || a.ip().is_multicast()) {
-            self.wrong(&format!("{path}.address"), "is no address of a peer", "write the peer's own address");
-        }
+        self.peer_address(path, address);
         let serving = |l: &&Listener| l.serves.as_ref().is_none_or(|s| s.contains(&served));
         let candidates: Vec<&Listener> = file.listener.iter().filter(serving).collect();
         match network {

@@ -12,6 +12,7 @@ mod dns;
 mod env;
 mod explain;
 mod journal;
+mod limits;
 mod load;
 pub mod model;
 mod registrar;
@@ -23,6 +24,7 @@ mod settings;
 mod span;
 #[cfg(test)]
 mod tests;
+mod template;
 mod tls;
 mod trunk;
 pub mod value;

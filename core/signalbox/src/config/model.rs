@@ -5,8 +5,10 @@ pub use super::calls::Calls;
 pub use super::cluster::Cluster;
 pub use super::connections::Connections;
 pub use super::dns::Dns;
+pub use super::limits::Limits;
 pub use super::registrar::{Auth, Mode};
 pub use super::route::{Pattern, PeerGroup, Route};
+pub use super::template::Template;
 pub use super::tls::{ClientCertificate, TlsTable};
 pub use super::trunk::Trunk;
 use super::value::{Address, Size, Span};
@@ -29,6 +31,8 @@ pub struct File {
     pub trunk: Vec<Trunk>,
     /// Trunks and backends that take each other's calls.
     pub group: Vec<PeerGroup>,
+    /// How numbers are written for whoever gets a call.
+    pub template: Vec<Template>,
     /// Where calls go. The first that matches decides.
     pub route: Vec<Route>,
     /// OPTIONS probes to every backend and trunk; each may override.
@@ -334,30 +338,6 @@ pub enum Redirects {
     Follow,
     /// It goes to the caller.
     Pass,
-}
-
-/// `limits` of a tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bindings at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub registrations: Option<u32>,
-    /// Calls at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls: Option<u32>,
-    /// New calls a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_per_second: Option<u32>,
-    /// Calls at a time that one user makes and takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_per_user: Option<u32>,
-    /// Calls at a time to one number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_per_number: Option<u32>,
-    /// The longest that an answered call may last. Default: `max_duration` of `[calls]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub call_duration: Option<Span>,
 }
 
 /// `[probe]`

@@ -1,8 +1,8 @@
 //! `[[route]]` and `[[group]]`: where calls go. What is written here is made into the engine's rules, or told to be wrong.
 
 use super::check::Check;
+use super::limits::PeerLimits;
 use super::model::File;
-use super::trunk::PeerLimits;
 use super::value::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub struct Route {
     /// Set on the call, for `tags` of later routes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The template by which numbers are written on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Where to. None: tags are set, and the search goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<To>,
@@ -148,7 +151,6 @@ fn midnight() -> String {
 /// A weekday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "their names say it")]
 pub enum Day {
     Mon,
     Tue,
@@ -355,6 +357,10 @@ pub(super) fn check(check: &mut Check<'_>, file: &File) {
     }
     for (at, by) in super::rules::unreachable(&rules) {
         let message = format!("{} takes every call that this one could", rules.routes[by].name);
-        check.warn(&format!("route[{at}]"), message, "put it before that one: the first that matches decides");
+        check.warn(
+            &format!("route[{at}]"),
+            message,
+            "put it before that one: the first that matches decides",
+        );
     }
 }

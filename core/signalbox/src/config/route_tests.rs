@@ -3,7 +3,7 @@
 use super::tests::{GOOD, keys, load_text};
 use super::*;
 use signalbox_base::{Text, Wall};
-use signalbox_engine::settings::{Affinity, MemberName, Settings, To, TrunkDirection};
+use signalbox_engine::settings::{Affinity, Form, MemberName, Settings, To, TrunkDirection};
 
 const CARRIERS: &str = r#"
 [[trunk]]
@@ -16,10 +16,20 @@ direction = "both"
 hide      = "full"
 probe     = { interval = "30s" }
 limits    = { calls = 30 }
+template  = { in = "uk-in", out = "uk-out" }
 
 [[trunk]]
 name    = "carrier-2"
 address = "udp:198.51.100.20"
+
+[[template]]
+name   = "uk-out"
+called = { strip = "9", form = "e164" }
+caller = { form = "national", prefix = "*" }
+
+[[template]]
+name   = "uk-in"
+called = { strip = "0", prefix = "+44" }
 
 [[group]]
 name        = "carriers"
@@ -35,6 +45,7 @@ tags  = ["night"]
 [[route]]
 name   = "out"
 tenant = "acme"
+template = "uk-out"
 match  = { number = ["+44", { exact = "100" }, { regex = "^0[1-9]" }], caller = "4", header = { name = "X-Way", value = "b" }, when = { days = ["mon", "fri"], from = "08:30", until = "18:00", zone = "Europe/London" }, tags = ["night"] }
 to     = "carriers"
 
@@ -80,6 +91,8 @@ fn given_trunks_and_routes_when_loaded_then_the_engine_has_them_as_they_are_writ
     assert_eq!(carrier.tenant.as_ref().map(|tenant| tenant.as_str()), Some("acme"));
     assert_eq!((carrier.direction, carrier.limits.calls), (TrunkDirection::Both, Some(30)));
     assert_eq!(settings.networks[usize::from(settings.trunks[1].peer.network)], "outside");
+    let (inward, outward) = (carrier.template_in.as_ref().unwrap(), carrier.template_out.as_ref().unwrap());
+    assert_eq!((&*inward.called.prefix, outward.called.form), ("+44", Form::E164));
     let acme = &settings.tenants[0].numbering;
     assert_eq!((acme.own.len(), acme.emergency.len(), acme.country.as_deref()), (1, 1, Some("44")));
     assert!(acme.blocks("anonymous") && acme.blocks("+44901") && !acme.blocks("+4420"));
@@ -87,7 +100,10 @@ fn given_trunks_and_routes_when_loaded_then_the_engine_has_them_as_they_are_writ
     let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(names[..3], ["route[0]", "out", "route[2]"]);
     let Some(To::Group(group)) = &rules[1].to else { panic!("{:?}", rules[1].to) };
-    assert_eq!((group.affinity, &*group.failover_on, group.members.len()), (Affinity::Caller, &[500, 503][..], 2));
+    assert_eq!(
+        (group.affinity, &*group.failover_on, group.members.len()),
+        (Affinity::Caller, &[500, 503][..], 2)
+    );
     assert_eq!((group.members[0].weight, group.members[1].priority), (2, 1));
     let Some(To::Ring(ring)) = &rules[2].to else { panic!("{:?}", rules[2].to) };
     assert_eq!(ring.stages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
@@ -117,8 +133,15 @@ fn given_hours_in_a_zone_when_its_clocks_change_then_summer_and_winter_have_thei
 fn given_a_mistake_in_trunks_or_routes_then_it_names_its_place_and_what_to_do() {
     let good = good();
     for (from, to, path, words) in [
-        ("to     = \"carriers\"", "to     = \"carrriers\"", "route[1].to", "no trunk, group or backend is named"),
-        ("tenant = \"acme\"\nmatch", "tenant = \"bolt\"\nmatch", "route[1].tenant", "no tenant"),
+        (
+            "to     = \"carriers\"",
+            "to     = \"carrriers\"",
+            "route[1].to",
+            "no trunk, group or backend is named",
+        ),
+        ("tenant = \"acme\"\ntemplate", "tenant = \"bolt\"\ntemplate", "route[1].tenant", "no tenant"),
+        ("template = \"uk-out\"", "template = \"us\"", "route[1].template", "no template"),
+        ("{ in = \"uk-in\"", "{ in = \"us\"", "trunk[0].template.in", "no template"),
         ("source = \"endpoints\"", "source = \"phones\"", "route[0].match.source", "named \"phones\""),
         ("Europe/London", "Europe/Londom", "route[1].match.when.zone", "no time zone"),
         ("08:30", "8.30", "route[1].match.when.from", "is no time"),
@@ -151,12 +174,19 @@ fn given_a_mistake_in_trunks_or_routes_then_it_names_its_place_and_what_to_do() 
 fn given_a_rule_that_nothing_reaches_or_numbers_in_one_another_then_a_warning_says_so() {
     let warned = |text: &str| {
         let loaded = load_text(text).unwrap_or_else(|problems| panic!("{problems}"));
-        loaded.warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect::<Vec<_>>()
+        loaded
+            .warnings
+            .iter()
+            .map(|warning| format!("{}: {}", warning.path, warning.message))
+            .collect::<Vec<_>>()
     };
     assert_eq!(warned(&good()), Vec::<String>::new());
     let behind_all = good() + "[[route]]\nmatch = { number = \"05\" }\nto = \"backends\"\n";
     assert_eq!(warned(&behind_all), ["route[8]: route[7] takes every call that this one could"]);
-    let narrower = good().replace("[[route]]\nto = \"backends\"", "[[route]]\nmatch = { number = \"0901\" }\nto = \"backends\"");
+    let narrower = good().replace(
+        "[[route]]\nto = \"backends\"",
+        "[[route]]\nmatch = { number = \"0901\" }\nto = \"backends\"",
+    );
     assert_eq!(warned(&narrower), ["route[7]: route[4] takes every call that this one could"]);
     let other = "[[tenant]]\nname = \"bolt\"\ndomains = [\"bolt.example.net\"]\nnumbers = [\"+442079460100/2\"]\n\
                  backends = [{ name = \"pbx-b\", address = \"udp:10.0.0.21\" }]\n";

@@ -1,7 +1,9 @@
 //! From routes and groups as written to the engine's rules: names become peers, hours get their zone.
 
 use super::model::File;
-use super::route::{Affinity, Header, Many, Member, Order, Pattern, PeerGroup, Reject, Ring, Route, To, When};
+use super::route::{
+    Affinity, Header, Many, Member, Order, Pattern, PeerGroup, Reject, Ring, Route, To, When,
+};
 use super::route::{expression, pattern};
 use signalbox_base::{TenantId, Text};
 use signalbox_engine::settings::{
@@ -40,7 +42,9 @@ pub(super) fn compile(file: &File, faults: &mut Vec<Fault>) -> Rules {
         compiler.groups.insert(&group.name, Arc::new(made));
     }
     let routes = file.route.iter().enumerate();
-    Rules { routes: routes.filter_map(|(at, route)| compiler.route(&format!("route[{at}]"), route)).collect() }
+    Rules {
+        routes: routes.filter_map(|(at, route)| compiler.route(&format!("route[{at}]"), route)).collect(),
+    }
 }
 
 /// Rules that no call reaches, each with the one before it that takes them all.
@@ -60,7 +64,8 @@ fn covers(first: &Rule, other: &Rule) -> bool {
     let only_numbers = engine::Match { number: Vec::new(), ..first.matches.clone() }.is_everything();
     let begins = |number: &engine::Pattern| match number {
         engine::Pattern::Exact(text) | engine::Pattern::Prefix(text) => {
-            let is_shorter = |p: &engine::Pattern| matches!(p, engine::Pattern::Prefix(p) if text.starts_with(&**p));
+            let is_shorter =
+                |p: &engine::Pattern| matches!(p, engine::Pattern::Prefix(p) if text.starts_with(&**p));
             first.matches.number.iter().any(is_shorter)
         }
         engine::Pattern::Regex(_) | engine::Pattern::Anonymous => false,
@@ -81,7 +86,11 @@ impl Compiler<'_> {
         let mut tenant = None;
         if let Some(name) = &route.tenant {
             if !self.file.tenant.iter().any(|t| t.name == *name) {
-                self.wrong(&format!("{path}.tenant"), format!("there is no tenant \"{name}\""), self.tenants());
+                self.wrong(
+                    &format!("{path}.tenant"),
+                    format!("there is no tenant \"{name}\""),
+                    self.tenants(),
+                );
             }
             tenant = name.parse::<TenantId>().ok();
         }
@@ -92,7 +101,9 @@ impl Compiler<'_> {
         }
         let name = route.name.as_deref().unwrap_or(path);
         let tags = route.tags.iter().map(|tag| Text::new(tag)).collect();
-        (self.faults.len() == faults).then(|| Rule { name: Text::new(name), tenant, matches, tags, to })
+        let template = super::template::named(self.file, route.template.as_ref());
+        let rule = Rule { name: Text::new(name), tenant, matches, tags, to, template };
+        (self.faults.len() == faults).then_some(rule)
     }
 
     fn tenants(&self) -> String {
@@ -111,8 +122,13 @@ impl Compiler<'_> {
                     source.push(Who::Named(Text::new(name)));
                 }
                 name => {
-                    let fix = format!("write endpoints, backends, trunks or one of {}", self.peers().join(", "));
-                    self.wrong(&format!("{path}.source"), format!("no backend or trunk is named \"{name}\""), fix);
+                    let fix =
+                        format!("write endpoints, backends, trunks or one of {}", self.peers().join(", "));
+                    self.wrong(
+                        &format!("{path}.source"),
+                        format!("no backend or trunk is named \"{name}\""),
+                        fix,
+                    );
                 }
             }
         }
@@ -130,8 +146,18 @@ impl Compiler<'_> {
             number: self.patterns(&format!("{path}.number"), &written.number),
             domain: domains.iter().map(|name| Text::from(name.to_ascii_lowercase())).collect(),
             caller: self.patterns(&format!("{path}.caller"), &written.caller),
-            headers: written.header.as_slice().iter().map(|h| self.header(&format!("{path}.header"), h)).collect(),
-            when: written.when.as_slice().iter().filter_map(|w| self.when(&format!("{path}.when"), w)).collect(),
+            headers: written
+                .header
+                .as_slice()
+                .iter()
+                .map(|h| self.header(&format!("{path}.header"), h))
+                .collect(),
+            when: written
+                .when
+                .as_slice()
+                .iter()
+                .filter_map(|w| self.when(&format!("{path}.when"), w))
+                .collect(),
             tags: written.tags.iter().map(|tag| Text::new(tag)).collect(),
         }
     }
@@ -170,7 +196,11 @@ impl Compiler<'_> {
         let (from, until) = (minute(&when.from), minute(&when.until));
         for (key, text, found) in [("from", &when.from, from), ("until", &when.until, until)] {
             if found.is_none() {
-                self.wrong(&format!("{path}.{key}"), format!("\"{text}\" is no time"), "write for example \"08:30\"");
+                self.wrong(
+                    &format!("{path}.{key}"),
+                    format!("\"{text}\" is no time"),
+                    "write for example \"08:30\"",
+                );
             }
         }
         let Some(zone) = self.zone(&when.zone) else {
@@ -179,7 +209,12 @@ impl Compiler<'_> {
             return None;
         };
         let days = when.days.iter().fold(0, |days, day| days | 1 << *day as u8);
-        Some(engine::When { days: if days == 0 { EVERY_DAY } else { days }, from: from?, until: until?, zone })
+        Some(engine::When {
+            days: if days == 0 { EVERY_DAY } else { days },
+            from: from?,
+            until: until?,
+            zone,
+        })
     }
 
     /// A zone with its transitions, so that no decision needs more than the time.
@@ -236,7 +271,8 @@ impl Compiler<'_> {
             let ring = Ring { ring: users, order: Order::All, ring_for: super::value::Span(Duration::ZERO) };
             return self.ring(path, &ring, tenant);
         }
-        let peers: Option<Vec<MemberName>> = names.iter().map(|name| self.member(path, name, tenant.as_ref())).collect();
+        let peers: Option<Vec<MemberName>> =
+            names.iter().map(|name| self.member(path, name, tenant.as_ref())).collect();
         let peers = peers.filter(|peers| !peers.is_empty())?;
         peers.iter().for_each(|peer| self.own(path, peer, tenant));
         Some(engine::To::Group(Arc::new(Group::in_order(Text::from(names.join(", ")), peers))))
@@ -244,7 +280,8 @@ impl Compiler<'_> {
 
     fn ring(&mut self, path: &str, ring: &Ring, tenant: &mut Option<TenantId>) -> Option<engine::To> {
         let flat = ring.ring.iter().all(|entry| matches!(entry, Many::One(_)));
-        let users = |entry: &Many<String>| entry.as_slice().iter().map(|user| Text::new(user)).collect::<Vec<_>>();
+        let users =
+            |entry: &Many<String>| entry.as_slice().iter().map(|user| Text::new(user)).collect::<Vec<_>>();
         let stages: Vec<Vec<Text>> = match ring.order {
             Order::All if flat => vec![ring.ring.iter().flat_map(users).collect()],
             _ => ring.ring.iter().map(users).collect(),
@@ -254,7 +291,8 @@ impl Compiler<'_> {
         }
         for user in stages.iter().flatten() {
             let domain = user.split_once('@').map_or("", |(_, domain)| domain);
-            let named = |t: &&super::model::Tenant| t.domains.iter().any(|d| d.name().eq_ignore_ascii_case(domain));
+            let named =
+                |t: &&super::model::Tenant| t.domains.iter().any(|d| d.name().eq_ignore_ascii_case(domain));
             match self.file.tenant.iter().find(named) {
                 None => {
                     let message = format!("\"{user}\" is no user of a tenant's domain");

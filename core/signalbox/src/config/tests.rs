@@ -3,7 +3,7 @@
 use super::*;
 use std::path::PathBuf;
 
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [edge]
 cluster = "prod"
 [[listener]]
@@ -24,14 +24,14 @@ backends = [
 ]
 "#;
 
-fn load_text(text: &str) -> Result<Loaded, Problems> {
+pub(super) fn load_text(text: &str) -> Result<Loaded, Problems> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("signalbox.toml");
     std::fs::write(&path, text).unwrap();
     load(&path, std::iter::empty())
 }
 
-fn keys() -> Keys {
+pub(super) fn keys() -> Keys {
     Keys {
         edge_name: "edge-1".into(),
         journal: signalbox_base::JournalId(1),
@@ -211,7 +211,7 @@ fn a_mistake_names_file_line_key_and_fix() {
             "no listener serves backends",
         ),
         ("[edge]", "[edge", ":2:", "", ""),
-        ("[edge]", "[[trunk]]\nname = \"t\"\n[edge]", ":2:", "trunk[0]", "not part of this version"),
+        ("[edge]", "[[alert]]\nname = \"t\"\n[edge]", ":2:", "alert[0]", "not part of this version"),
     ];
     for (from, to, place, path, words) in cases {
         assert!(GOOD.contains(from), "{from}");

@@ -1,6 +1,7 @@
 //! `[[trunk]]`: carriers, and the numbers of tenants that tell whose their calls are.
 
 use super::check::Check;
+use super::limits::PeerLimits;
 use super::model::{EarlyDialogs, File, Hide, Probe, Redirects, Served, Tenant};
 use super::route::{Pattern, pattern};
 use super::settings::{PeerParts, index, peer, probe};
@@ -45,6 +46,21 @@ pub struct Trunk {
     /// How much it carries, both ways together.
     #[serde(default)]
     pub limits: PeerLimits,
+    /// Templates by which numbers are written in calls from and to it.
+    #[serde(default)]
+    pub template: Templates,
+}
+
+/// `template` of a trunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Templates {
+    /// Of calls from it, before anything is decided by their numbers.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub inward: Option<String>,
+    /// Of calls to it.
+    #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
+    pub outward: Option<String>,
 }
 
 /// Which way calls may go.
@@ -60,31 +76,10 @@ pub enum Direction {
     Both,
 }
 
-/// `limits` of a trunk or group; what is not named is unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PeerLimits {
-    /// Calls at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls: Option<u32>,
-    /// New calls a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_per_second: Option<u32>,
-}
-
-impl PeerLimits {
-    pub(super) fn settings(self) -> engine::PeerLimits {
-        engine::PeerLimits { calls: self.calls, calls_per_second: self.calls_per_second }
-    }
-
-    pub(super) fn check(self, check: &mut Check<'_>, path: &str) {
-        check.above_zero(path, &[("calls", self.calls), ("calls_per_second", self.calls_per_second)]);
-    }
-}
-
 /// The engine's settings of a trunk.
 pub(super) fn settings(trunk: &Trunk, file: &File, networks: &[Text]) -> engine::TrunkSettings {
-    let serving = file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Trunks)));
+    let serving =
+        file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Trunks)));
     let network = trunk.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
     let parts = PeerParts {
         name: &trunk.name,
@@ -105,6 +100,8 @@ pub(super) fn settings(trunk: &Trunk, file: &File, networks: &[Text]) -> engine:
             Direction::Both => engine::TrunkDirection::Both,
         },
         limits: trunk.limits.settings(),
+        template_in: super::template::named(file, trunk.template.inward.as_ref()),
+        template_out: super::template::named(file, trunk.template.outward.as_ref()),
     }
 }
 
@@ -152,7 +149,11 @@ fn one(check: &mut Check<'_>, file: &File, path: &str, place: usize, trunk: &Tru
         check.wrong(&format!("{path}.name"), message, "give each its own name");
     } else if let Some(tenant) = of_backend {
         let message = format!("a backend of tenant {} has the same name", tenant.name);
-        check.wrong(&format!("{path}.name"), message, "give each its own name: routes and events say it alone");
+        check.wrong(
+            &format!("{path}.name"),
+            message,
+            "give each its own name: routes and events say it alone",
+        );
     }
     if let Some(name) = trunk.tenant.as_ref().filter(|name| !file.tenant.iter().any(|t| t.name == **name)) {
         check.unknown_tenant(&format!("{path}.tenant"), name, file);
@@ -195,7 +196,8 @@ fn numbers(check: &mut Check<'_>, file: &File) {
             let block = match engine::NumberBlock::parse(text) {
                 Ok(block) => block,
                 Err(why) => {
-                    let fix = "write \"+442079460000\", or \"+442079460000/4\" where the last four digits are free";
+                    let fix =
+                        "write \"+442079460000\", or \"+442079460000/4\" where the last four digits are free";
                     check.wrong(&path, format!("\"{text}\" {why}"), fix);
                     continue;
                 }
@@ -209,7 +211,9 @@ fn numbers(check: &mut Check<'_>, file: &File) {
                 ),
                 Some((owner, theirs, _)) => check.warn(
                     &path,
-                    format!("\"{text}\" overlaps \"{theirs}\" of tenant {owner}: the longer prefix has a call"),
+                    format!(
+                        "\"{text}\" overlaps \"{theirs}\" of tenant {owner}: the longer prefix has a call"
+                    ),
                     "nothing, where that is meant",
                 ),
                 None => {}

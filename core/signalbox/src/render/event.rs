@@ -227,6 +227,7 @@ fn why(e: &CallRouted) -> String {
     let basis = e.why.basis.to_string();
     list(&[
         if weight.is_empty() && failover.is_empty() { basis } else { String::new() },
+        opt("by ", e.why.rule.as_ref()),
         opt("priority ", e.why.priority),
         weight,
         failover,

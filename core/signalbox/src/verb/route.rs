@@ -8,7 +8,7 @@ use crate::history::moment;
 use serde_json::json;
 use signalbox_base::{JournalId, Secret, Text};
 use signalbox_engine::routing::{Answer, Chosen, Question, Source, explain};
-use signalbox_engine::settings::{MemberName, To};
+use signalbox_engine::settings::{MemberName, Settings, To};
 use signalbox_engine::tenancy::Directory;
 use signalbox_projections::queries;
 
@@ -27,19 +27,24 @@ pub fn run(cli: &Cli, args: &RouteArgs) -> Result<(), Failure> {
     let question = Question { from, to, caller, headers: &headers, wall: at };
     let user = to.split_once('@').map_or(to, |(user, _)| user);
     let known = registered(&loaded, user);
-    let is_registered = |tenant: &str, aor: &str| known.iter().any(|(of, known)| of == tenant && known == aor);
+    let is_registered =
+        |tenant: &str, aor: &str| known.iter().any(|(of, known)| of == tenant && known == aor);
     let answer = explain(&settings, &directory, &question, is_registered)
         .map_err(|why| Failure::new(USAGE, why).fix("name a phone as user@domain, a backend or a trunk"))?;
     if out.json {
-        return out.object(&object(&answer, &question));
+        return out.object(&object(&settings, &answer, &question));
     }
     let time = out.clock.time(at, now());
-    out.line(&format!("{} calls {}@{} of {} at {time}", args.from, answer.number, answer.domain, answer.tenant.name))?;
+    out.line(&format!(
+        "{} calls {}@{} of {} at {time}",
+        args.from, answer.number, answer.domain, answer.tenant.name
+    ))?;
     out.line(&format!("  {}", answer.describe()))?;
-    for (name, detail) in members(&answer) {
+    for (name, detail) in members(&settings, &answer) {
         out.line(&format!("    {name}  {detail}"))?;
     }
-    let tags: Vec<&str> = answer.choice.iter().flat_map(|choice| &choice.tags).map(|tag| tag.as_str()).collect();
+    let tags: Vec<&str> =
+        answer.choice.iter().flat_map(|choice| &choice.tags).map(|tag| tag.as_str()).collect();
     if tags.is_empty() { Ok(()) } else { out.line(&format!("  tags: {}", tags.join(", "))) }
 }
 
@@ -68,8 +73,8 @@ fn registered(loaded: &crate::config::Loaded, user: &str) -> Vec<(String, String
     rows.into_iter().flatten().map(|row| (row.tenant, row.aor)).collect()
 }
 
-/// Who would be tried, in the order of the configuration.
-fn members(answer: &Answer<'_>) -> Vec<(String, String)> {
+/// Who would be tried, in the order of the configuration, and what each would see dialled.
+fn members(settings: &Settings, answer: &Answer<'_>) -> Vec<(String, String)> {
     let Some(Chosen::Rule(To::Group(group))) = answer.choice.as_ref().map(|choice| choice.to) else {
         return Vec::new();
     };
@@ -77,12 +82,13 @@ fn members(answer: &Answer<'_>) -> Vec<(String, String)> {
     members.sort_by_key(|member| member.priority);
     let line = |member: &&signalbox_engine::settings::Member| {
         let (MemberName::Backend(_, name) | MemberName::Trunk(name)) = &member.peer;
-        (name.to_string(), format!("priority {}, weight {}", member.priority, member.weight))
+        let number = answer.dialled(settings, &member.peer);
+        (name.to_string(), format!("{number}  priority {}, weight {}", member.priority, member.weight))
     };
     members.iter().map(line).collect()
 }
 
-fn object(answer: &Answer<'_>, question: &Question<'_>) -> serde_json::Value {
+fn object(settings: &Settings, answer: &Answer<'_>, question: &Question<'_>) -> serde_json::Value {
     let source = match answer.source {
         Source::Endpoint | Source::Neighbour => "endpoint",
         Source::Backend => "backend",
@@ -97,7 +103,7 @@ fn object(answer: &Answer<'_>, question: &Question<'_>) -> serde_json::Value {
         "domain": answer.domain,
         "at": question.wall.to_string(),
         "kind": answer.kind(),
-        "targets": members(answer).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "targets": members(settings, answer).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "rule": choice.and_then(|choice| choice.rule).map(|rule| &rule.name),
         "number": choice.and_then(|choice| choice.number),
         "tags": choice.map(|choice| choice.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>()),

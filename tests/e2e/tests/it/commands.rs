@@ -61,6 +61,12 @@ const COMMANDS: &[(&str, How)] = &[
     ("signalbox backends", Words(&["backends"])),
     ("signalbox backends drain pbx-1", Words(&["backends", "drain", "pbx"])),
     ("signalbox backends enable pbx-1", Words(&["backends", "enable", "pbx"])),
+    ("signalbox route --from pbx --to 902079470000", Elsewhere("carriers.rs: route is asked")),
+    (
+        "signalbox route --from carrier --to +442079460001 --at 2026-11-21T22:00:00Z",
+        Elsewhere("carriers.rs: route is asked"),
+    ),
+    ("signalbox backends drain carrier", Elsewhere("carriers.rs: route is asked")),
     (
         "signalbox log level debug --aor 401@acme.test",
         Words(&["log", "level", "debug", "--aor", "401@acme.test"]),

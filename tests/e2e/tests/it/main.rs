@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod brokered;
 mod buses;
+mod carriers;
 mod commands;
 mod compose;
 mod edges;

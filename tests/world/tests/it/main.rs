@@ -6,6 +6,7 @@
 
 mod architecture;
 mod calls;
+mod carriers;
 mod early;
 mod edges;
 mod failover;

@@ -112,13 +112,16 @@ fn begun(at: At, tenant: Text, data: CallAttempted) -> Cdr {
 }
 
 fn routed(call: &mut CallState, data: CallRouted, private: Option<CallPrivate>) {
-    if let Some(CallPrivate::Routed {
-        attempt: Attempted { token, peer, via, uri, cseq },
-        leg: change,
-        invite,
-    }) = private
-    {
+    let told = match private {
+        Some(CallPrivate::Routed { attempt, leg, invite }) => Some((attempt, leg, invite, None)),
+        Some(CallPrivate::RoutedAs { attempt, leg, invite, local }) => {
+            Some((attempt, leg, invite, Some(local)))
+        }
+        _ => None,
+    };
+    if let Some((Attempted { token, peer, via, uri, cseq }, change, invite, local)) = told {
         let mut leg = call.caller.mirrored(token, peer);
+        leg.local = local.unwrap_or(leg.local);
         if let Some(change) = change {
             change.apply(&mut leg);
         }
