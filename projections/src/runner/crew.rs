@@ -40,6 +40,8 @@ pub(crate) struct Context {
     all: Vec<(Arc<dyn Projection>, StatusHandle)>,
     /// Those that are being made anew.
     rebuilding: Mutex<BTreeSet<&'static str>>,
+    /// Those whose tables and positions another crew has replaced by a rebuild's.
+    switched: Mutex<BTreeSet<&'static str>>,
     /// Rebuilds that another process had begun were looked for.
     resumed: AtomicBool,
     /// Up to where each projection durably has each source: the bus may forget what all have.
@@ -57,8 +59,8 @@ impl Context {
         let floors = members.iter().map(|member| (member.name(), BTreeMap::new())).collect();
         let all =
             members.iter().map(|member| (Arc::clone(&member.projection), member.status.clone())).collect();
-        let (rebuilding, resumed) = (Mutex::default(), AtomicBool::new(false));
-        Self { bus, store, config, stopped, all, rebuilding, resumed, floors: Mutex::new(floors) }
+        let (rebuilding, switched, resumed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { bus, store, config, stopped, all, rebuilding, switched, resumed, floors: Mutex::new(floors) }
     }
 
     fn floors(&self) -> MutexGuard<'_, BTreeMap<&'static str, BTreeMap<Text, u64>>> {
@@ -67,6 +69,10 @@ impl Context {
 
     fn rebuilding(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
         self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn switched(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.switched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A projection of the group and its status, by its name.
@@ -184,6 +190,7 @@ impl Crew {
         }
         let (context, now) = (Arc::clone(&self.context), wall_now());
         for (index, member) in self.members.iter_mut().enumerate() {
+            context.switched().remove(member.name());
             let begun = member.begin(&context.store, &context.config, context.bus.order(), now).await;
             begun.map_err(|error| Fault::of(index, error))?;
             context.floors().insert(member.name(), member.track.resume.clone());
@@ -218,6 +225,9 @@ impl Crew {
                     return Ok(End::Finished);
                 }
                 _ = tick.tick() => {
+                    if self.members.iter().any(|member| self.context.switched().contains(member.name())) {
+                        return Ok(End::Again);
+                    }
                     self.tick(subscription).await?;
                     self.ask(stop).await?;
                     if self.tables_are_gone().await? {

@@ -263,6 +263,7 @@ impl Crew {
         );
         let mut member = self.members.remove(index);
         if let Some(rebuild) = member.rebuild.take() {
+            self.context.switched().insert(rebuild.of());
             self.ended(&rebuild, member.name());
         }
         if let Some(waits) = member.waits.take() {
@@ -276,7 +277,9 @@ impl Crew {
         let member = &self.members[index];
         let Some(rebuild) = &member.rebuild else { return false };
         let waits = if self.by_key() { Held::is_newer } else { Held::is_open };
-        if member.track.held.values().any(waits) {
+        // What is missing at its beginning is retention once the bus has said so, and looks like a loss before.
+        let settled = !self.by_key() || !member.track.place.first_reading;
+        if !settled || member.track.held.values().any(waits) {
             return false;
         }
         let beside = self.members.iter().find(|other| other.name() == rebuild.of());

@@ -116,5 +116,6 @@ fn emptied_behind_a_reader(world: &World, broker: &dyn Broker) {
     let rebuilt = edge.text(&["projections", "rebuild", "cdr"]);
     assert!(rebuilt.contains("carried over"), "{rebuilt}");
     records(first + third + fourth);
+    wait::until_true("the health to be well again", || detail(&folder).is_none());
     eprintln!("{lost} records are lost, {first}, {third} and {fourth} are there");
 }
