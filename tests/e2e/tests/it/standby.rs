@@ -94,8 +94,9 @@ fn given_postgres_and_two_processes_when_one_is_killed_or_stopped_then_the_other
     let world = World::new("standby-postgres");
     let database = Database::create();
     one_folds_and_another_takes_over(&world, &database.url(), "");
-    let holders = database.query("SELECT COUNT(DISTINCT holder) FROM projection_holder");
-    assert_eq!(holders, ["1"], "all tables have the same holder");
+    wait::until_true("all tables to have the same holder", || {
+        database.query("SELECT COUNT(DISTINCT holder) FROM projection_holder") == ["1"]
+    });
 }
 
 #[test]
