@@ -342,7 +342,9 @@ impl Calls {
     /// Calls whose record is written but whose last request (a BYE, mostly) has no answer yet.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
-        let waits = |call: &Call| matches!(call.state, State::Ending(_)) && !call.core.relays.is_empty();
+        let waits = |call: &Call| {
+            matches!(call.state, State::Ending(_)) && call.core.relays.iter().any(relay::Relay::is_awaited)
+        };
         self.calls.values().filter(|call| waits(call)).count() as u64
     }
 
