@@ -3,6 +3,7 @@
 use crate::config::StreamConfig;
 use crate::handle::EdgeHandle;
 use signalbox_base::{Text, Wall};
+use signalbox_engine::remote::Update;
 use signalbox_engine::tenancy::Directory;
 use signalbox_engine::{Command, Settings};
 use signalbox_io::{CertificateInfo, Clock, Streams, Tls, TlsError};
@@ -70,10 +71,13 @@ impl Certificates {
         }
     }
 
-    /// Another edge takes requests here.
-    pub(crate) fn peer(&self, address: SocketAddr, edge: &Text) {
-        if let Some(streams) = &self.streams {
-            streams.set_name(address, edge);
+    /// Other edges take requests where they say.
+    pub(crate) fn peers(&self, updates: &[Update]) {
+        let Some(streams) = &self.streams else { return };
+        for update in updates {
+            if let Update::Peer { edge, address: Some(address), .. } = update {
+                streams.set_name(*address, edge);
+            }
         }
     }
 

@@ -41,6 +41,8 @@ pub struct EdgeConfig {
     pub in_force: InForce,
     /// Asked before the first record of a run over an old journal.
     pub before_first: Option<BeforeFirst>,
+    /// What was known of other edges: the first call already finds their phones.
+    pub known: Vec<signalbox_engine::remote::Update>,
 }
 
 impl EdgeConfig {
@@ -61,6 +63,7 @@ impl EdgeConfig {
             admin_hosts: Vec::new(),
             in_force,
             before_first: None,
+            known: Vec::new(),
         }
     }
 }

@@ -20,11 +20,7 @@ impl EdgeHandle {
     /// # Errors
     /// [`NoAnswer::Gone`] once the edge has stopped.
     pub async fn remote(&self, updates: Vec<Update>) -> Result<(), NoAnswer> {
-        for update in &updates {
-            if let Update::Peer { edge, address: Some(address), .. } = update {
-                self.0.certificates.peer(*address, edge);
-            }
-        }
+        self.0.certificates.peers(&updates);
         let nothing: &[Update] = &[];
         let batches = updates.chunks(UPDATES_MAX).chain(updates.is_empty().then_some(nothing));
         for batch in batches {

@@ -11,6 +11,7 @@ use crate::keep::{self, Files, Keeping};
 use crate::listen::{self, Opened};
 use crate::metrics::Metrics;
 use crate::recover;
+use crate::remote::UPDATES_MAX;
 use crate::resolver::Resolver;
 use crate::status::Shared;
 use crate::supervise::{self, Threads};
@@ -59,7 +60,11 @@ impl Edge {
             archive: config.journal.archive.clone(),
         };
         let state = recover::recover(&config.storage, &layout, &writer, recovered.last)?;
-        let (engine, revision) = first.begin(state, &settings, &recovered, &config.in_force);
+        let (mut engine, revision) = first.begin(state, &settings, &recovered, &config.in_force);
+        certificates.peers(&config.known);
+        for updates in config.known.chunks(UPDATES_MAX) {
+            first.turn(&mut engine, Input::Remote(updates));
+        }
 
         let about = About::new(&settings, clock.now().wall, revision);
         let names = settings.listeners.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
@@ -228,7 +233,7 @@ impl First<'_> {
             calls_recovered: calls,
             bindings_recovered: bindings,
         };
-        self.command(&mut engine, Command::Note(Box::new(Event::from(started))));
+        self.turn(&mut engine, Input::Command(Command::Note(Box::new(Event::from(started)))));
         if changed {
             let applied = Command::Reload {
                 settings: Arc::clone(settings),
@@ -238,16 +243,16 @@ impl First<'_> {
                 diff: Vec::new(),
                 actor: Text::new("start"),
             };
-            self.command(&mut engine, applied);
+            self.turn(&mut engine, Input::Command(applied));
         }
         self.batch.outbox.replies.clear();
         (engine, revision)
     }
 
-    fn command(&mut self, engine: &mut Engine, command: Command) {
+    fn turn(&mut self, engine: &mut Engine, input: Input<'_>) {
         let watch = Watch::default();
         let mut cx = Context { entropy: &mut self.entropy, watch: &watch };
-        engine.handle(self.clock.now(), Input::Command(command), &mut cx, &mut self.batch.outbox);
+        engine.handle(self.clock.now(), input, &mut cx, &mut self.batch.outbox);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Starting, draining, stopping, starting again.
 
 use crate::world::{Peer, World, answer, localhost, options, register, settings};
-use signalbox_base::Text;
+use signalbox_base::{EventSeq, JournalId, Text, Wall};
 use signalbox_edge::{EdgeConfig, Fork, Hooks, InForce, Opened, Reloaded, StartError, StreamConfig};
+use signalbox_engine::remote::{Bound, Liveness, Registered, Update, Version};
+use signalbox_engine::state::BindingKey;
 use signalbox_engine::{Command, CommandReply};
 use signalbox_journal::{Error, Start};
 use signalbox_schemas::config::ConfigChange;
@@ -25,6 +27,36 @@ fn given_a_new_edge_then_its_start_and_its_configuration_are_the_first_events() 
     let edge = world.start();
     world.until("the first records", || edge.durable().0 >= 2);
     assert_eq!(kinds(&edge)[..2], ["edge.started.v1", "config.applied.v1"]);
+    world.stop(&edge);
+}
+
+#[test]
+fn given_what_was_known_of_other_edges_when_the_edge_starts_then_its_first_request_finds_their_phones() {
+    let (world, edge) = (World::new(), Text::new("edge-a"));
+    let (at, until) = (Wall(0), Wall(i64::MAX));
+    let bound = Bound {
+        edge: edge.clone(),
+        version: Version { journal: JournalId(7), seq: EventSeq(9), at },
+        name: "acme/401@acme.test".into(),
+        key: BindingKey(5),
+        expires_at: until,
+        q: None,
+        registered: Registered { call: None, cseq: 3, at },
+    };
+    let lost = Update::Peer { edge, address: None, liveness: Liveness::Lost };
+    let config = EdgeConfig { known: vec![lost, Update::Bound(bound)], ..world.config() };
+    let edge = world.start_with(config, Hooks::default()).unwrap();
+    let pbx = &world.pbx;
+    let at = pbx.address();
+    for (user, status) in [("401", "480"), ("402", "404")] {
+        let message = format!(
+            "MESSAGE sip:{user}@acme.test SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{user};rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:409@acme.test>;tag=f\r\nTo: <sip:{user}@acme.test>\r\n\
+             Call-ID: m-{user}@{at}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        );
+        pbx.send(edge.listeners()[0], &message);
+        pbx.receive(&format!("SIP/2.0 {status}"));
+    }
     world.stop(&edge);
 }
 

@@ -72,7 +72,7 @@ impl Cluster {
 
 /// Whether a listener is named as one for other edges.
 #[must_use]
-pub(super) fn is_for_edges(listener: &Listener) -> bool {
+pub fn is_for_edges(listener: &Listener) -> bool {
     listener.serves.as_ref().is_some_and(|serves| serves.contains(&Served::Edges))
 }
 

@@ -29,6 +29,7 @@ mod tls;
 mod trunk;
 pub mod value;
 
+pub use cluster::is_for_edges;
 pub use explain::{diff, explain, show};
 pub use load::{Loaded, data_dir_of_broken, find, load};
 pub use settings::{Effective, Keys, effective_json, sha256_hex};

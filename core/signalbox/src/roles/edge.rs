@@ -2,6 +2,7 @@
 
 use super::broker::Wiring;
 use super::health::Report;
+use super::presence::Before;
 use crate::config::{
     Effective, Keys, Loaded, Problems, diff, effective_json, load, model::BusKind, sha256_hex, show, streams,
 };
@@ -17,10 +18,11 @@ use signalbox_schemas::config::ConfigChange;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// Starts the edge; `report` is what the process's other roles tell about themselves.
+/// Starts the edge with what it knew of others; `report` is what the process's other roles tell about themselves.
 pub(super) fn start(
     loaded: &Loaded,
     wiring: &Wiring,
+    before: Option<&Before>,
     report: &Report,
     level: Option<LevelHandle>,
     runtime: &Handle,
@@ -31,6 +33,7 @@ pub(super) fn start(
     let settings = Arc::new(effective.settings(&keys)?);
     let mut config = edge_config(loaded, settings, &effective);
     config.journal.sinks = sinks(loaded.file.bus.kind);
+    config.known = before.map(|before| before.updates().to_vec()).unwrap_or_default();
     config.before_first = wiring.before_first(&config.settings.identity);
     let path = loaded.path.clone();
     let components = report.clone();

@@ -15,7 +15,7 @@ pub(super) struct Cached(PathBuf);
 
 /// What it held.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Before {
+pub(in crate::roles) struct Before {
     layout: String,
     /// Where to read on.
     hint: Option<String>,
@@ -27,8 +27,8 @@ impl Before {
         self.hint.as_deref().map(|hint| Hint(Text::new(hint)))
     }
 
-    pub(super) fn updates(self) -> Vec<Update> {
-        self.updates
+    pub(in crate::roles) fn updates(&self) -> &[Update] {
+        &self.updates
     }
 
     pub(super) fn edges(&self) -> impl Iterator<Item = Text> {
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(before.edges().collect::<Vec<_>>(), [edge]);
         let mut again = Cache::default();
         for update in before.updates() {
-            again.apply(update);
+            again.apply(update.clone());
         }
         assert_eq!(again.dump().collect::<Vec<_>>(), cache.dump().collect::<Vec<_>>());
         std::fs::write(dir.path().join("edges.cache"), b"{\"layout\":").unwrap();

@@ -58,16 +58,15 @@ impl Following {
     pub(super) async fn run(self, before: Option<Before>, mut stop: watch::Receiver<bool>) {
         let clock = Clock::start();
         let hint = before.as_ref().and_then(Before::hint);
-        let updates = before.map(Before::updates).unwrap_or_default();
+        // The engine began with it.
+        let updates = before.as_ref().map(Before::updates).unwrap_or_default();
         if !updates.is_empty() {
             tracing::info!(
                 updates = updates.len(),
                 "what was known of other edges is in use until the bus tells more"
             );
         }
-        if self.take(updates).await.is_err() {
-            return;
-        }
+        self.known.apply(updates);
         let written = clock.now().mono;
         let mut place = Place { clock, hint, moved: false, written, pause: WRITE_EVERY };
         let mut pause = RETRY_FIRST;
