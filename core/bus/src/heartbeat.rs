@@ -41,6 +41,9 @@ pub struct Beat {
     /// Counts its heartbeats since its process began.
     #[serde(default)]
     pub number: u64,
+    /// Its process, by a name that no other has.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub process: Text,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -48,12 +48,25 @@ pub enum News {
     Changed(Text),
     /// Its process is another than before: what that one had under way is gone.
     Restarted(Text),
+    /// Another process speaks under the listener's own name.
+    Twin,
+}
+
+/// Somebody who speaks under the listener's own name.
+#[derive(Clone, Debug)]
+struct Twin {
+    beat: Beat,
+    heard: Mono,
+    /// Once may be the last word of the process before this one.
+    again: bool,
 }
 
 /// Everybody of the cluster but the listener.
 #[derive(Clone, Debug)]
 pub struct Presence {
     own: Text,
+    process: Text,
+    twin: Option<Twin>,
     patience: Duration,
     canary: Option<Mono>,
     /// Since when the canary has come back without a pause.
@@ -62,10 +75,23 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// For a listener that speaks under the name `own`. An edge that is silent for `patience` is lost.
+    /// For a `process` that speaks under the name `own`. An edge that is silent for `patience` is lost.
     #[must_use]
-    pub fn new(own: Text, patience: Duration) -> Self {
-        Self { own, patience, canary: None, since: None, edges: BTreeMap::new() }
+    pub fn new(own: Text, process: Text, patience: Duration) -> Self {
+        Self { own, process, twin: None, patience, canary: None, since: None, edges: BTreeMap::new() }
+    }
+
+    /// The listener's process.
+    #[must_use]
+    pub fn process(&self) -> &Text {
+        &self.process
+    }
+
+    /// What another process says under the listener's own name: two edges must not share one.
+    #[must_use]
+    pub fn twin(&self, now: Mono) -> Option<&Beat> {
+        let twin = self.twin.as_ref().filter(|twin| twin.again && now.since(twin.heard) < self.patience);
+        twin.map(|twin| &twin.beat)
     }
 
     /// An edge is known from before, and expected to be heard.
@@ -75,6 +101,9 @@ impl Presence {
 
     /// Somebody was heard.
     pub fn heard(&mut self, beat: Beat, now: Now) -> Option<News> {
+        if beat.edge == self.own && !beat.process.is_empty() && beat.process != self.process {
+            return self.heard_twin(beat, now.mono);
+        }
         if beat.edge == self.own {
             if !self.hears(now.mono) {
                 self.since = Some(now.mono);
@@ -97,6 +126,14 @@ impl Presence {
         let seen = Seen { state, beat, heard_at: Some(now.wall), heard: Some(now.mono) };
         self.edges.insert(name.clone(), seen);
         if restarted { Some(News::Restarted(name)) } else { changed.then_some(News::Changed(name)) }
+    }
+
+    fn heard_twin(&mut self, beat: Beat, now: Mono) -> Option<News> {
+        let known = self.twin(now).is_some();
+        let before = self.twin.take().filter(|_| !beat.stopping);
+        let again = before.is_some_and(|twin| twin.beat.process == beat.process);
+        self.twin = (!beat.stopping).then_some(Twin { beat, heard: now, again });
+        (again && !known).then_some(News::Twin)
     }
 
     /// Whether the listener would hear others now: its own heartbeat came back within half its patience.
@@ -163,7 +200,7 @@ mod tests {
     }
 
     fn presence() -> Presence {
-        Presence::new("own".into(), Duration::from_secs(5))
+        Presence::new("own".into(), "p1".into(), Duration::from_secs(5))
     }
 
     /// Hears itself each second, and others too, from one moment to another.
@@ -238,6 +275,25 @@ mod tests {
         ] {
             assert_eq!(it.heard(counted(number), at(1_000 + number)), news, "{number}");
         }
+    }
+
+    #[test]
+    fn given_another_process_of_our_name_when_it_goes_on_speaking_then_it_is_told_once_and_never_taken_for_us()
+     {
+        let mut it = presence();
+        let said = |process: &str, stopping| Beat { process: process.into(), stopping, ..beat("own") };
+        assert_eq!(it.heard(said("p0", false), at(0)), None, "the last word of who was here before");
+        assert!(it.twin(at(0).mono).is_none() && !it.hears(at(0).mono));
+        assert_eq!(it.heard(said("p1", false), at(100)), None);
+        for (ms, news) in [(1_000, None), (2_000, Some(News::Twin)), (3_000, None)] {
+            assert_eq!(it.heard(said("p2", false), at(ms)), news, "{ms}");
+        }
+        assert_eq!(it.twin(at(7_000).mono).map(|beat| &*beat.process), Some("p2"));
+        assert!(!it.hears(at(7_000).mono), "its voice is not ours");
+        assert!(it.twin(at(8_000).mono).is_none(), "it is silent for as long as the patience");
+        it.heard(said("p2", false), at(9_000));
+        assert_eq!(it.heard(said("p2", true), at(10_000)), None);
+        assert!(it.twin(at(10_000).mono).is_none(), "it said that it stops");
     }
 
     proptest! {

@@ -4,9 +4,10 @@ use signalbox_base::{EventSeq, JournalId, Text, Wall};
 use signalbox_bus::relay::{Link, Look, Origin, Saved};
 use signalbox_bus::{BoxFuture, Delivered, Error, Gap, Source};
 use signalbox_io::Clock;
+use signalbox_store::lease::Lease;
 use signalbox_store::outbox::{self, Appended};
 use signalbox_store::positions::{self, Claim};
-use signalbox_store::{Class, Store};
+use signalbox_store::{Class, Statement, Store};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,26 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// How often old ones are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Deletes old events of a store that no broker copies, by whoever has the lease; it does so until it is dropped.
+pub async fn forget_old(store: Store, lease: Lease) {
+    let clock = Clock::start();
+    loop {
+        if let Err(error) = store.transaction(old_go(&lease, clock.now().wall)).await {
+            tracing::debug!(%error, "old events of the outbox stay for now");
+        }
+        tokio::time::sleep(FORGET_EVERY).await;
+    }
+}
+
+fn old_go(lease: &Lease, now: Wall) -> Vec<Statement> {
+    vec![lease.guard(), outbox::forget(i64::MAX.unsigned_abs(), kept_since(now))]
+}
+
+/// What was appended before this is old.
+fn kept_since(now: Wall) -> Wall {
+    Wall(now.0.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX)))
+}
 
 /// The outbox of a store.
 pub struct Outbox {
@@ -168,8 +189,7 @@ impl Origin for Outbox {
             let mut statements = vec![outbox::save_place(&self.name, &place, now)];
             let clean = now.since(self.forgotten) >= FORGET_EVERY;
             if clean {
-                let before = Wall(now.0.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX)));
-                statements.push(outbox::forget(saved.cursor.0, before));
+                statements.push(outbox::forget(saved.cursor.0, kept_since(now)));
             }
             let store = self.store.clone();
             self.apart(async move {
@@ -222,8 +242,9 @@ fn delivered(source: &Arc<Source>, row: Appended) -> Delivered {
 mod tests {
     use super::*;
     use signalbox_bus::relay::{LaneState, Top};
+    use signalbox_store::Config;
+    use signalbox_store::lease::{self, Candidate};
     use signalbox_store::outbox::Draft;
-    use signalbox_store::{Config, Statement};
 
     async fn store(dir: &std::path::Path) -> Store {
         let store = Store::open(&Config::parse("sqlite:outbox.db", None, dir).unwrap()).await.unwrap();
@@ -294,6 +315,31 @@ mod tests {
         outbox.read(EventSeq(2), 10, &mut events).await.unwrap();
         assert_eq!(events.len(), 2, "what is not acknowledged stays, however old");
         assert_eq!(origin(&store, "second").load().await.unwrap(), saved);
+    }
+
+    #[tokio::test]
+    async fn given_no_broker_when_events_are_old_then_they_go_with_the_lease_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).await;
+        let now = Clock::start().now().wall;
+        append(&store, "a", "", Wall(now.0 - 8 * 86_400_000_000)).await;
+        append(&store, "b", "", Wall(now.0 - 6 * 86_400_000_000)).await;
+        let (holder, place, folds) = ("here".to_owned(), "here".to_owned(), "journal".to_owned());
+        let candidate = Candidate {
+            name: "projections",
+            holder,
+            place,
+            alone: true,
+            folds,
+            term: Duration::from_secs(60),
+        };
+        let lost = lease::take(&store, &candidate).await.unwrap().unwrap();
+        let lease = lease::take(&store, &candidate).await.unwrap().unwrap();
+        assert!(store.transaction(old_go(&lost, now)).await.is_err());
+        assert_eq!(outbox::read(&store, 1, 9).await.unwrap().len(), 2);
+        store.transaction(old_go(&lease, now)).await.unwrap();
+        let left = outbox::read(&store, 1, 9).await.unwrap();
+        assert_eq!(left.iter().map(|event| &*event.draft.subject).collect::<Vec<_>>(), ["b"]);
     }
 
     #[tokio::test]

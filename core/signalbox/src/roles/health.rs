@@ -130,6 +130,7 @@ impl Report {
             }
         }
         let (view, bindings) = told.presence.as_ref().map(Presence::look).unwrap_or_default();
+        all.extend(view.twin.as_ref().map(same_name));
         all.extend(view.edges.iter().map(|(name, seen)| other_edge(name, seen, &view, &bindings, now)));
         all
     }
@@ -148,6 +149,19 @@ impl Report {
             detail: Some(detail),
             ..Component::default()
         }
+    }
+}
+
+fn same_name(twin: &Beat) -> Component {
+    let Beat { edge, takes_at, calls, registrations, .. } = twin;
+    let at = takes_at.map(|at| format!(" at {at}")).unwrap_or_default();
+    Component {
+        name: "edge name".to_owned(),
+        state: ComponentState::Degraded,
+        detail: Some(format!(
+            "another process{at} is also \"{edge}\" ({calls} calls, {registrations} registrations): give one another edge.name, or stop it"
+        )),
+        ..Component::default()
     }
 }
 

@@ -139,8 +139,9 @@ pub fn start(
     let store = projections::store_config(&loaded)?;
     let report = Report::new(&file.bus, roles);
     let wiring = Wiring::new(file, &identity);
+    let before = roles.edge.then(|| presence::before(file, &wiring)).flatten();
     let edge = match roles.edge {
-        true => Some(edge::start(&loaded, &wiring, &report, level, runtime)?),
+        true => Some(edge::start(&loaded, &wiring, before.as_ref(), &report, level, runtime)?),
         false => None,
     };
     let health = match (&edge, file.admin.listen.parse()) {
@@ -163,7 +164,8 @@ pub fn start(
     if roles.relay {
         relay::start(&file.bus, &wiring, &journal, &identity, &report)?;
     }
-    let presence = presence::start(file, (&wiring, &journal), &identity, edge.as_ref(), &report, runtime);
+    let known = (edge.as_ref(), before);
+    let presence = presence::start(file, (&wiring, &journal), &identity, known, &report, runtime);
     let projections = roles.projections.then(|| {
         let bus = wiring.bus(&journal);
         projections::start(file, store, (&wiring, bus), &identity, &report, runtime)

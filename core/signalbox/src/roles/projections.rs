@@ -7,7 +7,7 @@ use super::standby::{self, Candidacy, Found};
 use crate::config::Loaded;
 use crate::config::model::{Bus as BusSettings, BusKind, File};
 use crate::errors::{Failure, STORE_FOREIGN, STORE_NEWER};
-use crate::outbox::Outbox;
+use crate::outbox::{self, Outbox};
 use signalbox_base::EdgeIdentity;
 use signalbox_bus::Bus;
 use signalbox_projections::{Config as GroupConfig, Group, Stopped, all, restore_bookkeeping};
@@ -170,6 +170,8 @@ impl Projecting {
             ..GroupConfig::default()
         };
         let relay = self.relay_outbox(&store);
+        let forgetting =
+            relay.is_none().then(|| tokio::spawn(outbox::forget_old(store.clone(), lease.clone())));
         let observed = self.report.observed(&store, self.candidacy.holder());
         let group = Group::new(all(), Arc::clone(&self.bus), store.clone(), config);
         self.report.running(group.statuses());
@@ -198,6 +200,9 @@ impl Projecting {
         over.send_replace(true);
         let _ = keeper.await;
         drop(observed);
+        if let Some(task) = forgetting {
+            task.abort();
+        }
         if let Some(name) = relay {
             let report = self.report.clone();
             // It saves its place, which may take a moment.

@@ -13,15 +13,18 @@ mod follow;
 mod observer;
 mod pulse;
 
+pub(super) use file::Before;
+
 use super::Journal;
 use super::broker::Wiring;
 use super::health::Report;
-use crate::config::model::File;
+use crate::config::{is_for_edges, model::File};
 use signalbox_base::{EdgeIdentity, Text};
+use signalbox_bus::heartbeat::{Beat, Pulse};
 use signalbox_bus::presence::{Seen, State};
 use signalbox_edge::EdgeHandle;
 use signalbox_engine::remote::{Cache, Update};
-use signalbox_io::Clock;
+use signalbox_io::{Clock, OsEntropy};
 use signalbox_store::Store;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +47,8 @@ pub(super) struct View {
     pub(super) settled: bool,
     /// How long a heartbeat takes to come back, milliseconds.
     pub(super) round_trip_ms: Option<f64>,
+    /// Another process that speaks under this edge's name.
+    pub(super) twin: Option<Beat>,
 }
 
 impl View {
@@ -100,32 +105,51 @@ impl Known {
     }
 }
 
-/// Starts it, where the configuration has a bus and wants heartbeats. A bus that is away is waited for.
+fn pulse(file: &File, wiring: &Wiring) -> Option<Pulse> {
+    wiring.pulse().filter(|_| !file.cluster.heartbeat.0.is_zero())
+}
+
+/// What the edge of this configuration knew of others when it stopped; nothing where it does not follow them.
+pub(super) fn before(file: &File, wiring: &Wiring) -> Option<Before> {
+    pulse(file, wiring)?;
+    file.listener.iter().any(is_for_edges).then(|| file::Cached::beside(&file.edge.data_dir).read())?
+}
+
+/// Starts it, where the configuration has a bus and wants heartbeats. A bus that is away is waited for. An edge comes with
+/// what it knew [before].
 pub(super) fn start(
     file: &File,
     (wiring, journal): (&Wiring, &Journal),
     identity: &EdgeIdentity,
-    edge: Option<&EdgeHandle>,
+    (edge, before): (Option<&EdgeHandle>, Option<Before>),
     report: &Report,
     runtime: &Handle,
 ) -> Option<Presence> {
-    let pulse = wiring.pulse().filter(|_| !file.cluster.heartbeat.0.is_zero())?;
+    let pulse = pulse(file, wiring)?;
+    let mut process = [0; 8];
+    match OsEntropy::seeded() {
+        Ok(mut entropy) => entropy.fill(&mut process),
+        Err(error) => {
+            tracing::error!(%error, "no randomness for heartbeats: other edges take this one for lost");
+            return None;
+        }
+    }
     let (stop, stopped) = watch::channel(false);
     let (tell, view) = watch::channel(View::default());
     let known = Known::default();
     let cached = file::Cached::beside(&file.edge.data_dir);
     // Calls are handed over where this edge has a listener for edges.
     let follows = edge.filter(|edge| edge.takes_at().is_some());
-    let before = follows.and_then(|_| cached.read());
     let speaking = pulse::Speaking {
         pulse,
         identity: identity.clone(),
+        process: Text::from(format!("{:016x}", u64::from_be_bytes(process))),
         edge: edge.cloned(),
         every: file.cluster.heartbeat.0,
         patience: file.cluster.patience(),
         known: known.clone(),
         view: tell,
-        expected: before.iter().flat_map(file::Before::edges).collect(),
+        expected: before.iter().flat_map(Before::edges).collect(),
     };
     let following = follows.map(|edge| {
         let following = follow::Following {

@@ -155,7 +155,7 @@ mod tests {
 
     fn view(state: State, heard_at: i64) -> View {
         let seen = Seen { state, heard_at: Some(Wall::from_secs(heard_at)), ..Seen::default() };
-        View { edges: [(Text::new("edge-a"), seen)].into(), hears: true, settled: true, round_trip_ms: None }
+        View { edges: [(Text::new("edge-a"), seen)].into(), hears: true, settled: true, ..View::default() }
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(super) struct Speaking {
     pub(super) pulse: Pulse,
     pub(super) identity: EdgeIdentity,
+    /// This process, by a name that no other has.
+    pub(super) process: Text,
     pub(super) edge: Option<EdgeHandle>,
     pub(super) every: Duration,
     /// Who is silent for so long is lost.
@@ -61,7 +63,7 @@ impl Speaking {
     pub(super) fn run(self, stop: &watch::Receiver<bool>) {
         let observer = || Text::from(format!("observer-{}-{}", self.identity.edge, std::process::id()));
         let own = if self.edge.is_some() { self.identity.edge.clone() } else { observer() };
-        let mut presence = Presence::new(own.clone(), self.patience);
+        let mut presence = Presence::new(own.clone(), self.process.clone(), self.patience);
         for edge in self.expected.iter().filter(|edge| **edge != own) {
             presence.expect(edge.clone(), None);
         }
@@ -145,6 +147,7 @@ impl Speaking {
             registrations: figures.as_ref().map_or(0, |figures| figures.registrations()),
             cps: (new as f64 / self.every.as_secs_f64()).round() as u64,
             number: life.number,
+            process: self.process.clone(),
         };
         life.sent = Some((life.number, now.mono));
         line.beat(&life.own, &beat.encode(&self.identity.cluster, journal, now.wall)).await
@@ -156,7 +159,7 @@ impl Speaking {
 
     async fn heard(&self, life: &mut Life, beat: Beat) {
         let now = life.clock.now();
-        if beat.edge == life.own
+        if (&beat.edge, &beat.process) == (&life.own, &self.process)
             && let Some((_, sent)) = life.sent.take_if(|(number, _)| *number == beat.number)
         {
             life.round_trip = Some(now.mono.since(sent));
@@ -174,6 +177,11 @@ impl Speaking {
                 let lost = self.peer(life, &edge, Liveness::Lost);
                 self.pass_on(lost.into_iter().collect()).await;
                 self.tell(life, &[edge]).await;
+            }
+            Some(News::Twin) => {
+                let (edge, takes_at) =
+                    (&life.own, life.presence.twin(now.mono).and_then(|twin| twin.takes_at));
+                tracing::error!(%edge, ?takes_at, "another process on this bus is an edge of the same name: give one another edge.name, or stop it");
             }
             None => {}
         }
@@ -225,6 +233,7 @@ impl Speaking {
         let now = life.clock.now().mono;
         let (hears, settled) = (life.presence.hears(now), life.presence.is_settled(now));
         let round_trip_ms = life.round_trip.map(|span| span.as_secs_f64() * 1e3);
-        self.view.send_replace(View { edges, hears, settled, round_trip_ms });
+        let twin = life.presence.twin(now).cloned();
+        self.view.send_replace(View { edges, hears, settled, round_trip_ms, twin });
     }
 }
