@@ -97,7 +97,7 @@ pub(crate) fn backends(engine: &Engine) -> Vec<BackendFigure> {
     let settings = engine.settings();
     let records = engine.state().backends();
     Directory::peers(settings)
-        .map(|(_, found)| {
+        .map(|(at, found)| {
             let record = records.get(&backend_key(found.owner(), &found.backend.name));
             let state = record.map_or(BackendState::Unknown, |record| record.state);
             let wished = record.is_none_or(|record| record.wish == Wish::Serve);
@@ -106,6 +106,7 @@ pub(crate) fn backends(engine: &Engine) -> Vec<BackendFigure> {
                 name: found.backend.name.clone(),
                 state: Text::new(state.as_str()),
                 takes_traffic: wished && state != BackendState::Down,
+                registration: engine.backends().registered(at).map(|found| Text::new(found.state.as_str())),
             }
         })
         .collect()

@@ -117,6 +117,9 @@ pub struct BackendFigure {
     pub state: Text,
     /// Whether it is given new traffic.
     pub takes_traffic: bool,
+    /// `registered`, `refused`, `unreachable`: what became of the edge's own registration there, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Text>,
 }
 
 /// Datagrams since start.

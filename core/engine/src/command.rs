@@ -29,6 +29,7 @@ impl Engine {
                     backend::reload(&mut turn, &old);
                     rooms.registrar.on_reload(&turn);
                     removed = rooms.registrar.remove_orphans(&mut turn, applied);
+                    rooms.registrar.outbound.configure(&mut turn);
                     rooms.standalone.on_reload(&turn);
                 }
                 let gone =
@@ -41,7 +42,10 @@ impl Engine {
                 CommandReply::Done(Text::new("the configuration before stays in force"))
             }
             Command::Backend { name, wish, actor } => backend::on_command(&mut turn, &name, wish, &actor),
-            Command::Drain { deadline, actor } => drain(&mut turn, rooms.calls.active(), deadline, &actor),
+            Command::Drain { deadline, actor } => {
+                rooms.registrar.outbound.withdraw_all(&mut turn);
+                drain(&mut turn, rooms.calls.active(), deadline, &actor)
+            }
             Command::Stop { clean } => {
                 rooms.hops.on_stop(&mut turn);
                 let fact = edge::stopped(&turn, clean, rooms.calls.active());

@@ -10,9 +10,9 @@ use crate::engine::Rooms;
 use crate::fields::fields_of;
 use crate::gate::fingerprints;
 use crate::net::User;
-use crate::registration::Access;
+use crate::registration::{self, Access};
 use crate::settings::CallsFrom;
-use crate::tenancy::{Known, Origin, Refusal, resolve_among};
+use crate::tenancy::{Known, Origin, PeerRef, Refusal, resolve_among};
 use crate::trace::Traceparent;
 use crate::turn::{About, Turn};
 use crate::{backend, remote, standalone};
@@ -114,7 +114,7 @@ fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message
                 let invite = turn.net.hasher.cancelled(&fields);
                 cancel(turn, rooms, flow, key, invite, request);
             } else {
-                Fresh { turn, rooms, flow, key, method, request }.dispatch();
+                Fresh { turn, rooms, flow, key, method, request, account: None }.dispatch();
             }
         }
     }
@@ -128,10 +128,21 @@ struct Fresh<'t, 'e, 'm> {
     key: ServerKey,
     method: Method,
     request: &'t Message<&'m [u8]>,
+    /// The peer on whose registration it came.
+    account: Option<PeerRef>,
 }
 
 impl Fresh<'_, '_, '_> {
     fn dispatch(mut self) {
+        if self.account.is_none()
+            && let Some((peer, bytes)) = registration::arrived(self.turn, &self.flow, self.request)
+        {
+            // It was a message before its Request-URI was put right.
+            let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) else { return };
+            let Self { turn, rooms, flow, key, method, .. } = self;
+            return Fresh { turn, rooms, flow, key, method, request: &request, account: Some(peer) }
+                .dispatch();
+        }
         if remote::bears_ticket(self.request)
             && self.rooms.hops.on_request(self.turn, self.flow, self.key, self.request)
         {
@@ -141,7 +152,7 @@ impl Fresh<'_, '_, '_> {
         let owner = self.rooms.calls.owner(self.turn, &self.flow, self.request);
         let mut origin = None;
         if owner.is_none() && !is_known(self.turn, &self.flow) {
-            let found = origin_of(self.turn, &self.flow, self.request);
+            let found = self.origin();
             // A stranger who asks for a domain that is not here gets silence, whatever else is wrong with its request.
             if found == Err(Refusal::UnknownDomain) && !standalone::opens_token(self.turn, self.request) {
                 return self.refuse(Refusal::UnknownDomain);
@@ -174,10 +185,14 @@ impl Fresh<'_, '_, '_> {
         if self.request.to_tag().is_some() && self.method != Method::Register {
             return self.reject(481, "Call/Transaction Does Not Exist");
         }
-        match origin.unwrap_or_else(|| origin_of(self.turn, &self.flow, self.request)) {
+        match origin.unwrap_or_else(|| self.origin()) {
             Ok(origin) => self.out_of_dialog(origin),
             Err(refusal) => self.refuse(refusal),
         }
+    }
+
+    fn origin(&self) -> Result<Origin, Refusal> {
+        origin_of(self.turn, &self.flow, self.request, self.account)
     }
 
     fn out_of_dialog(mut self, origin: Origin) {
@@ -200,8 +215,8 @@ impl Fresh<'_, '_, '_> {
             Access::Proven(bytes) => {
                 // It was a message before one header of it was taken out.
                 let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) else { return };
-                let Self { turn, rooms, flow, key, method, .. } = self;
-                Fresh { turn, rooms, flow, key, method, request: &request }
+                let Self { turn, rooms, flow, key, method, account, .. } = self;
+                Fresh { turn, rooms, flow, key, method, request: &request, account }
                     .enter(Origin { proven: true, ..origin });
             }
         }
@@ -420,6 +435,7 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
         User::Nobody => {}
         User::CallLeg { .. } => rooms.calls.on_response(turn, user, tx, &what, response),
         User::Register(number) => rooms.registrar.on_response(turn, number, tx, response),
+        User::Outbound(number) => rooms.registrar.outbound.on_response(turn, number, tx, response),
         User::Standalone(number) => rooms.standalone.on_response(turn, number, tx, response),
         User::Hop(number) => rooms.hops.on_response(turn, number, &what, response),
         User::Probe(peer) => backend::on_response(turn, peer, tx, response),
@@ -434,12 +450,21 @@ fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
 
 /// Whether a stranger asks for a domain that is not here: it gets silence, whatever else is wrong with its request.
 fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-    !is_known(turn, flow) && origin_of(turn, flow, request) == Err(Refusal::UnknownDomain)
+    !is_known(turn, flow) && origin_of(turn, flow, request, None) == Err(Refusal::UnknownDomain)
 }
 
-fn origin_of(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> Result<Origin, Refusal> {
-    let known =
-        Known { registrations: turn.state.registrations(), remote: Some(&*turn.remote), wall: turn.now.wall };
+fn origin_of(
+    turn: &Turn<'_>,
+    flow: &Flow,
+    request: &Message<&[u8]>,
+    account: Option<PeerRef>,
+) -> Result<Origin, Refusal> {
+    let known = Known {
+        registrations: turn.state.registrations(),
+        remote: Some(&*turn.remote),
+        wall: turn.now.wall,
+        account,
+    };
     resolve_among(turn.settings, turn.directory, known, flow, request)
 }
 

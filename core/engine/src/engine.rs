@@ -152,6 +152,12 @@ impl Engine {
         &self.remote
     }
 
+    /// Health of backends and trunks.
+    #[must_use]
+    pub fn backends(&self) -> &Backends {
+        &self.backends
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
@@ -271,6 +277,10 @@ fn ended(turn: &mut Turn<'_>, rooms: &mut Rooms, tx: Tx, user: User, why: End) {
         (User::CallLeg { .. }, _) => rooms.calls.on_ended(turn, user, tx, why),
         (User::Register(number), Tx::Client(tx)) => rooms.registrar.on_ended(turn, number, tx, why),
         (User::Register(number), Tx::Server(_)) => rooms.registrar.on_abandoned(number),
+        (User::Outbound(number), Tx::Client(tx)) => {
+            rooms.registrar.outbound.on_ended(turn, number, tx, why);
+        }
+        (User::Outbound(_), Tx::Server(_)) => {}
         (User::Standalone(number), Tx::Client(tx)) => rooms.standalone.on_ended(turn, number, tx, why),
         (User::Standalone(number), Tx::Server(_)) => rooms.standalone.on_abandoned(number),
         (User::Hop(number), tx) => {
@@ -287,6 +297,7 @@ fn on_timer(turn: &mut Turn<'_>, rooms: &mut Rooms, timer: Timer) {
             rooms.registrar.on_timer(turn, timer);
         }
         Timer::StandaloneFailover(number, attempt) => rooms.standalone.on_timer(turn, number, attempt),
+        Timer::Outbound(number) => rooms.registrar.outbound.on_timer(turn, number),
         Timer::Probe(_) | Timer::ProbeTimeout(..) | Timer::Resolve(_) => backend::on_timer(turn, timer),
         Timer::Noise => close_noise(turn),
         Timer::Tidy => tidy::on_timer(turn, rooms),
@@ -337,6 +348,7 @@ pub(crate) fn unreachable(turn: &mut Turn<'_>, rooms: &mut Rooms, remote: Socket
 fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow) {
     rooms.hops.on_flow_closed(flow);
     rooms.registrar.on_flow_closed(turn, flow);
+    rooms.registrar.outbound.on_flow_closed(turn, flow);
     rooms.registrar.on_unreachable(turn, flow.remote);
     unreachable(turn, rooms, flow.remote);
 }

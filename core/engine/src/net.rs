@@ -35,6 +35,8 @@ pub enum User {
     },
     /// A probe of the backend at this place of the directory.
     Probe(crate::tenancy::PeerRef),
+    /// A registration of the edge's own, by its number.
+    Outbound(u32),
     /// A stand-alone request; the number of its pending entry.
     Standalone(u64),
     /// A request passed on between a phone of this edge and another edge; the number of its pending entry.
@@ -52,6 +54,8 @@ pub enum Timer {
     RegisterFailover(u64, u16),
     /// The same for a stand-alone request.
     StandaloneFailover(u64, u16),
+    /// A registration of the edge's own is due: its number.
+    Outbound(u32),
     /// A backend's next probe.
     Probe(crate::tenancy::PeerRef),
     /// A probe was not answered in time: the probe's number.

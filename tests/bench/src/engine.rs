@@ -95,6 +95,7 @@ fn settings() -> Result<Settings> {
         contact: ContactMode::Token,
         hide: Hide::Off,
         trusts_edge: false,
+        register: None,
         early_dialogs: EarlyDialogs::Single,
         redirects: Redirects::Follow,
         probe,

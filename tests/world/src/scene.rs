@@ -128,6 +128,7 @@ fn backend(plan: &BackendPlan, network: u16) -> BackendSettings {
         contact: plan.contact,
         hide: plan.hide,
         trusts_edge: false,
+        register: None,
         early_dialogs: EarlyDialogs::Single,
         redirects: Redirects::Follow,
         probe: ProbeSettings::default(),

@@ -47,6 +47,7 @@ catalogue! {
     CALLS_FAILED = Counter "signalbox_calls_failed_total" [] "Calls that ended without an answer";
     CALL_SETUP_SECONDS = Histogram "signalbox_call_setup_seconds" [] "Time from an INVITE to its answer";
     BACKEND_UP = Gauge "signalbox_backend_up" ["tenant", "backend"] "1 while the backend takes new traffic";
+    BACKEND_REGISTERED = Gauge "signalbox_backend_registered" ["tenant", "backend"] "1 while the edge's own registration at the trunk or backend is in force";
     SECURITY_EVENTS = Counter "signalbox_security_events_total" ["rule"] "Requests rejected before they were served";
     UDP_RECEIVED = Counter "signalbox_udp_received_total" [] "Datagrams received";
     UDP_SENT = Counter "signalbox_udp_sent_total" [] "Datagrams handed to the network";

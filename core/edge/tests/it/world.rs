@@ -210,6 +210,7 @@ pub(crate) fn settings(pbx: SocketAddr, listen: SocketAddr) -> Settings {
         contact: ContactMode::Token,
         hide: Hide::Off,
         trusts_edge: false,
+        register: None,
         early_dialogs: EarlyDialogs::Single,
         redirects: Redirects::Follow,
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },

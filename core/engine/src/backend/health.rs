@@ -13,6 +13,7 @@
 
 use super::probe::Round;
 use crate::contract::QueryId;
+use crate::registration::Registered;
 use crate::settings::{ProbeSettings, Settings};
 use crate::state::{BackendRecords, NOBODYS, Wish, backend_key};
 use crate::tenancy::{Directory, PeerRef};
@@ -44,6 +45,8 @@ pub(crate) struct Health {
     /// How often it came back from an outage.
     pub(super) restarts: u32,
     pub(super) rtt_ms: Option<u64>,
+    /// What the edge itself registered there.
+    pub(super) registered: Option<Registered>,
 }
 
 /// A state that changed by a success or failure.
@@ -95,6 +98,7 @@ impl Backends {
                 now.last_status = was.last_status;
                 now.rtt_ms = was.rtt_ms;
                 now.restarts = was.restarts;
+                now.registered = was.registered.take();
             }
         }
         self.last_number = before.last_number;
@@ -122,6 +126,18 @@ impl Backends {
     #[must_use]
     pub fn restarts(&self, peer: PeerRef) -> u32 {
         self.get(peer).map_or(0, |h| h.restarts)
+    }
+
+    /// What the edge itself registered there, where it does.
+    #[must_use]
+    pub fn registered(&self, peer: PeerRef) -> Option<&Registered> {
+        self.get(peer)?.registered.as_ref()
+    }
+
+    pub(crate) fn set_registered(&mut self, peer: PeerRef, registered: Registered) {
+        if let Some(health) = self.get_mut(peer) {
+            health.registered = Some(registered);
+        }
     }
 
     pub(super) fn get(&self, peer: PeerRef) -> Option<&Health> {
@@ -164,6 +180,7 @@ impl Health {
             last_status: None,
             restarts: 0,
             rtt_ms: None,
+            registered: None,
         }
     }
 

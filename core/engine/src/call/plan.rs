@@ -245,7 +245,11 @@ fn to_peer(
     } else {
         (Peer::Backend { name: name.clone() }, TargetKind::Backend, dialled(turn, origin, ruri))
     };
-    let routes = if trunk { Vec::new() } else { registration::service_routes(turn, origin, request, &name) };
+    let routes = match turn.backends.registered(candidate.peer) {
+        Some(registered) => registered.routes.clone(),
+        None if trunk => Vec::new(),
+        None => registration::service_routes(turn, origin, request, &name),
+    };
     Target {
         peer,
         flow: candidate.flow,

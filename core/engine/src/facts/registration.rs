@@ -2,15 +2,18 @@
 
 use super::Fact;
 use super::uri::{public, public_text, public_values};
-use crate::registration::Pending;
-use crate::state::{Aor, Binding, BindingKey, BindingPrivate, NameParts, Private, TrueForms, WholeBinding};
+use crate::registration::{Pending, Registered};
+use crate::state::{
+    Aor, Binding, BindingKey, BindingPrivate, NOBODYS, NameParts, Private, TrueForms, WholeBinding,
+};
 use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, Wall};
 use signalbox_schemas::registration::{
-    RegistrationAdded, RegistrationExpired, RegistrationRefreshed, RegistrationRejected, RegistrationRemoved,
+    RegistrationAdded, RegistrationExpired, RegistrationOutboundChanged, RegistrationRefreshed,
+    RegistrationRejected, RegistrationRemoved,
 };
 use signalbox_schemas::values::{QValue, TransportAddress};
-use signalbox_schemas::words::{RejectedBy, RemovalReason};
+use signalbox_schemas::words::{OutboundState, RejectedBy, RemovalReason};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, Message};
 use std::borrow::Cow;
@@ -244,4 +247,35 @@ fn methods(allow: Option<&str>) -> Vec<Text> {
 
 fn each_method(allow: Option<&str>) -> impl Iterator<Item = &str> {
     allow.unwrap_or_default().split(',').map(str::trim).filter(|m| !m.is_empty())
+}
+
+/// What became of a registration of the edge's own.
+pub(crate) struct Changed<'a> {
+    pub(crate) registrar: &'a Text,
+    pub(crate) aor: &'a Text,
+    pub(crate) from: OutboundState,
+    pub(crate) now: &'a Registered,
+    pub(crate) reason: Option<Text>,
+    pub(crate) flow: Option<Flow>,
+}
+
+/// A registration of the edge's own changed its state; a shared trunk's is no tenant's.
+pub(crate) fn outbound_changed(turn: &Turn<'_>, tenant: Option<&TenantId>, what: Changed<'_>) -> Fact {
+    let event = RegistrationOutboundChanged {
+        edge: turn.edge(),
+        flow: what.flow.map(Into::into),
+        aor: what.aor.clone(),
+        registrar: what.registrar.clone(),
+        from: what.from,
+        to: what.now.state,
+        status: what.now.status,
+        reason: what.reason,
+        expires_at: what.now.until.map(Into::into),
+    };
+    let owner = tenant.map_or(NOBODYS, TenantId::as_str);
+    let fact = Fact::new(event, Text::from(format!("{owner}/{}", what.aor)), turn.now.wall);
+    match tenant {
+        Some(tenant) => fact.tenant(tenant),
+        None => fact,
+    }
 }

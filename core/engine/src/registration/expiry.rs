@@ -84,6 +84,7 @@ impl Registrar {
             self.start(turn, key, Start { seen, deadline, first_ping: (!stream).then_some(first) });
         }
         self.remove_orphans(turn, EventSeq(0));
+        self.outbound.configure(turn);
     }
 
     /// Removes what is registered in a domain that its tenant does not have any more, and says how many; whoever waits for

@@ -7,6 +7,7 @@ mod auth;
 mod binding;
 mod expiry;
 mod forward;
+mod outbound;
 mod own;
 mod register;
 mod removed;
@@ -16,6 +17,8 @@ mod token;
 mod withdraw;
 
 pub(crate) use auth::{Access, Nonces};
+pub use outbound::Registered;
+pub(crate) use outbound::arrived;
 pub(crate) use own::source;
 pub(crate) use register::Pending;
 pub use register::Registrar;

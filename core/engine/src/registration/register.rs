@@ -2,6 +2,7 @@
 
 use super::admit::{Stop, TOO_MANY, aor_of, in_order, within_limit};
 use super::binding::{BadContacts, Wanted, contacts_max, names_the_edge};
+use super::outbound::Outbound;
 use super::own::Arrived;
 use super::removed::Removals;
 use super::throttle::{Upstream, stretched};
@@ -57,6 +58,8 @@ pub struct Registrar {
     pub(super) rejected: (Mono, usize),
     /// Counts of nonces that were used, once any was.
     pub(super) replays: Option<Replays>,
+    /// What the edge itself registers elsewhere.
+    pub(crate) outbound: Outbound,
     /// When this process began: it knows of no count that was used before.
     pub(super) begun: Wall,
 }

@@ -3,7 +3,7 @@
 use crate::state::BindingKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use signalbox_base::{Secret, canonical_ip};
+use signalbox_base::{Secret, ShortToken, canonical_ip};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -28,6 +28,13 @@ impl TokenKey {
         }
         let digest: [u8; 32] = mac.finalize().into_bytes().into();
         u64::from_be_bytes(std::array::from_fn(|at| digest[at]))
+    }
+
+    /// The Contact's user part of a registration of the edge's own: it names the peer, and nobody can guess it.
+    pub(crate) fn account(&self, owner: &str, peer: &str) -> String {
+        let digest = self.derived(format!("account {owner}/{peer}").as_bytes());
+        let part = |at: usize| ShortToken(u64::from_be_bytes(std::array::from_fn(|n| digest[at + n])));
+        format!("t_{}{}", part(0), part(8))
     }
 
     /// A key for another use.

@@ -1,6 +1,7 @@
 //! What the engine is told about the world: valid by construction of the configuration loader (or of a test).
 
 mod limits;
+mod outbound;
 mod peers;
 mod registrar;
 mod routes;
@@ -8,6 +9,7 @@ mod templates;
 mod trunks;
 
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
+pub use outbound::OutboundSettings;
 pub use peers::{
     BackendSettings, CallsFrom, ContactMode, DomainSettings, EarlyDialogs, Hide, ListenerSettings,
     PeerAddress, Redirects, Serves, TenantLimits, TenantSettings,

@@ -1,11 +1,13 @@
 //! Listeners, tenants, domains and backends.
 
 use super::limits::ProbeSettings;
+use super::outbound::OutboundSettings;
 use super::registrar::DomainPolicy;
 use super::routes::Numbering;
 use signalbox_base::{Cidr, TenantId, Text, Transport};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A socket the edge listens on.
@@ -127,6 +129,8 @@ pub struct BackendSettings {
     pub probe: ProbeSettings,
     /// Whether it takes a phone out when the edge says so, without that one's credentials.
     pub trusts_edge: bool,
+    /// What the edge itself registers there, where it must before it is sent calls.
+    pub register: Option<Arc<OutboundSettings>>,
 }
 
 /// An address or a host name with transport and port.

@@ -67,6 +67,8 @@ pub struct Directory {
     /// Places that names resolved to.
     resolved: HashMap<PeerRef, Vec<Site>>,
     tenants: HashMap<Text, u16>,
+    /// Peers by the Contact that the edge has registered there.
+    accounts: HashMap<Text, PeerRef>,
     /// Names the listeners advertise.
     own: Vec<Text>,
     own_addresses: Vec<IpAddr>,
@@ -144,6 +146,13 @@ impl Directory {
             it.own_addresses.push(canonical_ip(listener.address.ip()));
             if let Ok(ip) = host_of(&listener.advertise).parse() {
                 it.own_addresses.push(canonical_ip(ip));
+            }
+        }
+        for (at, found) in Self::peers(settings) {
+            // A Contact that is no token could be guessed: there the source alone says who it is.
+            if found.backend.register.as_ref().is_some_and(|register| register.contact.is_none()) {
+                let contact = it.tokens.account(found.owner(), &found.backend.name);
+                it.accounts.insert(Text::from(contact), at);
             }
         }
         it.index_peers(settings);
@@ -242,6 +251,11 @@ impl Directory {
     /// What bindings' keys are made with.
     pub(crate) fn tokens(&self) -> &TokenKey {
         &self.tokens
+    }
+
+    /// The peer where the edge has registered with this user part of Contact.
+    pub(crate) fn registered_as(&self, user: &[u8]) -> Option<PeerRef> {
+        self.accounts.get(std::str::from_utf8(user).ok()?).copied()
     }
 
     /// The place of a tenant in the settings.

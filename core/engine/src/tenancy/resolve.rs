@@ -103,6 +103,8 @@ pub struct Known<'a> {
     pub remote: Option<&'a Cache>,
     /// When it is.
     pub wall: Wall,
+    /// The peer on whose registration it came.
+    pub account: Option<PeerRef>,
 }
 
 /// Finds whose a request is, on an edge that is alone.
@@ -116,7 +118,7 @@ pub fn resolve<B: AsRef<[u8]>>(
     flow: &Flow,
     request: &Message<B>,
 ) -> Result<Origin, Refusal> {
-    let known = Known { registrations, remote: None, wall: Wall(0) };
+    let known = Known { registrations, remote: None, wall: Wall(0), account: None };
     resolve_among(settings, directory, known, flow, request)
 }
 
@@ -134,6 +136,13 @@ pub fn resolve_among<B: AsRef<[u8]>>(
     let listener = settings.listener(flow.listener).ok_or(Refusal::UnknownPeer)?;
     let look = Look { settings, directory, known, listener, flow };
     let ruri = request.request_uri().and_then(sip_uri);
+    if let Some(peer) = known.account {
+        return if peer.is_trunk() {
+            look.trunk(peer, request, ruri.as_ref())
+        } else {
+            look.of_backend(peer, ruri.as_ref(), None)
+        };
+    }
     // Most sources on a listener for all are phones: the token is looked for only in what a backend sends.
     if listener.serves.backends && directory.is_backend(listener.network, flow.remote) {
         let token =
@@ -177,17 +186,26 @@ impl Look<'_> {
         let token = token.and_then(|key| self.named(key));
         let peer = self.peer(ruri, token)?;
         let Ok(peer) = peer else { return Some(Err(Refusal::UnknownPeer)) };
-        let found = self.directory.peer(self.settings, peer)?;
-        let tenant = found.tenant?;
+        Some(self.of_backend(peer, ruri, token))
+    }
+
+    fn of_backend(
+        &self,
+        peer: PeerRef,
+        ruri: Option<&SipUri<'_>>,
+        token: Option<NameParts<'_>>,
+    ) -> Result<Origin, Refusal> {
+        let found = self.directory.peer(self.settings, peer).ok_or(Refusal::UnknownPeer)?;
+        let tenant = found.tenant.ok_or(Refusal::UnknownPeer)?;
         let domain = self.domain_of(tenant, found.backend.domain.as_ref(), ruri, token);
-        Some(domain.map(|domain| Origin {
+        domain.map(|domain| Origin {
             kind: OriginKind::Backend { name: found.backend.name.clone(), peer },
             tenant: tenant.name.clone(),
             domain,
             network: self.listener.network,
             flow: *self.flow,
             proven: false,
-        }))
+        })
     }
 
     /// The backend: of the token's tenant (in the Request-URI, or in our Path), else by address and port, else by address.

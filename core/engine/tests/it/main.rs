@@ -29,6 +29,7 @@ mod gate;
 mod growing;
 mod hiding;
 mod hostile;
+mod outbound;
 mod pressure;
 mod privacy;
 mod registrar;

@@ -348,6 +348,7 @@ pub(crate) fn backend(name: &str, address: &str, priority: u16, domain: Option<&
         contact: ContactMode::Token,
         hide: Hide::Off,
         trusts_edge: false,
+        register: None,
         early_dialogs: EarlyDialogs::Single,
         redirects: Redirects::Follow,
         probe: ProbeSettings { interval: None, ..ProbeSettings::default() },

@@ -42,6 +42,7 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     check.rest(file);
     check.problems.extend(super::connections::check(file, sources));
     check.problems.extend(super::dns::check(file, sources));
+    check.problems.extend(super::outbound::check(file, sources));
     check.problems.extend(super::journal::check(file, sources));
     let (problems, warnings) = super::tls::check(file, sources);
     check.problems.extend(problems);

@@ -15,6 +15,7 @@ mod journal;
 mod limits;
 mod load;
 pub mod model;
+mod outbound;
 mod registrar;
 mod route;
 #[cfg(test)]
@@ -22,9 +23,9 @@ mod route_tests;
 mod rules;
 mod settings;
 mod span;
+mod template;
 #[cfg(test)]
 mod tests;
-mod template;
 mod tls;
 mod trunk;
 pub mod value;

@@ -6,6 +6,7 @@ pub use super::cluster::Cluster;
 pub use super::connections::Connections;
 pub use super::dns::Dns;
 pub use super::limits::Limits;
+pub use super::outbound::Register;
 pub use super::registrar::{Auth, Mode};
 pub use super::route::{Pattern, PeerGroup, Route};
 pub use super::template::Template;
@@ -290,6 +291,9 @@ pub struct Backend {
     /// out there, else calls for it get 480 until it is heard again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusts_edge: bool,
+    /// The edge registers there, as a phone would: where calls are sent only to who has registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
 }
 
 fn one() -> u16 {

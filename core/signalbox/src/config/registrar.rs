@@ -79,6 +79,7 @@ fn challenged(table: &DomainTable) -> engine::Challenged {
 /// Files of users are named as they stand beside the configuration at `path`, with when they were last written.
 pub(super) fn anchor(file: &mut File, path: &Path) {
     let beside = path.parent().unwrap_or(Path::new(""));
+    super::outbound::anchor(file, beside);
     for domain in file.tenant.iter_mut().flat_map(|tenant| &mut tenant.domains) {
         if let Domain::Table(DomainTable { users_file: Some(users), users_written_at, .. }) = domain {
             *users = beside.join(&*users);
@@ -148,7 +149,7 @@ fn read(path: &Path, domain: &str) -> Result<engine::Users, (String, String)> {
     })
 }
 
-fn is_open(metadata: &Metadata) -> bool {
+pub(super) fn is_open(metadata: &Metadata) -> bool {
     metadata.permissions().mode() & 0o007 != 0
 }
 

@@ -67,7 +67,8 @@ impl Effective {
             file.listener.iter().map(|l| listener(l, &networks)).collect::<Result<Vec<_>, _>>()?;
         let tenants =
             file.tenant.iter().map(|t| tenant(t, file, &networks)).collect::<Result<Vec<_>, _>>()?;
-        let trunks = file.trunk.iter().map(|t| super::trunk::settings(t, file, &networks)).collect();
+        let trunks = file.trunk.iter().map(|t| super::trunk::settings(t, file, &networks));
+        let trunks = trunks.collect::<Result<_, _>>()?;
         let name = file.edge.name.as_deref().unwrap_or(&keys.edge_name);
         Ok(engine::Settings {
             identity: EdgeIdentity { cluster: Text::new(&file.edge.cluster), edge: Text::new(name) },
@@ -188,7 +189,7 @@ fn tenant(t: &model::Tenant, file: &File, networks: &[Text]) -> Result<engine::T
             model::CallsFrom::Registered => engine::CallsFrom::Registered,
             model::CallsFrom::Any => engine::CallsFrom::Any,
         },
-        backends: t.backends.iter().map(|b| backend(b, file, networks)).collect(),
+        backends: t.backends.iter().map(|b| backend(b, file, networks)).collect::<Result<_, _>>()?,
         limits: engine::TenantLimits {
             registrations: t.limits.registrations,
             calls: t.limits.calls,
@@ -212,7 +213,7 @@ pub(super) fn peer_address(address: &Address) -> engine::PeerAddress {
     }
 }
 
-fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::BackendSettings {
+fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> Result<engine::BackendSettings, Problem> {
     let serving =
         file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Backends)));
     let network = b.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
@@ -226,7 +227,8 @@ fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::Backen
         redirects: b.redirects,
         probe: probe(b.probe.as_ref().unwrap_or(&file.probe)),
     };
-    engine::BackendSettings {
+    let register = b.register.as_ref().map(|register| super::outbound::settings(register, &b.address));
+    Ok(engine::BackendSettings {
         priority: b.priority,
         weight: b.weight,
         domain: b.domain.as_ref().map(|d| Text::from(d.to_ascii_lowercase())),
@@ -235,8 +237,9 @@ fn backend(b: &model::Backend, file: &File, networks: &[Text]) -> engine::Backen
             model::ContactMode::Path => engine::ContactMode::Path,
         },
         trusts_edge: b.trusts_edge,
+        register: register.transpose()?,
         ..peer(&parts)
-    }
+    })
 }
 
 /// What backends and trunks have in common.
@@ -275,6 +278,7 @@ pub(super) fn peer(parts: &PeerParts<'_>) -> engine::BackendSettings {
         },
         probe: parts.probe,
         trusts_edge: false,
+        register: None,
     }
 }
 

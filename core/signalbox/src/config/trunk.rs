@@ -2,9 +2,10 @@
 
 use super::check::Check;
 use super::limits::PeerLimits;
-use super::model::{EarlyDialogs, File, Hide, Probe, Redirects, Served, Tenant};
+use super::model::{EarlyDialogs, File, Hide, Probe, Redirects, Register, Served, Tenant};
 use super::route::{Pattern, pattern};
 use super::settings::{PeerParts, index, peer, probe};
+use super::span::Problem;
 use super::value::Address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct Trunk {
     /// Probing, where it differs from `[probe]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// The edge registers there, as a phone would: for providers that send calls only to who has registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
     /// How much it carries, both ways together.
     #[serde(default)]
     pub limits: PeerLimits,
@@ -77,7 +81,14 @@ pub enum Direction {
 }
 
 /// The engine's settings of a trunk.
-pub(super) fn settings(trunk: &Trunk, file: &File, networks: &[Text]) -> engine::TrunkSettings {
+///
+/// # Errors
+/// When the password of its account cannot be read any more.
+pub(super) fn settings(
+    trunk: &Trunk,
+    file: &File,
+    networks: &[Text],
+) -> Result<engine::TrunkSettings, Problem> {
     let serving =
         file.listener.iter().find(|l| l.serves.as_ref().is_none_or(|s| s.contains(&Served::Trunks)));
     let network = trunk.network.as_deref().or(serving.map(|l| l.network.as_str())).unwrap_or_default();
@@ -91,8 +102,10 @@ pub(super) fn settings(trunk: &Trunk, file: &File, networks: &[Text]) -> engine:
         redirects: trunk.redirects,
         probe: probe(trunk.probe.as_ref().unwrap_or(&file.probe)),
     };
-    engine::TrunkSettings {
-        peer: peer(&parts),
+    let register =
+        trunk.register.as_ref().map(|register| super::outbound::settings(register, &trunk.address));
+    Ok(engine::TrunkSettings {
+        peer: engine::BackendSettings { register: register.transpose()?, ..peer(&parts) },
         tenant: trunk.tenant.as_ref().and_then(|name| name.parse().ok()),
         direction: match trunk.direction {
             Direction::In => engine::TrunkDirection::In,
@@ -102,7 +115,7 @@ pub(super) fn settings(trunk: &Trunk, file: &File, networks: &[Text]) -> engine:
         limits: trunk.limits.settings(),
         template_in: super::template::named(file, trunk.template.inward.as_ref()),
         template_out: super::template::named(file, trunk.template.outward.as_ref()),
-    }
+    })
 }
 
 /// What a tenant says of numbers.

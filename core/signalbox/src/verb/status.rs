@@ -85,10 +85,11 @@ fn components(out: &Out, status: &Value) -> Result<(), Failure> {
 }
 
 fn backends(out: &Out, status: &Value) -> Result<(), Failure> {
-    let mut table = Table::new(&[("BACKEND", Align::Left), ("TENANT", Align::Left), ("STATE", Align::Left)]);
+    let columns = ["BACKEND", "TENANT", "STATE", "REGISTRATION"];
+    let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
     for backend in status.get("backends").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| backend.get(key).map(plain).unwrap_or_default();
-        table.row(vec![text("name"), text("tenant"), text("state")]);
+        table.row(vec![text("name"), text("tenant"), text("state"), text("registration")]);
     }
     out.line("")?;
     out.table(&table)
