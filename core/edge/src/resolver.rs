@@ -4,6 +4,7 @@
 
 use crate::certificates::Certificates;
 use crate::dns::{Dns, Found};
+use crate::status::Shared;
 use crate::turn::{Mailbox, Told};
 use signalbox_base::Text;
 use signalbox_engine::{QueryId, Question};
@@ -77,15 +78,20 @@ impl DnsFigures {
 impl Resolver {
     /// `servers` as in [`Dns::new`].
     pub(crate) fn new(
-        runtime: Handle,
-        mailbox: Mailbox,
-        certificates: Arc<Certificates>,
-        figures: Arc<DnsFigures>,
+        runtime: &Handle,
+        mailbox: &Mailbox,
+        certificates: &Arc<Certificates>,
+        shared: &Shared,
         servers: &[SocketAddr],
     ) -> Self {
-        let places = Arc::new(Semaphore::new(QUESTIONS_MAX));
-        let dns = Mutex::new(Dns::new(servers));
-        Self(Arc::new(Inner { runtime, mailbox, places, certificates, figures, dns }))
+        Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            mailbox: mailbox.clone(),
+            places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            certificates: Arc::clone(certificates),
+            figures: Arc::clone(&shared.dns),
+            dns: Mutex::new(Dns::new(servers)),
+        }))
     }
 
     /// After a reload: other servers perhaps, and nothing that was remembered.

@@ -76,19 +76,8 @@ impl Edge {
         ));
         let metrics = Metrics::new(Arc::clone(&shared));
         let (mailbox, mail) = Mailbox::new(waker.clone());
-        let resolver = Resolver::new(
-            runtime.clone(),
-            mailbox.clone(),
-            Arc::clone(&certificates),
-            Arc::clone(&shared.dns),
-            &config.dns,
-        );
-        let files = Files {
-            storage: Arc::clone(&config.storage),
-            layout,
-            mark: writer.mark(),
-            journal: writer.journal(),
-        };
+        let resolver = Resolver::new(runtime, &mailbox, &certificates, &shared, &config.dns);
+        let files = files_of(&config, &writer, layout);
         let journal = JournalAccess::new(&writer, files.clone());
         let (end_sender, end) = watch::channel(None);
         let threads = Spawning {
@@ -126,6 +115,10 @@ impl Edge {
         admin.serve(&handle, runtime);
         Ok(handle)
     }
+}
+
+fn files_of(config: &EdgeConfig, writer: &Writer, layout: signalbox_journal::Layout) -> Files {
+    Files { storage: Arc::clone(&config.storage), layout, mark: writer.mark(), journal: writer.journal() }
 }
 
 fn open_journal(
