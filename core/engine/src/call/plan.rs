@@ -11,7 +11,7 @@ use crate::facts::call as facts;
 use crate::registration;
 use crate::remote;
 use crate::routing::{
-    Asked, Chosen, Nobody, Query, Route, Source, choose, is_user, path_of, select, unruled,
+    Ask, Asked, Choice, Chosen, Nobody, Query, Route, Source, choose, is_user, path_of, select,
 };
 use crate::settings::{
     Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, Template, To,
@@ -89,25 +89,23 @@ pub(super) fn plan(
     let rules = &settings.rules;
     let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at));
     let template = caller.and_then(|found| found.trunk?.template_in.as_deref());
-    let (chosen, rule) = if rules.routes.is_empty() {
+    let choice = if rules.routes.is_empty() {
         let has_backends = tenant.is_some_and(|tenant| !tenant.backends.is_empty());
-        (unruled(source, bound, has_backends), None)
+        Choice::unruled(source, bound, has_backends)
     } else {
         let asked = Asked::of(rules, tenant, template, request);
         let peer = facts::ingress_name(turn, origin);
-        let ask =
-            crate::routing::Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) };
-        let choice = choose(rules, &ask);
-        turn.note(About { source: Some(origin.flow.remote), ..About::default() }, || choice.describe());
-        (choice.to, choice.rule)
+        choose(rules, &Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) })
     };
-    let mut plan = match chosen {
+    turn.note(About { source: Some(origin.flow.remote), ..About::default() }, || choice.describe());
+    let rule = choice.rule;
+    let mut plan = match choice.to {
         Chosen::Contacts => {
             let (targets, nobody) = named.unwrap_or_default();
             let fork = !targets.is_empty();
             Plan { targets, fork, end: nobody.map(Final::Nobody), ..Plan::default() }
         }
-        Chosen::Backends => to_backends(turn, origin, request, first),
+        Chosen::Backends => to_backends(turn, origin, request),
         Chosen::Nobody => Plan::nobody(Nobody::NotFound),
         Chosen::Rule(to) => by_rule(turn, origin, request, to),
     };
@@ -201,16 +199,13 @@ pub(super) fn to_contact(name: &str, binding: &crate::state::Binding, basis: Rou
 }
 
 /// The tenant's backends in the order of the pool.
-fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, first: Option<&Text>) -> Plan {
+fn to_backends(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Plan {
     let binding = match origin.kind {
         OriginKind::Endpoint { binding } => binding,
         OriginKind::Backend { .. } | OriginKind::Trunk { .. } => None,
     };
     let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|aor| aor.name.clone());
-    let mut list = candidates(turn, &origin.tenant, aor.as_deref());
-    if let Some(place) = first.and_then(|name| list.iter().position(|c| c.name == *name)) {
-        list[..=place].rotate_right(1);
-    }
+    let list = candidates(turn, &origin.tenant, aor.as_deref());
     let own = matches!(origin.kind, OriginKind::Trunk { .. }).then_some(RouteBasis::Number);
     let basis =
         |c: &Candidate| if c.sticky { RouteBasis::Sticky } else { own.unwrap_or(RouteBasis::Backends) };
@@ -312,7 +307,7 @@ fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
 
 fn by_rule(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, to: &To) -> Plan {
     match to {
-        To::Backends => to_backends(turn, origin, request, None),
+        To::Backends => to_backends(turn, origin, request),
         To::Group(group) => to_group(turn, origin, request, group),
         To::Ring(ring) => to_users(turn, origin, ring),
         To::Reject(rejection) => Plan::said(Words::rejection(rejection)),

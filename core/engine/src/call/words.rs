@@ -2,6 +2,7 @@
 
 use super::call::{Core, State};
 use super::cdr::{Outcome, Reason};
+use super::limits::RETRY_AFTER_SECS;
 use super::message;
 use super::raw::Raw;
 use super::setup::Setup;
@@ -11,9 +12,6 @@ use crate::turn::Turn;
 use signalbox_base::Text;
 use signalbox_schemas::words::{Category, ReleasedBy};
 use signalbox_sip::{HeaderName, Limits, Message, Method, Put};
-
-/// Seconds that a caller is asked to wait when no peer of a group takes one more call.
-pub(super) use super::limits::RETRY_AFTER_SECS;
 
 /// What the caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -65,8 +65,7 @@ pub enum Chosen<'r> {
 /// to the tenant's backends.
 #[must_use]
 pub fn choose<'r>(rules: &'r Rules, ask: &Ask<'_>) -> Choice<'r> {
-    let mut choice = Choice { to: Chosen::Nobody, rule: None, number: None, tags: SmallVec::new() };
-    choice.to = unruled(ask.source, ask.bound, ask.has_backends && ask.tenant.is_some());
+    let mut choice = Choice::unruled(ask.source, ask.bound, ask.has_backends && ask.tenant.is_some());
     if matches!(choice.to, Chosen::Contacts) {
         return choice;
     }
@@ -79,16 +78,6 @@ pub fn choose<'r>(rules: &'r Rules, ask: &Ask<'_>) -> Choice<'r> {
         }
     }
     choice
-}
-
-/// Where a call goes that no rule takes.
-pub(crate) const fn unruled(source: Source, bound: bool, has_backends: bool) -> Chosen<'static> {
-    match source {
-        Source::Backend | Source::Neighbour if bound => Chosen::Contacts,
-        Source::Endpoint => Chosen::Backends,
-        Source::Trunk if has_backends => Chosen::Backends,
-        Source::Trunk | Source::Backend | Source::Neighbour => Chosen::Nobody,
-    }
 }
 
 /// The tenant of a call that has none yet: that of the first rule which matches it and leads somewhere.
@@ -152,6 +141,17 @@ pub(crate) fn longest<'p>(patterns: &'p [Pattern], number: &str, e164: Option<&s
 }
 
 impl Choice<'_> {
+    /// Where a call goes that no rule takes.
+    pub(crate) fn unruled(source: Source, bound: bool, has_backends: bool) -> Self {
+        let to = match source {
+            Source::Backend | Source::Neighbour if bound => Chosen::Contacts,
+            Source::Endpoint => Chosen::Backends,
+            Source::Trunk if has_backends => Chosen::Backends,
+            Source::Trunk | Source::Backend | Source::Neighbour => Chosen::Nobody,
+        };
+        Self { to, rule: None, number: None, tags: SmallVec::new() }
+    }
+
     /// For people: what happens and which rule says so.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -9,9 +9,8 @@ mod select;
 
 pub use asked::Asked;
 pub use choose::{Ask, Choice, Chosen, choose, tenant_of};
-pub(crate) use choose::unruled;
-pub(crate) use explain::{is_user, phone};
 pub use explain::{Answer, Question, explain};
+pub(crate) use explain::{is_user, phone};
 pub(crate) use numbers::{Owners, e164_of};
 pub use path::{by_path, path_of};
 pub use select::{Nobody, Query, Route, Source, select};

@@ -83,15 +83,19 @@ fn is_between_edges(listener: &Listener) -> bool {
 }
 
 fn backend_over_tls(file: &File) -> bool {
-    file.tenant.iter().flat_map(|tenant| &tenant.backends).any(|b| b.address.transport == Transport::Tls)
+    let backends = file.tenant.iter().flat_map(|tenant| &tenant.backends).map(|backend| &backend.address);
+    let trunks = file.trunk.iter().map(|trunk| &trunk.address);
+    backends.chain(trunks).any(|address| address.transport == Transport::Tls)
 }
 
 /// What the edge is told of connections. `file` has its default listeners.
 #[must_use]
 pub fn streams(file: &File) -> StreamConfig {
     let backends = file.tenant.iter().flat_map(|tenant| &tenant.backends);
+    let backends = backends.map(|backend| (&backend.address, &backend.server_name));
+    let peers = backends.chain(file.trunk.iter().map(|trunk| (&trunk.address, &trunk.server_name)));
     let named =
-        backends.filter_map(|b| Some((Text::new(&b.address.host), Text::new(b.server_name.as_ref()?))));
+        peers.filter_map(|(address, name)| Some((Text::new(&address.host), Text::new(name.as_ref()?))));
     StreamConfig {
         limits: file.connections.limits(),
         tls: (file.listener.iter().any(is_tls) || backend_over_tls(file)).then(|| files(file)),

@@ -26,6 +26,9 @@ pub struct Trunk {
     pub network: Option<String>,
     /// `transport:host[:port]`; the transport is udp, tcp or tls.
     pub address: Address,
+    /// Over tls: the name that its certificate must be good for. Default: the host of `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
     /// Further sources it may call from, addresses or prefixes. Its own address always is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<String>,

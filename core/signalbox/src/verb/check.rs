@@ -28,14 +28,19 @@ pub fn run(cli: &Cli, args: &CheckArgs) -> Result<(), Failure> {
     }
     let backends: usize = settings.tenants.iter().map(|t| t.backends.len()).sum();
     let (listeners, tenants) = (settings.listeners.len(), settings.tenants.len());
+    let (trunks, routes) = (settings.trunks.len(), settings.rules.routes.len());
     let path = loaded.path.display();
     if out.json {
         let file = path.to_string();
         return out.object(
-            &json!({ "file": file, "listeners": listeners, "tenants": tenants, "backends": backends }),
+            &json!({ "file": file, "listeners": listeners, "tenants": tenants, "backends": backends, "trunks": trunks, "routes": routes }),
         );
     }
-    out.line(&format!("{path}: good. {listeners} listener(s), {tenants} tenant(s), {backends} backend(s)."))
+    let carriers =
+        if trunks + routes > 0 { format!(", {trunks} trunk(s), {routes} route(s)") } else { String::new() };
+    out.line(&format!(
+        "{path}: good. {listeners} listener(s), {tenants} tenant(s), {backends} backend(s){carriers}."
+    ))
 }
 
 fn print_explained(out: &Out, loaded: &crate::config::Loaded) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use signalbox_base::Transport;
 use signalbox_bus::publisher::Failure as NotConnected;
 use signalbox_edge::dns::Dns;
 use signalbox_engine::settings::BackendSettings;
+use signalbox_engine::tenancy::Directory;
 use signalbox_engine::{ResolvedTarget, Settings};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -20,18 +21,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the bus may take to answer everything that it is asked.
 const BUS_WITHIN: Duration = Duration::from_secs(20);
 
-/// Probes every backend, asks the store and the bus; one failure decides the exit code, all are printed.
+/// Probes every backend and trunk, asks the store and the bus; one failure decides the exit code, all are printed.
 pub fn check(out: &Out, loaded: &Loaded, settings: &Settings) -> Result<(), Failure> {
     let mut told = Told { out, failed: 0 };
     let runtime = super::runtime()?;
     let dns = Dns::new(&loaded.file.dns.servers());
-    for tenant in &settings.tenants {
-        for backend in &tenant.backends {
-            let name = format!("{}/{}", tenant.name, backend.name);
-            match runtime.block_on(places(settings, &dns, backend)) {
-                Ok(places) => each_place(&mut told, &name, &places)?,
-                Err(why) => told.failed(&name, &why)?,
-            }
+    for (_, found) in Directory::peers(settings) {
+        let name = found.tenant.map_or_else(String::new, |tenant| format!("{}/", tenant.name));
+        let name = name + &found.backend.name;
+        match runtime.block_on(places(settings, &dns, found.backend)) {
+            Ok(places) => each_place(&mut told, &name, &places)?,
+            Err(why) => told.failed(&name, &why)?,
         }
     }
     runtime.block_on(async {
