@@ -59,7 +59,8 @@ fn promise_4_given_postgres_when_it_is_killed_under_load_and_comes_back_then_no_
     edge.start();
     let load = Load::start(&world, edge.sip());
     let records = || database.query("SELECT COUNT(*) FROM cdr")[0].parse::<u64>().unwrap();
-    wait::until_true("the first records", || records() > 5);
+    let made = || database.query("SELECT COUNT(*) FROM pg_tables WHERE tablename = 'cdr'") == ["1"];
+    wait::until_true("the first records", || made() && records() > 5);
 
     database.stop_server();
     calls_go_on(&load);
