@@ -27,14 +27,14 @@ fn with(account: OutboundSettings) -> Settings {
     settings.listeners[0].serves.trunks = true;
     let mut carrier = trunk("carrier", REGISTRAR);
     carrier.peer.register = Some(Arc::new(account));
-    carrier.tenant = Some("acme".parse().unwrap());
+    carrier.tenant = Some("acme".parse().expect("a name"));
     settings.trunks.push(carrier);
     settings
 }
 
 fn states(world: &World) -> Vec<String> {
     let each = world.records("registration.outbound_changed").into_iter().map(|record| record.json());
-    each.map(|event| format!("{} {}", event["to"].as_str().unwrap(), event["status"])).collect()
+    each.map(|event| format!("{} {}", event["to"].as_str().expect("a word"), event["status"])).collect()
 }
 
 /// The REGISTER that comes within a while.
