@@ -5,7 +5,7 @@
 
 use crate::janitor::{self, Undo};
 use crate::phone::answers;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::wait;
 use crate::world::World;
 use std::fmt::Write;
@@ -28,10 +28,19 @@ pub struct Asterisk {
 /// What an Asterisk knows.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// Users that may register, each with the password `pw-<user>` and up to five contacts.
+    /// Users that may register, each with the password `pw-<user>`.
     pub users: &'a [&'a str],
     /// The context `default` of `extensions.conf`.
     pub dialplan: &'a str,
+    /// Lines of a user's AoR in `pjsip.conf`.
+    pub aor: fn(&str) -> &'static str,
+}
+
+impl Default for Plan<'_> {
+    /// Nobody, who may register five contacts.
+    fn default() -> Self {
+        Self { users: &[], dialplan: "", aor: |_| "max_contacts=5\nminimum_expiration=1\n" }
+    }
 }
 
 impl Asterisk {
@@ -93,10 +102,7 @@ fn unpacked() -> Option<PathBuf> {
     if Path::new("/usr/sbin/asterisk").exists() {
         return None;
     }
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("SIGNALBOX_CACHE").or_else(|| Some(variable("XDG_CACHE_HOME")?.join("signalbox")));
-    let cache = cache.or_else(|| Some(variable("HOME")?.join(".cache/signalbox"))).expect("there is a home");
-    let tree = cache.join("asterisk-16");
+    let tree = process::cache().join("asterisk-16");
     assert!(tree.join(".complete").exists(), "there is no Asterisk: run tests/setup/install.sh peers");
     Some(tree)
 }
@@ -121,7 +127,10 @@ fn start_command(tree: Option<&Path>, home: &Path) -> Command {
         None => Command::new("asterisk"),
         Some(tree) => {
             let mut command = Command::new("unshare");
-            let script = "mount -t proc proc \"$1/proc\" && exec chroot \"$1\" /usr/sbin/asterisk \"$2\" \"$3\" \"$4\" \"$5\"";
+            // Without its own name in a file it asks the network for it in each call, for up to five seconds.
+            let script = "[ -s \"$1/etc/hosts\" ] || { echo \"127.0.0.1 localhost $(hostname)\" > \"$1/etc/hosts.$$\" &&
+                mv \"$1/etc/hosts.$$\" \"$1/etc/hosts\"; }
+                mount -t proc proc \"$1/proc\" && exec chroot \"$1\" /usr/sbin/asterisk \"$2\" \"$3\" \"$4\" \"$5\"";
             command.args(["--mount", "--", "sh", "-c", script, "asterisk"]).arg(tree);
             command
         }
@@ -147,7 +156,7 @@ fn write_configuration(
     write("logger.conf", "[general]\n[logfiles]\nconsole => notice,warning,error,verbose\n");
     write("rtp.conf", "[general]\nrtpstart=30000\nrtpend=31000\n");
     write("extensions.conf", &format!("[general]\n[default]\n{}\n", plan.dialplan));
-    write("pjsip.conf", &pjsip(address, plan.users));
+    write("pjsip.conf", &pjsip(address, plan));
     for empty in [
         "cdr.conf",
         "cel.conf",
@@ -204,14 +213,15 @@ fn directories(system: &str, home: &Path) -> String {
     text
 }
 
-fn pjsip(address: SocketAddr, users: &[&str]) -> String {
+fn pjsip(address: SocketAddr, plan: &Plan<'_>) -> String {
     let mut text = format!("[transport-udp]\ntype=transport\nprotocol=udp\nbind={address}\n");
-    for user in users {
+    for user in plan.users {
+        let aor = (plan.aor)(user);
         write!(
             text,
             "[{user}]\ntype=endpoint\ncontext=default\ndisallow=all\nallow=ulaw\nauth={user}\naors={user}\n\
              direct_media=no\n[{user}]\ntype=auth\nauth_type=userpass\nusername={user}\npassword=pw-{user}\n\
-             [{user}]\ntype=aor\nmax_contacts=5\nminimum_expiration=1\n"
+             [{user}]\ntype=aor\n{aor}"
         )
         .expect("a string takes text");
     }

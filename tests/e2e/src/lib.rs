@@ -5,6 +5,7 @@
 //! process is, however that ends ([`janitor`]).
 
 pub mod asterisk;
+pub mod client;
 pub mod contract;
 pub mod edge;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod phone;
 pub mod postgres;
 pub mod process;
 pub mod sipp;
+pub mod tap;
 pub mod wait;
 pub mod world;
 

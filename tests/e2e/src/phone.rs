@@ -2,9 +2,11 @@
 //!
 //! It repeats unanswered requests and answers repeated ones, as UDP demands, and answers OPTIONS by itself.
 
+mod dialog;
 mod digest;
 mod wire;
 
+pub use dialog::{Dialing, Dialog};
 pub use wire::Wire;
 
 use crate::message::{Message, address, parameter};
@@ -36,22 +38,12 @@ pub struct Phone {
     /// What it writes into Via, Contact and SDP: what it believes its address to be.
     pub local: SocketAddr,
     inbox: Vec<Message>,
+    /// All that passed, both ways.
+    pub seen: Vec<Message>,
     /// Answers by branch and method, for repetitions.
     answered: Vec<(String, String, Vec<u8>)>,
     cseq: u32,
     register_id: String,
-}
-
-/// A dialog, from the phone's side.
-#[derive(Clone, Debug)]
-pub struct Dialog {
-    /// Call-ID.
-    pub call_id: String,
-    local: String,
-    remote: String,
-    target: String,
-    routes: Vec<String>,
-    cseq: u32,
 }
 
 impl Phone {
@@ -79,7 +71,16 @@ impl Phone {
     pub fn over(wire: Wire, local: SocketAddr, user: &str, domain: &str) -> Self {
         let account = Account { user: user.into(), domain: domain.into(), password: format!("pw-{user}") };
         let register_id = unique("register");
-        Self { account, wire, local, inbox: Vec::new(), answered: Vec::new(), cseq: 0, register_id }
+        Self {
+            account,
+            wire,
+            local,
+            inbox: Vec::new(),
+            seen: Vec::new(),
+            answered: Vec::new(),
+            cseq: 0,
+            register_id,
+        }
     }
 
     /// Loses its connection and makes another: its calls and registrations are the same.
@@ -309,10 +310,11 @@ impl Phone {
         self.await_message("an ACK", |m| {
             m.method() == "ACK" && m.status().is_none() && m.call_id() == call_id && m.cseq() == cseq
         });
-        Dialog::of_callee(invite, &self.to_of(invite))
+        self.dialog_of(invite)
     }
 
-    fn answer_with(&mut self, request: &Message, status: u16, reason: &str, more: &str, body: &str) {
+    /// Answers with more header lines and a body.
+    pub fn answer_with(&mut self, request: &Message, status: u16, reason: &str, more: &str, body: &str) {
         let copied = ["Via", "Record-Route", "From", "Call-ID", "CSeq"];
         let kept = |name: &str| request.all(name).map(|v| format!("{name}: {v}\r\n")).collect::<String>();
         let headers: String = copied.iter().map(|name| kept(name)).collect();
@@ -327,6 +329,12 @@ impl Phone {
             text.clone().into_bytes(),
         ));
         self.send(text.as_bytes());
+    }
+
+    /// The dialog of who accepted this request.
+    #[must_use]
+    pub fn dialog_of(&self, request: &Message) -> Dialog {
+        Dialog::of_callee(request, &self.to_of(request))
     }
 
     /// The To of our answers: with the dialog's tag, or one made from the Call-ID.
@@ -367,7 +375,8 @@ impl Phone {
     }
 
     /// Sends bytes to the edge.
-    pub fn send(&self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.seen.extend(Message::read(bytes));
         self.wire.send(bytes);
     }
 
@@ -425,11 +434,12 @@ impl Phone {
     /// Takes in what has come, waiting a moment for it.
     fn listen(&mut self) {
         let Some(message) = self.wire.receive() else { return };
+        self.seen.push(message.clone());
         if message.status().is_none() {
             let repeated =
                 self.answered.iter().rev().find(|(b, m, _)| b == message.branch() && m == message.method());
             if let Some((_, _, answer)) = repeated {
-                self.send(answer);
+                self.wire.send(answer);
                 return;
             }
             if message.method() == "OPTIONS" {
@@ -442,43 +452,6 @@ impl Phone {
             }
         }
         self.inbox.push(message);
-    }
-}
-
-/// A call on its way.
-#[derive(Clone, Debug)]
-pub struct Dialing {
-    /// Call-ID.
-    pub call_id: String,
-    target: String,
-    from: String,
-    request: String,
-    authorization: Option<String>,
-}
-
-impl Dialog {
-    fn of_caller(dialing: &Dialing, answer: &Message) -> Self {
-        let mut routes: Vec<String> = answer.all("Record-Route").map(str::to_owned).collect();
-        routes.reverse();
-        Self {
-            call_id: dialing.call_id.clone(),
-            local: dialing.from.clone(),
-            remote: answer.header("To").unwrap_or_default().to_owned(),
-            target: answer.contact().unwrap_or_default().to_owned(),
-            routes,
-            cseq: answer.cseq(),
-        }
-    }
-
-    fn of_callee(invite: &Message, to: &str) -> Self {
-        Self {
-            call_id: invite.call_id().to_owned(),
-            local: to.to_owned(),
-            remote: invite.header("From").unwrap_or_default().to_owned(),
-            target: invite.contact().unwrap_or_default().to_owned(),
-            routes: invite.all("Record-Route").map(str::to_owned).collect(),
-            cseq: 100,
-        }
     }
 }
 

@@ -102,6 +102,17 @@ impl Drop for Process {
     }
 }
 
+/// Where `tests/setup/install.sh` puts what is in no package.
+///
+/// # Panics
+/// Nobody says where home is.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("SIGNALBOX_CACHE").or_else(|| Some(variable("XDG_CACHE_HOME")?.join("signalbox")));
+    cache.or_else(|| Some(variable("HOME")?.join(".cache/signalbox"))).expect("there is a home")
+}
+
 fn read(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use signalbox_e2e::edge::{said, signalbox};
+use signalbox_e2e::process;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -238,7 +239,7 @@ fn nats_server_takes_its_configuration_and_is_durable() {
     fs::create_dir_all(&run).unwrap();
     fs::copy(from.join("nats.conf"), etc.join("nats.conf")).unwrap();
     fs::copy(from.join("secrets/nats_users.conf"), run.join("nats_users.conf")).unwrap();
-    let server = cache().join("python/bin/nats-server");
+    let server = process::cache().join("python/bin/nats-server");
     let checked = said(Command::new(server).arg("-t").arg("-c").arg(etc.join("nats.conf")));
     assert_eq!(checked.code, 0, "{checked:?}");
     let sample = text(&from.join("nats.conf"));
@@ -312,11 +313,4 @@ fn the_image_is_built_with_our_toolchain_and_does_not_run_as_root() {
     assert!(last_stage.contains(&format!("COPY --from=build /out/signalbox {}\n", run.as_str().unwrap())));
     let ignored = text(&compose().join("Dockerfile.dockerignore"));
     assert!(["target", "**/secrets", "**/.env"].iter().all(|line| ignored.lines().any(|l| l == *line)));
-}
-
-/// Where `make setup-peers` puts what has no package.
-fn cache() -> PathBuf {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let users = || from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")));
-    from("SIGNALBOX_CACHE").or_else(|| Some(users()?.join("signalbox"))).unwrap()
 }

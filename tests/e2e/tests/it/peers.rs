@@ -37,7 +37,8 @@ fn given_a_kamailio_when_phones_register_then_they_reach_each_other() {
 #[test]
 fn given_two_asterisks_then_each_registers_its_own_phones() {
     let world = World::new("asterisk-alone");
-    let plan = Plan { users: &["401"], dialplan: "exten => _X.,1,Answer()\n same => n,Echo()" };
+    let plan =
+        Plan { users: &["401"], dialplan: "exten => _X.,1,Answer()\n same => n,Echo()", ..Plan::default() };
     let pbxs =
         [("a", 2), ("b", 3)].map(|(name, host)| Asterisk::start(&world, name, world.at(host, 5060), &plan));
     for (port, pbx) in [5060, 5061].into_iter().zip(&pbxs) {

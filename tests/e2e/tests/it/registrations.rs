@@ -81,8 +81,11 @@ fn given_postgres_when_a_phone_registers_then_any_reader_of_usrloc_finds_it() {
 
 /// An Asterisk that rings every contact of 401, and an edge before it.
 fn edge_and_asterisk(world: &World) -> (Edge, Asterisk) {
-    let plan =
-        Plan { users: &["401", "402"], dialplan: "exten => 401,1,Dial(${PJSIP_DIAL_CONTACTS(401)},20)" };
+    let plan = Plan {
+        users: &["401", "402"],
+        dialplan: "exten => 401,1,Dial(${PJSIP_DIAL_CONTACTS(401)},20)",
+        ..Plan::default()
+    };
     let pbx = Asterisk::start(world, "asterisk", world.at(2, 5060), &plan);
     let mut edge = Edge::configured(world, &acme(pbx.address()));
     edge.start();

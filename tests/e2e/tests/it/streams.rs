@@ -112,7 +112,8 @@ fn given_an_asterisk_on_udp_when_a_phone_over_tls_calls_it_then_it_answers_and_n
     let world = World::new("tls-asterisk");
     let authority = Authority::new(&world, "ca");
     authority.sign(&world, "acme", ACME, 90);
-    let plan = Plan { users: &["401"], dialplan: "exten => _X.,1,Answer()\n same => n,Echo()" };
+    let plan =
+        Plan { users: &["401"], dialplan: "exten => _X.,1,Answer()\n same => n,Echo()", ..Plan::default() };
     let pbx = Asterisk::start(&world, "pbx", world.at(2, 5060), &plan);
     let mut edge = Edge::configured(&world, &listeners(&world, &acme(pbx.address())));
     edge.start();

@@ -104,7 +104,7 @@ fn given_two_tenants_when_nobody_or_a_stranger_is_involved_then_nothing_crosses(
     assert_eq!(answer.status(), Some(404), "{answer}");
 
     // An address that only begins like a backend's is nobody's: refused, and told.
-    let stranger = at("900", world.at(30, 5080));
+    let mut stranger = at("900", world.at(30, 5080));
     let invite =
         stranger.request("sip:499@globex.test", "INVITE", &outside_headers(&stranger, "globex.test"), "");
     stranger.send(invite.as_bytes());
