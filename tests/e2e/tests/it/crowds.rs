@@ -46,14 +46,16 @@ fn given_crowds_of_idle_and_slow_connections_then_all_are_held_and_phones_among_
     let mut told = vec![format!("edge alone: {}", used(&mut edge))];
 
     let most = files_max().saturating_sub(OTHER_FILES);
-    let idle = crowd(&world, &edge, "idle", (IDLE * effort()).min(most), 30);
-    told.push(format!("{} idle over TCP (of {} wanted): {}", idle.1, IDLE * effort(), used(&mut edge)));
+    let count = (IDLE * effort()).min(most);
+    let idle = crowd(&world, &edge, "idle", count, 30);
+    told.push(format!("{count} idle over TCP (of {} wanted): {}", IDLE * effort(), used(&mut edge)));
+    wait::until_true("all to be held", || open(&edge) >= f64::from(count));
     live(&world, &edge, &authority.ca);
     drop(idle);
     wait::until_true("the idle ones to be gone", || open(&edge) < 50.0);
 
-    let tls = crowd(&world, &edge, "tls", OVER_TLS * effort(), 31);
-    told.push(format!("{} over TLS: {}", tls.1, used(&mut edge)));
+    let _tls = crowd(&world, &edge, "tls", OVER_TLS * effort(), 31);
+    told.push(format!("{} over TLS: {}", OVER_TLS * effort(), used(&mut edge)));
     let _slow = crowd(&world, &edge, "slow", SLOW * effort(), 32);
     let (before, begun) = (cpu_ms(&mut edge), wait::now());
     let mut lives = 0;
@@ -71,9 +73,9 @@ fn given_crowds_of_idle_and_slow_connections_then_all_are_held_and_phones_among_
     let _ = std::io::stdout().write_all(format!("\n{}\n", told.join("\n")).as_bytes());
 }
 
-/// A crowd that is up, and how many they are.
-fn crowd(world: &World, edge: &Edge, kind: &str, count: u32, host: u8) -> (Process, u32) {
-    let before = open(edge);
+/// A crowd that is up, each of them accepted by the edge.
+fn crowd(world: &World, edge: &Edge, kind: &str, count: u32, host: u8) -> Process {
+    let before = accepted(edge);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/crowd.py");
     let to = world.at(HOST, if kind == "tls" { 5061 } else { 5060 });
     let mut command = Command::new("python3");
@@ -83,8 +85,8 @@ fn crowd(world: &World, edge: &Edge, kind: &str, count: u32, host: u8) -> (Proce
         assert!(process.ended().is_none(), "{}", process.stderr());
         process.stdout().contains("ready").then_some(())
     });
-    wait::until_true("the edge to hold them", || open(edge) >= before + f64::from(count));
-    (process, count)
+    wait::until_true("the edge to accept them", || accepted(edge) >= before + f64::from(count));
+    process
 }
 
 /// A phone over TCP and one over TLS come, talk and go.
@@ -105,8 +107,17 @@ fn live(world: &World, edge: &Edge, ca: &Path) {
 
 /// Connections that the edge holds.
 fn open(edge: &Edge) -> f64 {
+    metric(edge, "signalbox_sip_connections{")
+}
+
+/// Those that it ever accepted.
+fn accepted(edge: &Edge) -> f64 {
+    metric(edge, "signalbox_sip_connections_accepted_total{")
+}
+
+fn metric(edge: &Edge, name: &str) -> f64 {
     let (_, text) = http::get(edge.admin(), "/metrics").expect("it serves");
-    let lines = text.lines().filter(|line| line.starts_with("signalbox_sip_connections{"));
+    let lines = text.lines().filter(|line| line.starts_with(name));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
