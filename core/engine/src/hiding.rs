@@ -259,7 +259,7 @@ fn host_at(text: &[u8], at: usize, host: &[u8]) -> Option<Range<usize>> {
         return None;
     }
     let before = at.checked_sub(1).map(|place| text[place]);
-    if before.is_some_and(|byte| is_host_byte(byte)) {
+    if before.is_some_and(is_host_byte) {
         return None;
     }
     let bracketed = before == Some(b'[') && text.get(end) == Some(&b']');

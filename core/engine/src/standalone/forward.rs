@@ -330,10 +330,11 @@ fn write_response(
         );
         let redirect = header.id == HeaderName::Contact && status < 300;
         let claim = matches!(pending.way.side, Side::Phone(_)) && CLAIMS.contains(&header.id);
+        let hidden = hiding.is_some() && hiding::is_telltale(header.id);
         if !ours
             && !redirect
             && !claim
-            && !(hiding.is_some() && hiding::is_telltale(header.id))
+            && !hidden
             && let Ok(name) = std::str::from_utf8(header.name)
         {
             let value = hiding.map_or(Cow::Borrowed(header.value), |it| it.value(header.id, header.value));

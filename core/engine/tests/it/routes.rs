@@ -275,8 +275,8 @@ fn happened(world: &mut World, asker: std::net::SocketAddr) -> &'static str {
     if invited(PHONE) {
         return "rings";
     }
-    let statuses = sent.iter().filter(|sent| sent.flow.remote == asker).filter_map(Sent::status);
-    match statuses.last() {
+    let mut statuses = sent.iter().filter(|sent| sent.flow.remote == asker).filter_map(Sent::status);
+    match statuses.next_back() {
         Some(488) => "reject",
         Some(404) => "nobody",
         _ => "backends",
