@@ -1,5 +1,9 @@
 //! The command line: one verb each, with an example in its help.
 
+mod route;
+
+pub use route::RouteArgs;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -411,26 +415,6 @@ pub struct ParkedWhich {
     /// Whose, where several tenants have it.
     #[arg(long)]
     pub tenant: Option<String>,
-}
-
-/// `route`
-#[derive(Debug, Args)]
-pub struct RouteArgs {
-    /// A phone (`401@acme.example.net`), or the name of a backend or trunk.
-    #[arg(long, value_name = "WHO")]
-    pub from: String,
-    /// What is dialled, with a domain or without.
-    #[arg(long, value_name = "NUMBER")]
-    pub to: String,
-    /// Who calls, where a backend or trunk brings the call. Default: nobody who says so.
-    #[arg(long, value_name = "NUMBER")]
-    pub caller: Option<String>,
-    /// A header field that the call has, as `Name: value`.
-    #[arg(long, value_name = "FIELD")]
-    pub header: Vec<String>,
-    /// When (RFC 3339). Default: now.
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<String>,
 }
 
 /// `why`

@@ -40,8 +40,8 @@ pub(crate) mod watch;
 mod words;
 
 pub(crate) use attempt::Target;
-pub(crate) use offer::reads_session;
 pub(crate) use message::{CLAIMS, is_request_uri, own_response, pending};
+pub(crate) use offer::reads_session;
 pub use timers::CallTimer;
 
 use crate::net::User;
@@ -430,7 +430,6 @@ impl Calls {
             }
         }
     }
-
 }
 
 /// A line for whoever watches this call.
