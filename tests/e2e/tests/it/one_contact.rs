@@ -73,13 +73,13 @@ fn live(world: &World, edge: &Edge, user: &str, at: usize, refreshes: u32) -> us
         [20, 21].map(|host| Phone::new(user, ACME, world.at(host, 5060 + at as u16), edge.sip()));
     for number in 0..refreshes {
         let turn = number / TURN;
-        let [mine, other] = if turn % 2 == 0 { [0, 1] } else { [1, 0] };
-        if number % TURN == 0 && number > 0 && user.starts_with("41") {
+        let [mine, other] = if turn.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        if number.is_multiple_of(TURN) && number > 0 && user.starts_with("41") {
             assert_eq!(phones[other].register(0).status(), Some(200), "{user} leaves");
         }
         let answer = phones[mine].register(600);
         assert_eq!(answer.status(), Some(200), "{user}, refresh {number}: {answer}");
-        if number % REFRESHES_A_CALL == 0 {
+        if number.is_multiple_of(REFRESHES_A_CALL) {
             let (answer, dialog) = phones[mine].call(&format!("sip:100@{ACME}"));
             assert_eq!(answer.status(), Some(200), "{user}, after refresh {number}: {answer}");
             assert_eq!(phones[mine].hang_up(&mut dialog.unwrap()).status(), Some(200));
