@@ -112,16 +112,22 @@ fn records_agree(edge: &Edge, rows: &[Done]) {
         }
         assert_eq!(found, row.records, "{} {}: {records:#?}", row.client, row.transport);
         let mut told: BTreeMap<String, usize> = BTreeMap::new();
+        let mut completed = 0_usize;
         for event in transfers.iter().map(|event| &event["data"]).filter(|data| of(row, &data["target"])) {
             // Told when it is taken, and again when it has come to its end.
             match event["outcome"].as_str() {
-                Some("accepted") => {}
-                Some("completed") => {
-                    *told.entry(event["kind"].as_str().unwrap().to_owned()).or_default() += 1
-                }
+                Some("accepted") => *told.entry(event["kind"].as_str().unwrap().to_owned()).or_default() += 1,
+                Some("completed") => completed += 1,
                 _ => panic!("{event}"),
             }
         }
+        // Between the Kamailio's workers a BYE may overtake the NOTIFY before it, on one of both ways through the edge.
+        assert!(
+            2 * completed >= told.values().sum::<usize>(),
+            "{} {}: {transfers:#?}",
+            row.client,
+            row.transport
+        );
         assert_eq!(told, row.transfers, "{} {}: {transfers:#?}", row.client, row.transport);
     }
 }
