@@ -32,6 +32,7 @@ pub use pbx::{Pbx, PbxContact, PbxProfile, PbxState, PbxUser, Service, Verdict};
 pub use phone::{Answer, CallPlan, Phone, PhoneProfile};
 pub use random::Random;
 pub use seen::{CallSeen, EndedBy, LegId, Observed, Seen, Side};
+pub use ua::ACTOR;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ use signalbox_sip::{HeaderName, Limits, Message, Method, RequestBuilder, Respons
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// A header with the actor's name, which edges pass on also where they hide software.
+pub const ACTOR: &str = "X-Actor";
 /// Transactions alive on each side; a load generator's phone carries many calls.
 const TRANSACTIONS_MAX: usize = 1 << 20;
 /// Timers worked off at once.
@@ -78,7 +80,7 @@ impl<U: Clone + Default> Ua<U> {
         Branch(self.random.bits())
     }
 
-    /// Begins a request: request line, Via, Max-Forwards and User-Agent.
+    /// Begins a request: request line, Via, Max-Forwards, User-Agent and [`ACTOR`].
     pub(crate) fn begin<'o>(
         &self,
         bytes: &'o mut Vec<u8>,
@@ -90,6 +92,7 @@ impl<U: Clone + Default> Ua<U> {
             .header(HeaderName::Via, format_args!("SIP/2.0/UDP {};branch={branch};rport", self.local))
             .header(HeaderName::MaxForwards, 70_u32)
             .header(HeaderName::UserAgent, self.agent.as_str())
+            .extension(ACTOR, self.agent.as_str())
     }
 
     /// Sends a request that [`Ua::begin`] began with this branch.
@@ -126,7 +129,7 @@ impl<U: Clone + Default> Ua<U> {
         let head = ResponseHead { status, reason: reason(status), to_tag: Some(to_tag), source: Some(to) };
         let mut bytes = Vec::with_capacity(512);
         let response = ResponseBuilder::new(&mut bytes, request, &head);
-        write(response.header(HeaderName::Server, self.agent.as_str()));
+        write(response.header(HeaderName::Server, self.agent.as_str()).extension(ACTOR, self.agent.as_str()));
         if self.table.respond(tx, status, &bytes, Gate::Now, now).is_ok() {
             self.transmit(to, bytes, out);
         }

@@ -11,7 +11,7 @@ use senders::Senders;
 use signalbox_base::{EventSeq, Flow, Mono};
 use signalbox_engine::{ClassB, Release};
 use signalbox_sip::message::is_keepalive;
-use signalbox_sip::{HeaderName, Limits, Message, Method};
+use signalbox_sip::{Limits, Message, Method};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -128,17 +128,11 @@ impl Oracle {
     pub fn actor_gets(&mut self, at: Mono, tenant: Option<&str>, to: SocketAddr, bytes: &[u8]) {
         let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return };
         self.credentials_arrive(at, tenant, to, &message);
-        for name in [HeaderName::UserAgent, HeaderName::Server] {
-            let marks = message.value(name).and_then(|value| std::str::from_utf8(value).ok());
-            let Some(mark) = marks.and_then(|text| text.split_once(MARK)).map(|(_, tenant)| tenant) else {
-                continue;
-            };
-            self.marked += 1;
-            if Some(mark) != tenant {
-                let detail =
-                    format!("{} of {mark} to {} ({to})", first_line(bytes), tenant.unwrap_or("nobody"));
-                self.fault(at, CROSSED, detail);
-            }
+        let Some(mark) = senders::mark_of(&message) else { return };
+        self.marked += 1;
+        if Some(&*mark) != tenant {
+            let detail = format!("{} of {mark} to {} ({to})", first_line(bytes), tenant.unwrap_or("nobody"));
+            self.fault(at, CROSSED, detail);
         }
     }
 
@@ -153,7 +147,7 @@ impl Oracle {
     }
 }
 
-/// Stands in User-Agent and Server of actors before their tenant's name.
+/// Stands in an actor's name before their tenant's name.
 pub const MARK: &str = " of tenant ";
 
 /// What tells an INVITE from others, also from the other side's in the same dialog.
@@ -189,7 +183,7 @@ mod tests {
     fn request(method: &str, to_tag: &str) -> Vec<u8> {
         format!(
             "{method} sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
-             To: <sip:a@b>{to_tag}\r\nCall-ID: x\r\nCSeq: 1 {method}\r\nUser-Agent: phone{MARK}acme\r\n\r\n"
+             To: <sip:a@b>{to_tag}\r\nCall-ID: x\r\nCSeq: 1 {method}\r\nX-Actor: phone{MARK}acme\r\n\r\n"
         )
         .into_bytes()
     }

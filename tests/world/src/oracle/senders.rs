@@ -2,6 +2,7 @@
 
 use super::{Fault, MARK, Oracle, first_line};
 use crate::events::Recorded;
+use signalbox_actors::ACTOR;
 use signalbox_base::Mono;
 use signalbox_schemas::Event;
 use signalbox_sip::{HeaderName, Message};
@@ -37,9 +38,9 @@ impl Senders {
 }
 
 /// The tenant whose actor wrote it.
-fn mark_of(message: &Message<&[u8]>) -> Option<String> {
-    let agent = message.value(HeaderName::UserAgent)?;
-    let (_, tenant) = std::str::from_utf8(agent).ok()?.split_once(MARK)?;
+pub(super) fn mark_of(message: &Message<&[u8]>) -> Option<String> {
+    let actor = message.extension(ACTOR.as_bytes()).next()?.value;
+    let (_, tenant) = std::str::from_utf8(actor).ok()?.split_once(MARK)?;
     Some(tenant.to_owned())
 }
 
@@ -123,7 +124,7 @@ mod tests {
 
     fn heard() -> Oracle {
         let mut oracle = Oracle::default();
-        oracle.edge_gets(format!("{REGISTER}{SECRET}User-Agent: phone{MARK}acme\r\n\r\n").as_bytes());
+        oracle.edge_gets(format!("{REGISTER}{SECRET}X-Actor: phone{MARK}acme\r\n\r\n").as_bytes());
         oracle
     }
 
