@@ -4,7 +4,7 @@ use super::model::{Backend, Domain, File, Listener, Served, Tenant};
 use super::registrar::needs_no_backend;
 use super::span::{Problem, Problems, Sources};
 use super::value::{Address, is_host_name, split_host_port};
-use signalbox_base::{Cidr, TenantId, Transport};
+use signalbox_base::{TenantId, Transport};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -282,15 +282,7 @@ impl Check<'_> {
 
     fn backend(&mut self, path: &str, file: &File, tenant: &Tenant, backend: &Backend) {
         self.name(&format!("{path}.name"), &backend.name);
-        for (k, source) in backend.source.iter().enumerate() {
-            if let Err(e) = source.parse::<Cidr>() {
-                self.wrong(
-                    &format!("{path}.source[{k}]"),
-                    format!("\"{source}\" is {e}"),
-                    "write an address or prefix",
-                );
-            }
-        }
+        self.peer_sources(path, &backend.source);
         let known: Vec<_> = tenant.domains.iter().map(Domain::name).collect();
         if let Some(domain) = &backend.domain
             && !known.iter().any(|name| name.eq_ignore_ascii_case(domain))
@@ -328,6 +320,7 @@ impl Check<'_> {
     ) {
         let word = if served == Served::Trunks { "trunks" } else { "backends" };
         self.peer_address(path, address);
+        self.not_ourselves(path, file, address);
         let serving = |l: &&Listener| l.serves.as_ref().is_none_or(|s| s.contains(&served));
         let candidates: Vec<&Listener> = file.listener.iter().filter(serving).collect();
         match network {

@@ -16,6 +16,7 @@ mod limits;
 mod load;
 pub mod model;
 mod outbound;
+mod place;
 mod registrar;
 mod route;
 #[cfg(test)]

@@ -153,7 +153,7 @@ fn given_a_mistake_in_trunks_or_routes_then_it_names_its_place_and_what_to_do() 
         ("name    = \"carrier-2\"", "name    = \"pbx-1\"", "trunk[1].name", "a backend of tenant acme"),
         ("198.51.100.20\"", "198.51.100.10\"", "trunk[1].address", "the same address"),
         ("tenant    = \"acme\"", "tenant    = \"nobody\"", "trunk[0].tenant", "no tenant"),
-        ("198.51.100.0/28", "198.51.100.0/99", "trunk[0].source[0]", "no address or prefix"),
+        ("198.51.100.0/28", "198.51.100.0/99", "trunk[0].source[0]", "is not"),
         ("network   = \"outside\"", "network   = \"inside\"", "trunk[0].network", "serves trunks"),
         ("+442079460000/4", "+442079460000/x", "tenant[0].numbers[0]", "free digits"),
         ("country = \"44\"", "country = \"uk\"", "tenant[0].country", "country code"),

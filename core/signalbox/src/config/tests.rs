@@ -109,6 +109,20 @@ fn a_mistake_names_file_line_key_and_fix() {
     let cases: &[(&str, &str, &str, &str, &str)] = &[
         (
             "address = \"udp:10.0.0.12\"",
+            "address = \"udp:10.0.0.5:5060\"",
+            ":18:",
+            "tenant[0].backends[1].address",
+            "the edge itself",
+        ),
+        (
+            "priority = 2 }",
+            "priority = 2, source = [\"10.0.0.0/24\", \"0.0.0.0/0\"] }",
+            ":18:",
+            "tenant[0].backends[1].source[1]",
+            "is everybody",
+        ),
+        (
+            "address = \"udp:10.0.0.12\"",
             "address = \"udp:10.0.0.300\"",
             ":18:",
             "tenant[0].backends[1].address",

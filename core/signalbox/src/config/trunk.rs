@@ -9,7 +9,7 @@ use super::span::Problem;
 use super::value::Address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use signalbox_base::{Cidr, Text};
+use signalbox_base::Text;
 use signalbox_engine::settings as engine;
 
 /// `[[trunk]]`
@@ -174,10 +174,7 @@ fn one(check: &mut Check<'_>, file: &File, path: &str, place: usize, trunk: &Tru
     if let Some(name) = trunk.tenant.as_ref().filter(|name| !file.tenant.iter().any(|t| t.name == **name)) {
         check.unknown_tenant(&format!("{path}.tenant"), name, file);
     }
-    if let Some(k) = trunk.source.iter().position(|source| source.parse::<Cidr>().is_err()) {
-        let message = format!("\"{}\" is no address or prefix", trunk.source[k]);
-        check.wrong(&format!("{path}.source[{k}]"), message, "write for example \"198.51.100.0/28\"");
-    }
+    check.peer_sources(path, &trunk.source);
     let same = |address: &Address| {
         let of = |a: &Address| (a.transport, a.host.clone(), a.port());
         of(address) == of(&trunk.address)
