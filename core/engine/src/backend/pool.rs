@@ -8,6 +8,7 @@ use crate::turn::Turn;
 use signalbox_base::{Flow, TenantId, Text, fnv1a};
 use signalbox_schemas::words::BackendState;
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 
 /// A backend that may be tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,28 +103,38 @@ fn listed(turn: &Turn<'_>, tenant: &TenantId, aor: Option<&str>, seed: u64) -> C
     let mut found: Candidates = (0..settings.tenants[usize::from(place)].backends.len())
         .filter_map(|backend| {
             let peer = PeerRef { tenant: place, backend: u16::try_from(backend).ok()? };
-            at_backend(turn, peer, aor, seed)
+            at_backend(turn, peer, aor, seed, None)
         })
         .flatten()
         .collect();
-    found.sort_by(|a, b| a.priority.cmp(&b.priority).then(a.order.total_cmp(&b.order)));
+    found.sort_by(by_rank);
     found
 }
 
-/// A backend once for each of its places.
-fn at_backend(turn: &Turn<'_>, peer: PeerRef, aor: Option<&str>, seed: u64) -> Option<Candidates> {
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    a.priority.cmp(&b.priority).then(a.order.total_cmp(&b.order))
+}
+
+/// A backend once for each of its places, with its own priority and weight or those that a group gives it.
+fn at_backend(
+    turn: &Turn<'_>,
+    peer: PeerRef,
+    aor: Option<&str>,
+    seed: u64,
+    rank: Option<(u16, u16)>,
+) -> Option<Candidates> {
     if !turn.backends.accepts(peer) || is_down_elsewhere(turn, peer) {
         return None;
     }
     let found = turn.directory.peer(turn.settings, peer)?.backend;
-    let draw = draw(aor.unwrap_or(""), &found.name, seed);
-    let order = order(draw, found.weight);
+    let (priority, weight) = rank.unwrap_or((found.priority, found.weight));
+    let order = order(draw(aor.unwrap_or(""), &found.name, seed), weight);
     let flows = flows_to(turn, peer, aor, seed).into_iter().enumerate();
     let candidates = flows.map(|(place, flow)| Candidate {
         peer,
         name: found.name.clone(),
-        priority: found.priority,
-        weight: found.weight,
+        priority,
+        weight,
         sticky: false,
         flow,
         again: place > 0,
@@ -147,20 +158,12 @@ pub(crate) struct Wanted {
 pub(crate) fn in_group(turn: &mut Turn<'_>, members: &[Wanted], key: Option<&str>) -> Candidates {
     let seed = if key.is_some() { 0 } else { turn.entropy.next_u64() };
     let each = members.iter().filter_map(|wanted| {
-        let mut places = at_backend(turn, wanted.peer, key, seed)?;
-        for place in &mut places {
-            (place.priority, place.weight) = (wanted.priority, wanted.weight);
-            place.order = order(draw(key.unwrap_or(""), &place.name, seed), wanted.weight);
-        }
-        Some((wanted.last, places))
+        let places = at_backend(turn, wanted.peer, key, seed, Some((wanted.priority, wanted.weight)))?;
+        Some(places.into_iter().map(|place| (wanted.last, place)))
     });
-    let mut found: SmallVec<[(bool, Candidates); 4]> = each.collect();
-    found.sort_by(|(late, a), (later, b)| {
-        let key = |places: &Candidates| places.first().map_or((u16::MAX, 0.0), |c| (c.priority, c.order));
-        let ((a, by), (b, with)) = (key(a), key(b));
-        late.cmp(later).then(a.cmp(&b)).then(by.total_cmp(&with))
-    });
-    found.into_iter().flat_map(|(_, places)| places).collect()
+    let mut found: SmallVec<[(bool, Candidate); 4]> = each.flatten().collect();
+    found.sort_by(|(late, a), (later, b)| late.cmp(later).then(by_rank(a, b)));
+    found.into_iter().map(|(_, place)| place).collect()
 }
 
 /// Weighted rendezvous: the share of firsts is proportional to the weight, and an AoR's order never depends on which others

@@ -47,13 +47,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Whether one more call fits into a rate; it is counted then. `name` is `tenant`, or `kind/name` of what the rate is of.
-    pub(crate) fn take(&mut self, name: &str, per_second: Option<u32>, now: Mono) -> bool {
+    /// Whether one more call fits into a rate; it is counted then. `name` is `tenant`, or `kind/name` of what the rate is of:
+    /// made only where there is one.
+    pub(crate) fn take(&mut self, per_second: Option<u32>, name: impl FnOnce() -> Text, now: Mono) -> bool {
         let Some(per_second) = per_second else { return true };
-        if let Some(rate) = self.rates.get_mut(name) {
-            return rate.take(per_second, now);
-        }
-        self.rates.entry(Text::new(name)).or_insert_with(|| Rate::full(now)).take(per_second, now)
+        self.rates.entry(name()).or_insert_with(|| Rate::full(now)).take(per_second, now)
     }
 
     /// A peer failed: for a while others come first.
@@ -90,9 +88,9 @@ pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[
         && let Some(trunk) = peer.trunk
     {
         let who = Counted::Trunk(trunk.peer.name.clone());
-        let name = format!("trunk/{}", trunk.peer.name);
+        let name = || Text::from(format!("trunk/{}", trunk.peer.name));
         if is_full(turn, trunk.limits.calls, &who)
-            || !turn.net.pace.take(&name, trunk.limits.calls_per_second, now)
+            || !turn.net.pace.take(trunk.limits.calls_per_second, name, now)
         {
             return Some(later);
         }
@@ -100,7 +98,7 @@ pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[
     if let Some(refused) = refused_by_person(turn, tenant, origin, request) {
         return Some(refused);
     }
-    (!turn.net.pace.take(tenant.name.as_str(), limits.calls_per_second, now)).then_some(later)
+    (!turn.net.pace.take(limits.calls_per_second, || tenant.name.text().clone(), now)).then_some(later)
 }
 
 /// The caller has as many calls as a user may (403: another try would be no better), or the number that it calls has (486).
@@ -132,7 +130,7 @@ fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {
 /// Whether one more call may go to some peers together: those of a group, or one of them.
 pub(crate) fn admits<'a>(
     turn: &mut Turn<'_>,
-    name: &str,
+    name: impl FnOnce() -> Text,
     limits: PeerLimits,
     members: impl Iterator<Item = &'a MemberName>,
 ) -> bool {
@@ -141,7 +139,7 @@ pub(crate) fn admits<'a>(
         let active = |member| turn.state.calls().active_at(&counted(member));
         members.map(active).sum::<u32>() >= max
     });
-    !full && turn.net.pace.take(name, limits.calls_per_second, now)
+    !full && turn.net.pace.take(limits.calls_per_second, name, now)
 }
 
 /// What a group's member counts as.

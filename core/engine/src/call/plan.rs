@@ -320,7 +320,8 @@ fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, grou
     let everyone = group.members.iter().map(|member| &member.peer);
     let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
     let for_help = limits::is_emergency(numbering, request);
-    if !for_help && !limits::admits(turn, &format!("group/{}", group.name), group.limits, everyone) {
+    let name = || Text::from(format!("group/{}", group.name));
+    if !for_help && !limits::admits(turn, name, group.limits, everyone) {
         return Plan::said(Words::full());
     }
     let key = affinity(group.affinity, request);
@@ -386,8 +387,8 @@ fn paces(turn: &mut Turn<'_>, group: &Group, candidate: &Candidate) -> bool {
     let (now, of_trunk) = (turn.now.mono, limits_of(turn, candidate).calls_per_second);
     let of_member = member_of(group, candidate).and_then(|member| member.limits.calls_per_second);
     let pace = &mut turn.net.pace;
-    pace.take(&format!("trunk/{}", candidate.name), of_trunk, now)
-        && pace.take(&format!("group/{}/{}", group.name, candidate.name), of_member, now)
+    pace.take(of_trunk, || Text::from(format!("trunk/{}", candidate.name)), now)
+        && pace.take(of_member, || Text::from(format!("group/{}/{}", group.name, candidate.name)), now)
 }
 
 /// A member's place, where it takes calls of this tenant.

@@ -155,8 +155,7 @@ impl Outbound {
         tx: ClientTx,
         response: &Message<&[u8]>,
     ) {
-        let waits = |r: &&mut Registration| r.number == number && r.client == Some(tx);
-        let Some(registration) = self.each.iter_mut().find(waits) else { return };
+        let Some(registration) = self.waiting(number, tx) else { return };
         if response.status().is_some_and(|status| status >= 200) {
             registration.client = None;
             registration.answered(turn, response);
@@ -166,13 +165,17 @@ impl Outbound {
 
     /// The transaction ended; without an answer, that is one.
     pub(crate) fn on_ended(&mut self, turn: &mut Turn<'_>, number: u32, tx: ClientTx, why: End) {
-        let waits = |r: &&mut Registration| r.number == number && r.client == Some(tx);
-        let Some(registration) = self.each.iter_mut().find(waits) else { return };
+        let Some(registration) = self.waiting(number, tx) else { return };
         if matches!(why, End::Timeout | End::Transport) {
             registration.client = None;
             registration.failed(turn, None, None);
             self.show(turn);
         }
+    }
+
+    /// The registration that waits for the answer to this request.
+    fn waiting(&mut self, number: u32, tx: ClientTx) -> Option<&mut Registration> {
+        self.each.iter_mut().find(|r| r.number == number && r.client == Some(tx))
     }
 
     /// A connection of the edge's own is gone: the registrar reaches it no more until it registers over another
@@ -286,8 +289,8 @@ impl Registration {
         }
     }
 
-    /// Where the peer reaches us.
-    fn contact(&self, turn: &Turn<'_>, flow: &Flow, host: &str) -> String {
+    /// Where the peer reaches us, without how.
+    fn place_of_ours(&self, turn: &Turn<'_>, host: &str) -> String {
         let token;
         let user = match &self.settings.contact {
             Some(user) => &**user,
@@ -296,11 +299,16 @@ impl Registration {
                 &*token
             }
         };
+        format!("sip:{user}@{host}")
+    }
+
+    /// The same with the transport, as Contact has it.
+    fn contact(&self, turn: &Turn<'_>, flow: &Flow, host: &str) -> String {
         let transport = match flow.transport.reliable() {
             true => format!(";transport={}", flow.transport.in_uri()),
             false => String::new(),
         };
-        format!("<sip:{user}@{host}{transport}>")
+        format!("<{}{transport}>", self.place_of_ours(turn, host))
     }
 
     /// Credentials for the challenge that is known, once more. They are made for one realm, and go to one peer.
@@ -343,9 +351,8 @@ impl Registration {
     }
 
     fn granted(&mut self, turn: &mut Turn<'_>, response: &Message<&[u8]>) {
-        let host = self.flow.map(|flow| turn.advertised(&flow)).unwrap_or_default();
-        let ours = self.flow.map(|flow| self.contact(turn, &flow, &host)).unwrap_or_default();
-        let ours = ours.trim_matches(['<', '>']).split(';').next().unwrap_or_default().to_owned();
+        let ours = self.flow.map(|flow| self.place_of_ours(turn, &turn.advertised(&flow)));
+        let ours = ours.unwrap_or_default();
         let contacts = response.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
         let named = contacts.filter(|c| c.uri.starts_with(ours.as_bytes())).find_map(|c| c.expires());
         let general = response.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());

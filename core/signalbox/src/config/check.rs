@@ -40,26 +40,20 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     super::route::check(&mut check, file);
     super::template::check(&mut check, file);
     check.rest(file);
-    check.problems.extend(super::connections::check(file, sources));
-    check.problems.extend(super::dns::check(file, sources));
-    check.problems.extend(super::outbound::check(file, sources));
-    check.problems.extend(super::journal::check(file, sources));
-    let (problems, warnings) = super::tls::check(file, sources);
-    check.problems.extend(problems);
-    check.warnings.extend(warnings);
-    for (problems, warnings) in [
-        super::bus::check(file, sources),
-        super::cluster::check(file, sources),
-        super::registrar::check(file, sources),
-    ] {
-        check.problems.extend(problems);
-        check.warnings.extend(warnings);
-    }
+    super::connections::check(&mut check, file);
+    super::dns::check(&mut check, file);
+    super::outbound::check(&mut check, file);
+    super::journal::check(&mut check, file);
+    super::tls::check(&mut check, file);
+    super::bus::check(&mut check, file);
+    super::cluster::check(&mut check, file);
+    super::registrar::check(&mut check, file);
     if check.problems.is_empty() { Ok(check.warnings) } else { Err(Problems(check.problems)) }
 }
 
+/// What is found, by all parts of the configuration.
 pub(super) struct Check<'a> {
-    sources: &'a Sources,
+    pub(super) sources: &'a Sources,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -71,6 +65,17 @@ fn is_name(text: &str) -> bool {
 impl Check<'_> {
     pub(super) fn wrong(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(self.sources.problem(path, message, fix));
+    }
+
+    /// How many mistakes were found so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// A mistake whose line is not to be shown.
+    pub(super) fn wrong_unseen(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
+        let problem = self.sources.problem(path, message, fix);
+        self.problems.push(Problem { excerpt: None, ..problem });
     }
 
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
@@ -101,8 +106,8 @@ impl Check<'_> {
     fn edge(&mut self, file: &File) {
         let names = [("edge.cluster", Some(&file.edge.cluster)), ("edge.name", file.edge.name.as_ref())];
         for (path, name) in names {
-            if let Some(name) = name.filter(|n| !is_name(n)) {
-                self.wrong(path, format!("\"{name}\" is not a name"), "write 1 to 63 letters, digits and -");
+            if let Some(name) = name {
+                self.name(path, name);
             }
         }
         if file.edge.name.as_deref() == Some("store") {
@@ -418,12 +423,7 @@ impl Check<'_> {
                 Ok(a) if !a.ip().is_loopback() => {
                     let message =
                         "the admin port is open to others: it is read-only, but shows metrics and health";
-                    let problem = self.sources.problem(
-                        "admin.listen",
-                        message,
-                        "keep it on 127.0.0.1 or behind a firewall",
-                    );
-                    self.warnings.push(problem);
+                    self.warn("admin.listen", message, "keep it on 127.0.0.1 or behind a firewall");
                 }
                 Ok(_) => {}
             }
@@ -452,8 +452,7 @@ impl Check<'_> {
         {
             // Without the line: it would put the password on the screen and into logs.
             let fix = "move it to a file and name that with store.password_file";
-            let problem = self.sources.problem("store.url", "a password stands in the URL", fix);
-            self.problems.push(Problem { excerpt: None, ..problem });
+            self.wrong_unseen("store.url", "a password stands in the URL", fix);
         }
         let secrets = [
             ("store.password_file", &file.store.password_file),

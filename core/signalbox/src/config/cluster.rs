@@ -1,7 +1,7 @@
 //! `[cluster]`: the other edges.
 
+use super::check::Check;
 use super::model::{BusKind, ClientCertificate, File, Listener, Served};
-use super::span::{Problem, Sources};
 use super::value::{Span, split_host_port};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,8 @@ pub fn is_for_edges(listener: &Listener) -> bool {
 }
 
 /// What is wrong with `[cluster]`, and what is only odd.
-pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Problem>) {
-    let mut check = Check { file, sources, problems: Vec::new(), warnings: Vec::new() };
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
+    let mut check = Edges { file, check };
     check.heartbeats();
     check.transport();
     if file.cluster.edges.is_empty() {
@@ -88,25 +88,18 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
         check.listener();
         check.shared();
     }
-    (check.problems, check.warnings)
 }
 
-struct Check<'a> {
+struct Edges<'a, 'c> {
     file: &'a File,
-    sources: &'a Sources,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    check: &'a mut Check<'c>,
 }
 
-impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
-        self.problems.push(self.sources.problem(path, message, fix));
-    }
-
+impl Edges<'_, '_> {
     fn heartbeats(&mut self) {
         let (beat, lease) = (self.file.cluster.heartbeat.0, self.file.cluster.lease.0);
         if !beat.is_zero() && beat < Duration::from_millis(100) {
-            self.wrong(
+            self.check.wrong(
                 "cluster.heartbeat",
                 "more than ten a second tell no more",
                 "write for example \"1s\"",
@@ -114,7 +107,7 @@ impl Check<'_> {
         }
         if !beat.is_zero() && lease < beat * 4 {
             let message = "two lost heartbeats would make an edge lost";
-            self.wrong("cluster.lease", message, "make it four heartbeats or more, for example \"5s\"");
+            self.check.wrong("cluster.lease", message, "make it four heartbeats or more, for example \"5s\"");
         }
     }
 
@@ -125,7 +118,7 @@ impl Check<'_> {
                 let (path, message) =
                     (format!("listener[{at}].serves"), "no other edge is named: none is served here");
                 let fix = "name where they are: [cluster] edges = [\"10.0.0.0/24\"]; or leave \"edges\" out";
-                self.warnings.push(self.sources.problem(&path, message, fix));
+                self.check.warn(&path, message, fix);
             }
         }
     }
@@ -135,10 +128,14 @@ impl Check<'_> {
             let path = format!("cluster.edges[{at}]");
             match text.parse::<Cidr>() {
                 Err(error) => {
-                    self.wrong(&path, format!("\"{text}\" is {error}"), "write an address or prefix");
+                    self.check.wrong(&path, format!("\"{text}\" is {error}"), "write an address or prefix");
                 }
                 Ok(prefix) if prefix.contains_everything() => {
-                    self.wrong(&path, "everybody would be taken for an edge", "name the edges' own network");
+                    self.check.wrong(
+                        &path,
+                        "everybody would be taken for an edge",
+                        "name the edges' own network",
+                    );
                 }
                 Ok(_) => {}
             }
@@ -150,7 +147,7 @@ impl Check<'_> {
         let Some(at) = self.chosen() else {
             if !self.file.listener.is_empty() {
                 let fix = "add \"edges\" to the serves of the listener that they reach";
-                self.wrong("cluster.edges", "no listener serves edges", fix);
+                self.check.wrong("cluster.edges", "no listener serves edges", fix);
             }
             return;
         };
@@ -158,7 +155,11 @@ impl Check<'_> {
         if let Some((host, _)) = told.filter(|(host, _)| host.parse::<IpAddr>().is_err()) {
             let (path, host) = (format!("listener[{at}].advertise"), host.to_owned());
             let message = format!("other edges are told this, and \"{host}\" is not an address");
-            self.wrong(&path, message, "give edges a listener of their own, that advertises an address");
+            self.check.wrong(
+                &path,
+                message,
+                "give edges a listener of their own, that advertises an address",
+            );
         }
     }
 
@@ -182,7 +183,7 @@ impl Check<'_> {
                 Transport::Tls => self.over_tls(&path, listener),
                 other => {
                     let message = format!("edges do not speak {other} to each other");
-                    self.wrong(&path("address"), message, "write udp: or tls:");
+                    self.check.wrong(&path("address"), message, "write udp: or tls:");
                 }
             }
         }
@@ -191,11 +192,11 @@ impl Check<'_> {
     fn over_tls(&mut self, path: &dyn Fn(&str) -> String, listener: &Listener) {
         if listener.serves.as_ref().is_none_or(|serves| serves.len() > 1) {
             let message = "nobody but edges has a certificate of the cluster's authority";
-            self.wrong(&path("serves"), message, "give edges a listener of their own");
+            self.check.wrong(&path("serves"), message, "give edges a listener of their own");
         }
         if listener.client_certificate != ClientCertificate::None || listener.client_ca_file.is_some() {
             let message = "who connects here must show a certificate that [cluster] ca_file counts";
-            self.wrong(
+            self.check.wrong(
                 &path("client_certificate"),
                 message,
                 "leave client_certificate and client_ca_file out",
@@ -208,7 +209,7 @@ impl Check<'_> {
             ("cluster.ca_file", &cluster.ca_file, "the authority that issues the edges' certificates"),
         ];
         for (key, _, what) in needed.into_iter().filter(|(_, file, _)| file.is_none()) {
-            self.wrong(key, format!("over TLS edges need {what}"), "name the file, PEM");
+            self.check.wrong(key, format!("over TLS edges need {what}"), "name the file, PEM");
         }
         let Some((own, name)) = cluster.client_auth().zip(self.file.edge.name.as_ref()) else { return };
         // What the files lack is told where all of TLS is read.
@@ -217,23 +218,31 @@ impl Check<'_> {
         let good = |one: &CertificateInfo| one.names.iter().any(|known| known.eq_ignore_ascii_case(name));
         if !tls.certificates().iter().any(good) {
             let message = format!("it is not good for \"{name}\", by which the other edges know this one");
-            self.wrong("cluster.certificate_file", message, "have that as a DNS name in its subjectAltName");
+            self.check.wrong(
+                "cluster.certificate_file",
+                message,
+                "have that as a DNS name in its subjectAltName",
+            );
         }
     }
 
     fn shared(&mut self) {
         if self.file.bus.kind == BusKind::Journal {
             let fix = "set bus.kind to \"nats\" or \"kafka\", or leave cluster.edges out";
-            self.wrong("cluster.edges", "edges know of each other by the bus, and this one has none", fix);
+            self.check.wrong(
+                "cluster.edges",
+                "edges know of each other by the bus, and this one has none",
+                fix,
+            );
         }
         if self.file.edge.cluster_key_file.is_none() {
             let fix =
                 "write the same 32 random bytes to a file on each (`openssl rand -hex 32`) and name it here";
-            self.wrong("edge.cluster_key_file", "the edges of a cluster must have one key", fix);
+            self.check.wrong("edge.cluster_key_file", "the edges of a cluster must have one key", fix);
         }
         if self.file.cluster.heartbeat.0.is_zero() {
             let fix = "write for example \"1s\"";
-            self.wrong("cluster.heartbeat", "without it nobody knows which edge lives, and where", fix);
+            self.check.wrong("cluster.heartbeat", "without it nobody knows which edge lives, and where", fix);
         }
     }
 }

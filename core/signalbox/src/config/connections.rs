@@ -1,7 +1,7 @@
 //! `[connections]`: how much TCP, TLS and WebSocket connections may take.
 
+use super::check::Check;
 use super::model::File;
-use super::span::{Problem, Sources};
 use super::value::{Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,13 +62,12 @@ impl Connections {
 }
 
 /// What cannot work.
-pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
     let of = &file.connections;
-    let mut problems = Vec::new();
     for (key, value) in [("max", of.max), ("max_per_source", of.max_per_source)] {
         if value == 0 {
             let fix = "write 1 or more, or leave it out; no tcp:, tls:, ws: or wss: listener takes none";
-            problems.push(sources.problem(&format!("connections.{key}"), "0 takes no connection", fix));
+            check.wrong(&format!("connections.{key}"), "0 takes no connection", fix);
         }
     }
     for (key, value) in [
@@ -79,13 +78,12 @@ pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
     ] {
         if value.0.as_secs() == 0 {
             let fix = "write 1s or more: it is looked at once a second";
-            problems.push(sources.problem(&format!("connections.{key}"), "is too short", fix));
+            check.wrong(&format!("connections.{key}"), "is too short", fix);
         }
     }
     // A message must fit, and leave room for the next.
     if !matches!(of.unread_max, Size::Bytes(131_072..)) {
         let fix = "write for example \"512KiB\", and no less than \"128KiB\"";
-        problems.push(sources.problem("connections.unread_max", "is too little for a message", fix));
+        check.wrong("connections.unread_max", "is too little for a message", fix);
     }
-    problems
 }

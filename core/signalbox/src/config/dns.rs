@@ -1,7 +1,7 @@
 //! `[dns]`: who is asked for the names of peers.
 
+use super::check::Check;
 use super::model::File;
-use super::span::{Problem, Sources};
 use super::value::split_host_port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,15 +32,10 @@ fn server(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(host.parse().ok()?, port))
 }
 
-pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
-    let wrong = file.dns.servers.iter().enumerate().filter(|(_, text)| server(text).is_none());
-    wrong
-        .map(|(at, text)| {
-            sources.problem(
-                &format!("dns.servers[{at}]"),
-                format!("\"{text}\" is not the address of a name server"),
-                "write an IP address, with :port where it is not 53",
-            )
-        })
-        .collect()
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
+    for (at, text) in file.dns.servers.iter().enumerate().filter(|(_, text)| server(text).is_none()) {
+        let message = format!("\"{text}\" is not the address of a name server");
+        let fix = "write an IP address, with :port where it is not 53";
+        check.wrong(&format!("dns.servers[{at}]"), message, fix);
+    }
 }

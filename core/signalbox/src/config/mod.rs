@@ -22,6 +22,7 @@ mod route;
 #[cfg(test)]
 mod route_tests;
 mod rules;
+mod secret;
 mod settings;
 mod span;
 mod template;

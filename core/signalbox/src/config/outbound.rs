@@ -1,8 +1,9 @@
 //! `register` of a trunk or backend: the edge registers there itself.
 
+use super::check::Check;
 use super::model::File;
-use super::registrar::is_open;
-use super::span::{Problem, Sources};
+use super::secret::{self, Told};
+use super::span::Problem;
 use super::value::{Address, Span, is_host_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,13 +80,8 @@ pub(super) fn anchor(file: &mut File, beside: &Path) {
 /// # Errors
 /// When the password cannot be read any more.
 pub(super) fn settings(register: &Register, address: &Address) -> Result<Arc<OutboundSettings>, Problem> {
-    let secret = read(&register.password_file).map_err(|(message, fix)| Problem {
-        place: register.password_file.display().to_string(),
-        path: "register.password_file".into(),
-        message,
-        excerpt: None,
-        fix,
-    })?;
+    let path = &register.password_file;
+    let secret = read(path).map_err(|told| Problem::of_file(path, "register.password_file", told))?;
     let domain = register.domain(address);
     let or = |named: &Option<String>, other: &str| Text::new(named.as_deref().unwrap_or(other));
     Ok(Arc::new(OutboundSettings {
@@ -98,37 +94,20 @@ pub(super) fn settings(register: &Register, address: &Address) -> Result<Arc<Out
     }))
 }
 
-fn read(path: &Path) -> Result<Secret, (String, String)> {
-    let name = path.display();
-    let told = |what: String| {
-        (
-            format!("{name}: {what}"),
-            "name a file that the user running signalbox can read, and others cannot".into(),
-        )
-    };
-    let metadata = std::fs::metadata(path).map_err(|e| told(e.to_string()))?;
-    if is_open(&metadata) {
-        return Err((
-            format!("{name}: everybody on this machine may read or write it"),
-            format!("chmod 640 {name}"),
-        ));
-    }
-    if metadata.len() > PASSWORD_BYTES_MAX {
-        return Err(told(format!("{} bytes are no password", metadata.len())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| told(e.to_string()))?;
+fn read(path: &Path) -> Result<Secret, Told> {
+    let file = secret::File { path, bytes_max: PASSWORD_BYTES_MAX, larger: "are no password", open: "" };
+    let text = file.read()?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(told("is empty".to_owned())),
+        "" => Err(file.told("is empty")),
         password => Ok(Secret::new(password.as_bytes().to_vec())),
     }
 }
 
 /// What is wrong with it.
-pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
-    let mut problems = Vec::new();
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
     for (path, register, address) in all(file) {
         let mut wrong = |key: &str, message: String, fix: &str| {
-            problems.push(sources.problem(&format!("{path}.{key}"), message, fix));
+            check.wrong(&format!("{path}.{key}"), message, fix);
         };
         let is_user = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"<>@\"\\;?:".contains(&b))
@@ -162,7 +141,6 @@ pub(super) fn check(file: &File, sources: &Sources) -> Vec<Problem> {
             wrong("password_file", message, &fix);
         }
     }
-    problems
 }
 
 #[cfg(test)]

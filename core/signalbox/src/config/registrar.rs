@@ -1,13 +1,13 @@
 //! Domains whose users the edge itself knows: `mode`, `users_file`, `auth` and what else stands in a domain's table.
 
+use super::check::Check;
 use super::model::{CallsFrom, Domain, DomainTable, File};
-use super::span::{Problem, Sources};
+use super::secret::{self, Told};
+use super::span::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use signalbox_base::{Text, Wall};
 use signalbox_engine::settings as engine;
-use std::fs::Metadata;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -98,13 +98,10 @@ pub(super) fn policy(domain: &Domain) -> Result<engine::DomainPolicy, Problem> {
     let Domain::Table(table) = domain else { return Ok(engine::DomainPolicy::default()) };
     let users = match &table.users_file {
         None => None,
-        Some(path) => Some(read(path, &table.name).map_err(|(message, fix)| Problem {
-            place: path.display().to_string(),
-            path: "users_file".into(),
-            message,
-            excerpt: None,
-            fix,
-        })?),
+        Some(path) => {
+            let read = read(path, &table.name);
+            Some(read.map_err(|told| Problem::of_file(path, "users_file", told))?)
+        }
     };
     let [min, max] = expires(table);
     Ok(engine::DomainPolicy {
@@ -127,19 +124,10 @@ fn expires(table: &DomainTable) -> [u32; 2] {
 }
 
 /// Reads a file of users; what is wrong with it, and what to do.
-fn read(path: &Path, domain: &str) -> Result<engine::Users, (String, String)> {
+fn read(path: &Path, domain: &str) -> Result<engine::Users, Told> {
     let name = path.display();
-    let rights = "name a file that the user running signalbox can read, and others cannot";
-    let told = |what: String| (format!("{name}: {what}"), rights.to_owned());
-    let metadata = std::fs::metadata(path).map_err(|e| told(e.to_string()))?;
-    if is_open(&metadata) {
-        let fix = format!("what stands there is as good as passwords: chmod 640 {name}");
-        return Err((format!("{name}: everybody on this machine may read or write it"), fix));
-    }
-    if metadata.len() > USERS_BYTES_MAX {
-        return Err(told(format!("{} bytes are too large for users", metadata.len())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| told(e.to_string()))?;
+    let (larger, open) = ("are too large for users", "what stands there is as good as passwords: ");
+    let text = secret::File { path, bytes_max: USERS_BYTES_MAX, larger, open }.read()?;
     engine::Users::read(&text, &domain.to_ascii_lowercase()).map_err(|bad| {
         const SHOWN: usize = 5;
         let lines: Vec<_> = bad.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -149,10 +137,6 @@ fn read(path: &Path, domain: &str) -> Result<engine::Users, (String, String)> {
     })
 }
 
-pub(super) fn is_open(metadata: &Metadata) -> bool {
-    metadata.permissions().mode() & 0o007 != 0
-}
-
 /// Whether the tenant needs no backend.
 pub(super) fn needs_no_backend(domains: &[Domain]) -> bool {
     let is_own = |domain: &Domain| matches!(domain, Domain::Table(table) if table.mode == Mode::Registrar);
@@ -160,8 +144,7 @@ pub(super) fn needs_no_backend(domains: &[Domain]) -> bool {
 }
 
 /// What is wrong with domains' tables, and what is only odd.
-pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Problem>) {
-    let mut check = Check { sources, problems: Vec::new(), warnings: Vec::new() };
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
     for (i, tenant) in file.tenant.iter().enumerate() {
         for (j, domain) in tenant.domains.iter().enumerate() {
             let Domain::Table(table) = domain else { continue };
@@ -172,20 +155,9 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
             check.upstream(&path, table);
         }
     }
-    (check.problems, check.warnings)
-}
-
-struct Check<'a> {
-    sources: &'a Sources,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
-        self.problems.push(self.sources.problem(path, message, fix));
-    }
-
     fn registrar(&mut self, path: &str, table: &DomainTable, calls_from: CallsFrom) {
         if table.mode == Mode::Proxy {
             let keys = [
@@ -248,11 +220,11 @@ impl Check<'_> {
             Err((message, fix)) => self.wrong(&path, message, fix),
             Ok(known) if known.is_empty() => {
                 let fix = format!("add one: htdigest {} {} USER", users.display(), table.name);
-                self.warnings.push(self.sources.problem(&path, "there is no user", fix));
+                self.warn(&path, "there is no user", fix);
             }
             Ok(_) if table.mode == Mode::Proxy && !asks => {
                 let fix = "add auth = \"challenge\", or remove it";
-                self.warnings.push(self.sources.problem(&path, "nobody is asked for credentials", fix));
+                self.warn(&path, "nobody is asked for credentials", fix);
             }
             Ok(_) => {}
         }

@@ -6,6 +6,7 @@ use signalbox_schemas::config::ConfigError;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +124,11 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Of a file that a key names: what is wrong with it, and what to do.
+    pub(super) fn of_file(file: &Path, key: &str, (message, fix): (String, String)) -> Self {
+        Self { place: file.display().to_string(), path: key.to_owned(), message, excerpt: None, fix }
+    }
+
     /// As `config.rejected` has it.
     #[must_use]
     pub fn event(&self, code: Code) -> ConfigError {

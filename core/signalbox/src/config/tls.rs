@@ -1,8 +1,8 @@
 //! `[tls]`: certificates of `tls:` and `wss:` listeners, and how backends over TLS are known.
 
+use super::check::Check;
 use super::cluster::is_for_edges;
 use super::model::{File, Listener};
-use super::span::{Problem, Sources};
 use super::value::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,41 +137,49 @@ fn files(file: &File) -> TlsFiles {
 }
 
 /// What cannot work, and what soon will not.
-pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Problem>) {
-    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    let mut wrong = |path: &str, message: &str, fix: &str| problems.push(sources.problem(path, message, fix));
+pub(super) fn check(check: &mut Check<'_>, file: &File) {
+    let before = check.mistakes();
     for (i, listener) in file.listener.iter().enumerate() {
         let (path, transport) = (format!("listener[{i}]"), listener.address.transport);
         if is_tls(listener) && !is_between_edges(listener) && file.tls.certificate.is_empty() {
             let fix = "add a [[tls.certificate]] with certificate_file and key_file";
-            wrong(&format!("{path}.address"), &format!("{transport} needs a certificate"), fix);
+            check.wrong(&format!("{path}.address"), format!("{transport} needs a certificate"), fix);
         }
         let asks = listener.client_certificate != ClientCertificate::None;
         if asks && !is_tls(listener) {
             let message = format!("over {transport} nobody shows a certificate");
-            wrong(&format!("{path}.client_certificate"), &message, "remove it, or listen on tls: or wss:");
+            check.wrong(
+                &format!("{path}.client_certificate"),
+                message,
+                "remove it, or listen on tls: or wss:",
+            );
         }
         if asks && listener.client_ca_file.is_none() {
             let fix = "add client_ca_file with the certificates of those who issue them";
-            wrong(&format!("{path}.client_certificate"), "nobody is named whose certificates count", fix);
+            check.wrong(
+                &format!("{path}.client_certificate"),
+                "nobody is named whose certificates count",
+                fix,
+            );
         }
         if !listener.origins.is_empty() && !matches!(transport, Transport::Ws | Transport::Wss) {
             let message = format!("over {transport} nobody names a page");
-            wrong(&format!("{path}.origins"), &message, "remove it, or listen on ws: or wss:");
+            check.wrong(&format!("{path}.origins"), message, "remove it, or listen on ws: or wss:");
         }
         for (k, origin) in listener.origins.iter().enumerate() {
             if !(origin.starts_with("https://") || origin.starts_with("http://")) || origin.ends_with('/') {
                 let fix = "write it as browsers do, for example \"https://phone.example.net\"";
-                wrong(&format!("{path}.origins[{k}]"), &format!("\"{origin}\" is not an origin"), fix);
+                check.wrong(&format!("{path}.origins[{k}]"), format!("\"{origin}\" is not an origin"), fix);
             }
         }
     }
-    if !problems.is_empty() {
-        return (problems, warnings);
+    if check.mistakes() > before {
+        return;
     }
-    let ending = |path: &str, one: &CertificateInfo, then: &str| {
-        let (what, fix) = ending(one, file.tls.warn_before.0, then)?;
-        Some(sources.problem(path, what, fix))
+    let ending = |check: &mut Check<'_>, path: &str, one: Option<&CertificateInfo>, then: &str| {
+        if let Some((what, fix)) = one.and_then(|one| ending(one, file.tls.warn_before.0, then)) {
+            check.warn(path, what, fix);
+        }
     };
     for at in 0..file.tls.certificate.len() {
         let one = TlsFiles { certificates: files(file).certificates.split_off(at), ..TlsFiles::default() };
@@ -180,12 +188,12 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
         match Tls::load(&one) {
             Ok(tls) => {
                 let (path, then) = (format!("{path}.certificate_file"), "phones will not connect");
-                warnings.extend(tls.certificates().first().and_then(|one| ending(&path, one, then)));
+                ending(check, &path, tls.certificates().first(), then);
             }
-            Err(error) => problems.push(of(&path, sources, &error.to_string())),
+            Err(error) => unloaded(check, &path, &error.to_string()),
         }
     }
-    if problems.is_empty()
+    if check.mistakes() == before
         && let Some(tls) = streams(file).tls
     {
         match Tls::load(&tls) {
@@ -193,18 +201,17 @@ pub(super) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Proble
                 // The one that is shown to other edges comes behind all others.
                 let own = tls.certificates().get(file.tls.certificate.len());
                 let (path, then) = ("cluster.certificate_file", "the other edges will not connect");
-                warnings.extend(own.and_then(|one| ending(path, one, then)));
+                ending(check, path, own, then);
             }
-            Err(error) => problems.push(of("tls", sources, &error.to_string())),
+            Err(error) => unloaded(check, "tls", &error.to_string()),
         }
     }
-    (problems, warnings)
 }
 
-/// A problem of the loader, which says after the semicolon what to do.
-fn of(path: &str, sources: &Sources, said: &str) -> Problem {
+/// What the loader said: after the semicolon what to do.
+fn unloaded(check: &mut Check<'_>, path: &str, said: &str) {
     let (what, fix) = said.rsplit_once("; ").unwrap_or((said, "see the manual's page on certificates"));
-    sources.problem(path, what, fix)
+    check.wrong(path, what, fix);
 }
 
 /// A certificate that has ended, or will soon.

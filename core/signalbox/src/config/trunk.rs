@@ -146,12 +146,11 @@ pub(super) fn check(check: &mut Check<'_>, file: &File) {
                 check.wrong(&format!("{path}.blocked_callers[{j}]"), why, Pattern::FIX);
             }
         }
-        let codes = [("country", &tenant.country)];
-        for (key, code) in codes.into_iter().filter_map(|(key, code)| Some((key, code.as_ref()?))) {
+        if let Some(code) = &tenant.country {
             let digits = code.trim_start_matches('+');
             if digits.is_empty() || digits.len() > 4 || !digits.bytes().all(|b| b.is_ascii_digit()) {
                 let message = format!("\"{code}\" is no country code");
-                check.wrong(&format!("{path}.{key}"), message, "write for example \"44\"");
+                check.wrong(&format!("{path}.country"), message, "write for example \"44\"");
             }
         }
     }

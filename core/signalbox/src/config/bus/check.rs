@@ -1,16 +1,16 @@
 //! What is wrong with `[bus]`: what parses but cannot work, with the fix.
 
 use super::{Bus, BusKind, MaxAge, Mechanism, Switch};
+use crate::config::check::Check;
 use crate::config::model::File;
-use crate::config::span::{Problem, Sources};
 use crate::config::value::{Size, is_host_name, split_host_port};
 use signalbox_bus::publisher::WINDOW_MAX;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// What is wrong with `[bus]`, and what is only odd.
-pub(in crate::config) fn check(file: &File, sources: &Sources) -> (Vec<Problem>, Vec<Problem>) {
-    let mut check = Check { bus: &file.bus, sources, problems: Vec::new(), warnings: Vec::new() };
+pub(in crate::config) fn check(check: &mut Check<'_>, file: &File) {
+    let mut check = OfBus { bus: &file.bus, check };
     match file.bus.kind {
         BusKind::Journal => check.unused(&["url", "ca_file", "nats", "kafka"]),
         BusKind::Nats => {
@@ -26,29 +26,26 @@ pub(in crate::config) fn check(file: &File, sources: &Sources) -> (Vec<Problem>,
         check.both();
         check.ages(file);
     }
-    (check.problems, check.warnings)
 }
 
-struct Check<'a> {
+struct OfBus<'a, 'c> {
     bus: &'a Bus,
-    sources: &'a Sources,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    check: &'a mut Check<'c>,
 }
 
-impl Check<'_> {
-    fn wrong(&mut self, key: &str, message: impl Into<String>, fix: impl Into<String>) {
-        self.problems.push(self.sources.problem(key, message, fix));
-    }
-
+impl OfBus<'_, '_> {
     /// Keys that were written and are not looked at.
     fn unused(&mut self, keys: &[&str]) {
         for key in keys.iter().map(|key| format!("bus.{key}")) {
-            let written =
-                self.sources.origins.keys().find(|at| **at == key || at.starts_with(&format!("{key}.")));
+            let written = self
+                .check
+                .sources
+                .origins
+                .keys()
+                .find(|at| **at == key || at.starts_with(&format!("{key}.")));
             if let Some(at) = written {
                 let message = format!("is not looked at with kind = \"{}\"", self.bus.kind.as_str());
-                self.warnings.push(self.sources.problem(at, message, "remove it, or set bus.kind"));
+                self.check.warn(at, message, "remove it, or set bus.kind");
             }
         }
     }
@@ -56,7 +53,7 @@ impl Check<'_> {
     fn both(&mut self) {
         let bus = self.bus;
         if !(1..=WINDOW_MAX).contains(&usize::from(bus.window)) {
-            self.wrong(
+            self.check.wrong(
                 "bus.window",
                 format!("{} is out of range", bus.window),
                 format!("write 1 to {WINDOW_MAX}"),
@@ -64,7 +61,7 @@ impl Check<'_> {
         }
         let audit = bus.audit_interval.0;
         if !audit.is_zero() && audit < Duration::from_secs(1) {
-            self.wrong(
+            self.check.wrong(
                 "bus.audit_interval",
                 "is too short to read anything back",
                 "write \"1s\" or more, or \"0s\" for never",
@@ -73,7 +70,7 @@ impl Check<'_> {
         if bus.cert_file.is_some() != bus.key_file.is_some() {
             let (there, other) =
                 if bus.cert_file.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };
-            self.wrong(
+            self.check.wrong(
                 &format!("bus.{there}"),
                 format!("{other} is missing"),
                 format!("name bus.{other} too"),
@@ -81,7 +78,11 @@ impl Check<'_> {
         }
         for (path, file) in bus.files() {
             if let Some(Err(error)) = file.as_ref().map(std::fs::File::open) {
-                self.wrong(path, error.to_string(), "name a file that the user running signalbox can read");
+                self.check.wrong(
+                    path,
+                    error.to_string(),
+                    "name a file that the user running signalbox can read",
+                );
             }
         }
     }
@@ -91,10 +92,9 @@ impl Check<'_> {
             // Without the line: it would put the password on the screen and into logs.
             if url.contains('@') {
                 let fix = "move it to files: see bus.nats and bus.kafka in `signalbox schema config`";
-                let problem = self.sources.problem("bus.url", "a login stands in the address", fix);
-                self.problems.push(Problem { excerpt: None, ..problem });
+                self.check.wrong_unseen("bus.url", "a login stands in the address", fix);
             } else if !good(&url) {
-                self.wrong(
+                self.check.wrong(
                     "bus.url",
                     format!("\"{url}\" is not an address of a {} server", self.bus.kind.as_str()),
                     fix,
@@ -114,11 +114,11 @@ impl Check<'_> {
         let ways = [n.credentials_file.is_some(), n.nkey_file.is_some(), n.token_file.is_some(), user];
         if ways.iter().filter(|way| **way).count() > 1 {
             let fix = "keep one of credentials_file, nkey_file, token_file, or user with password_file";
-            self.wrong("bus.nats", "there are several logins", fix);
+            self.check.wrong("bus.nats", "there are several logins", fix);
         }
         self.login("nats", n.user.is_some(), n.password_file.is_some());
         if !(1..=5).contains(&n.replicas) {
-            self.wrong(
+            self.check.wrong(
                 "bus.nats.replicas",
                 format!("{} is out of range", n.replicas),
                 "write 1 to 5, an odd number",
@@ -126,13 +126,17 @@ impl Check<'_> {
         }
         if !matches!(n.max_bytes, Size::Bytes(bytes) if bytes >= 1 << 20) {
             let fix = "write bytes of a stream, for example \"20GiB\"";
-            self.wrong("bus.nats.max_bytes", format!("\"{}\" is no size of a stream", n.max_bytes), fix);
+            self.check.wrong(
+                "bus.nats.max_bytes",
+                format!("\"{}\" is no size of a stream", n.max_bytes),
+                fix,
+            );
         }
         if n.duplicate_window.0 < Duration::from_secs(1) {
-            self.wrong("bus.nats.duplicate_window", "is too short", "write for example \"2m\"");
+            self.check.wrong("bus.nats.duplicate_window", "is too short", "write for example \"2m\"");
         }
         if self.bus.tls == Switch::On {
-            self.wrong(
+            self.check.wrong(
                 "bus.tls",
                 "NATS is told by its address",
                 "write tls://host:port in bus.url and remove this",
@@ -143,7 +147,7 @@ impl Check<'_> {
     fn kafka(&mut self) {
         if !cfg!(feature = "kafka") {
             let fix = "use a build with the feature `kafka`, or write kind = \"nats\" or \"journal\"";
-            self.wrong("bus.kind", "this program was built without Kafka", fix);
+            self.check.wrong("bus.kind", "this program was built without Kafka", fix);
         }
         self.url(is_host_port, "write host:port of one broker or several, by comma");
         let k = &self.bus.kafka;
@@ -151,14 +155,18 @@ impl Check<'_> {
         let tls = self.bus.tls == Switch::On;
         if k.user.is_some() && k.mechanism == Mechanism::Plain && !tls {
             let fix = "write bus.tls = \"on\", or mechanism = \"SCRAM-SHA-512\"";
-            self.wrong("bus.kafka.mechanism", "PLAIN would send the password readable for everyone", fix);
+            self.check.wrong(
+                "bus.kafka.mechanism",
+                "PLAIN would send the password readable for everyone",
+                fix,
+            );
         }
         if !tls
             && let Some(key) = [("ca_file", &self.bus.ca_file), ("cert_file", &self.bus.cert_file)]
                 .into_iter()
                 .find_map(|(key, file)| file.as_ref().map(|_| key))
         {
-            self.wrong(
+            self.check.wrong(
                 &format!("bus.{key}"),
                 "is not looked at without TLS",
                 "write bus.tls = \"on\", or remove it",
@@ -168,22 +176,26 @@ impl Check<'_> {
             [("replicas", k.replicas), ("min_insync", k.min_insync), ("partitions", k.partitions)]
         {
             if value == 0 {
-                self.wrong(&format!("bus.kafka.{key}"), "0 would hold nothing", "write 1 or more");
+                self.check.wrong(&format!("bus.kafka.{key}"), "0 would hold nothing", "write 1 or more");
             }
         }
         if k.min_insync > k.replicas {
             let message = format!("{} copies are asked for and there are {}", k.min_insync, k.replicas);
-            self.wrong("bus.kafka.min_insync", message, "write replicas or fewer");
+            self.check.wrong("bus.kafka.min_insync", message, "write replicas or fewer");
         }
     }
 
     fn login(&mut self, kind: &str, user: bool, password: bool) {
         match (user, password) {
             (true, false) => {
-                self.wrong(&format!("bus.{kind}.user"), "its password is missing", "name a password_file");
+                self.check.wrong(
+                    &format!("bus.{kind}.user"),
+                    "its password is missing",
+                    "name a password_file",
+                );
             }
             (false, true) => {
-                self.wrong(
+                self.check.wrong(
                     &format!("bus.{kind}.password_file"),
                     "whose it is, is missing",
                     "add user = \"…\"",
@@ -207,7 +219,7 @@ impl Check<'_> {
             let message =
                 format!("\"{age}\" is less than journal.retain: the bus forgets what the journal still has");
             let fix = "make it as long as journal.retain, or longer";
-            self.warnings.push(self.sources.problem(&format!("bus.max_age.{key}"), message, fix));
+            self.check.warn(&format!("bus.max_age.{key}"), message, fix);
         }
     }
 }
