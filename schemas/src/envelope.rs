@@ -9,9 +9,8 @@ use crate::values::{EventId, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
-use signalbox_base::{EventSeq, JournalId, Wall};
+use signalbox_base::{EventSeq, JournalId, SmallText, Wall};
 use std::borrow::Cow;
-use std::io::Write;
 
 /// Where every schema of ours lives: `<SCHEMA_BASE>/<type>/<major.minor>.json`.
 pub const SCHEMA_BASE: &str = "urn:signalbox:schemas";
@@ -49,14 +48,19 @@ impl Source<'_> {
             Self::Store { store, .. } => *store,
         }
     }
+
+    const fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Edge { cluster, edge, .. } => (cluster, edge),
+            Self::Store { cluster, .. } => (cluster, "store"),
+        }
+    }
 }
 
 impl std::fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Edge { cluster, edge, journal } => write!(f, "urn:signalbox:{cluster}:{edge}:{journal}"),
-            Self::Store { cluster, store } => write!(f, "urn:signalbox:{cluster}:store:{store}"),
-        }
+        let (cluster, name) = self.names();
+        write!(f, "urn:signalbox:{cluster}:{name}:{}", self.journal())
     }
 }
 
@@ -113,53 +117,60 @@ impl Envelope<'_> {
 pub fn write_structured(envelope: &Envelope<'_>, data: &[u8], out: &mut Vec<u8>) {
     let known = envelope.kind();
     let name = envelope.type_with_version.strip_prefix(TYPE_PREFIX).unwrap_or(envelope.type_with_version);
-    put(
-        out,
-        format_args!(
-            "{{\"specversion\":\"1.0\",\"id\":\"{}\",\"source\":\"{}\"",
-            envelope.id(),
-            envelope.source
-        ),
-    );
-    put(out, format_args!(",\"type\":"));
+    put(out, "{\"specversion\":\"1.0\",\"id\":\"");
+    put_id(out, envelope.id());
+    put(out, "\",\"source\":\"");
+    put_source(out, &envelope.source);
+    put(out, "\",\"type\":");
     put_text(out, &[TYPE_PREFIX, name]);
     if !envelope.subject.is_empty() {
-        put(out, format_args!(",\"subject\":"));
+        put(out, ",\"subject\":");
         put_text(out, &[envelope.subject]);
     }
-    put(out, format_args!(",\"time\":\"{}\",\"recordedtime\":\"{}\"", envelope.time, envelope.recorded_time));
-    put(out, format_args!(",\"datacontenttype\":\"application/json\""));
+    put(out, ",\"time\":\"");
+    put(out, envelope.time.text().as_str());
+    put(out, "\",\"recordedtime\":\"");
+    put(out, envelope.recorded_time.text().as_str());
+    put(out, "\",\"datacontenttype\":\"application/json\"");
     if let Some(kind) = known {
-        put(out, format_args!(",\"dataschema\":\"{SCHEMA_BASE}/{}\"", SchemaPath(kind)));
+        put(out, ",\"dataschema\":\"");
+        put(out, SCHEMA_BASE);
+        put(out, "/");
+        put(out, SchemaPath(kind).text().as_str());
+        put(out, "\"");
     }
-    put(
-        out,
-        format_args!(
-            ",\"sequence\":\"{:020}\",\"domainsequence\":\"{:020}\"",
-            envelope.seq.0, envelope.domain_seq.0
-        ),
-    );
-    put(out, format_args!(",\"partitionkey\":"));
-    put_partition_key(out, envelope.tenant_id(), envelope.subject);
-    put(out, format_args!(",\"tenantid\":"));
+    put(out, ",\"sequence\":\"");
+    put_number(out, envelope.seq.0, 20);
+    put(out, "\",\"domainsequence\":\"");
+    put_number(out, envelope.domain_seq.0, 20);
+    put(out, "\",\"partitionkey\":");
+    put_text(out, &partition_key_parts(envelope.tenant_id(), envelope.subject));
+    put_extensions(envelope, known, out);
+    put(out, ",\"data\":");
+    out.extend_from_slice(data);
+    out.push(b'}');
+}
+
+fn put_extensions(envelope: &Envelope<'_>, known: Option<Kind>, out: &mut Vec<u8>) {
+    put(out, ",\"tenantid\":");
     put_text(out, &[envelope.tenant_id()]);
     if !envelope.correlation.is_empty() {
-        put(out, format_args!(",\"correlationid\":"));
+        put(out, ",\"correlationid\":");
         put_text(out, &[envelope.correlation]);
     }
     if let Some(cause) = envelope.causation {
-        put(out, format_args!(",\"causationid\":\"{cause}\""));
+        put(out, ",\"causationid\":\"");
+        put_id(out, cause);
+        put(out, "\"");
     }
     if !envelope.traceparent.is_empty() {
-        put(out, format_args!(",\"traceparent\":"));
+        put(out, ",\"traceparent\":");
         put_text(out, &[envelope.traceparent]);
     }
     if let Some(severity) = known.and_then(Kind::severity) {
-        put(out, format_args!(",\"severitynumber\":{severity}"));
+        put(out, ",\"severitynumber\":");
+        put_number(out, severity.into(), 1);
     }
-    put(out, format_args!(",\"data\":"));
-    out.extend_from_slice(data);
-    out.push(b'}');
 }
 
 /// The ordering key on every bus: tenant and aggregate. An address of record already begins with its tenant.
@@ -171,9 +182,22 @@ pub fn partition_key(tenant: &str, subject: &str) -> String {
 /// `io.signalbox.call.ended.v1/1.0.json`: a schema's place under [`SCHEMA_BASE`] and in `schemas/json/`.
 pub(crate) struct SchemaPath(pub Kind);
 
+impl SchemaPath {
+    fn text(&self) -> SmallText<96> {
+        let mut text = SmallText::default();
+        text.push(self.0.type_name());
+        text.push("/");
+        text.number(self.0.version().into(), 1);
+        text.push(".");
+        text.number(self.0.minor().into(), 1);
+        text.push(".json");
+        text
+    }
+}
+
 impl std::fmt::Display for SchemaPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}.{}.json", self.0.type_name(), self.0.version(), self.0.minor())
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -183,23 +207,49 @@ fn partition_key_parts<'a>(tenant: &'a str, subject: &'a str) -> [&'a str; 3] {
     if begins { ["", "", subject] } else { [tenant, "/", subject] }
 }
 
-fn put_partition_key(out: &mut Vec<u8>, tenant: &str, subject: &str) {
-    put_text(out, &partition_key_parts(tenant, subject));
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("memory takes every byte");
+/// A number of at least `width` digits, zeros before it.
+fn put_number(out: &mut Vec<u8>, number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[at.min(digits.len() - width)..]);
+}
+
+fn put_id(out: &mut Vec<u8>, id: EventId) {
+    put(out, id.journal.text().as_str());
+    put(out, ".");
+    put_number(out, id.seq.0, 1);
+}
+
+fn put_source(out: &mut Vec<u8>, source: &Source<'_>) {
+    let (cluster, name) = source.names();
+    for part in ["urn:signalbox:", cluster, ":", name, ":", source.journal().text().as_str()] {
+        put(out, part);
+    }
 }
 
 /// The parts as one JSON string (RFC 8259 §7).
 fn put_text(out: &mut Vec<u8>, parts: &[&str]) {
     out.push(b'"');
-    for byte in parts.iter().flat_map(|part| part.bytes()) {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..0x20 => put(out, format_args!("\\u{byte:04x}")),
-            _ => out.push(byte),
+    for part in parts {
+        let mut rest = part.as_bytes();
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+            out.extend_from_slice(&rest[..at]);
+            match rest[at] {
+                byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+                byte => put(out, &format!("\\u{byte:04x}")),
+            }
+            rest = &rest[at + 1..];
         }
+        out.extend_from_slice(rest);
     }
     out.push(b'"');
 }

@@ -1,5 +1,6 @@
 //! Identifiers, valid by construction.
 
+use crate::small::SmallText;
 use crate::text::Text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -103,13 +104,22 @@ impl JournalId {
     }
 }
 
+impl JournalId {
+    /// 26 characters of Crockford base 32.
+    #[must_use]
+    pub fn text(self) -> SmallText<26> {
+        let mut text = SmallText::default();
+        for place in (0..26).rev() {
+            text.byte(CROCKFORD[(self.0 >> (5 * place) & 31) as usize]);
+        }
+        text
+    }
+}
+
+/// [`JournalId::text`].
 impl fmt::Display for JournalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = [0u8; 26];
-        for (i, slot) in out.iter_mut().enumerate() {
-            *slot = CROCKFORD[(self.0 >> (5 * (25 - i)) & 31) as usize];
-        }
-        f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+        f.write_str(self.text().as_str())
     }
 }
 

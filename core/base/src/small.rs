@@ -40,7 +40,7 @@ impl<const N: usize> SmallText<N> {
     }
 
     /// Appends one byte of ASCII.
-    fn byte(&mut self, byte: u8) {
+    pub(crate) fn byte(&mut self, byte: u8) {
         if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
             *slot = byte;
             self.len += 1;

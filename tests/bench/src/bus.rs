@@ -153,7 +153,7 @@ impl Bytes {
             std::fs::remove_dir_all(cursors)?;
         }
         let origin = self.origin(broker.name(), Layout::new(journal));
-        let limits = Limits { window: WINDOW, ..Limits::default() };
+        let limits = Limits { window: WINDOW, drain_per_second: 0, ..Limits::default() };
         let options = RelayOptions { limits, audit_interval: Duration::ZERO, ..RelayOptions::default() };
         let relay = Relay::spawn(Box::new(origin), broker, options, Box::new(|_| {}))?;
         let deadline = Instant::now() + Duration::from_secs(120);

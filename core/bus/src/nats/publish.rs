@@ -19,6 +19,8 @@ pub(super) struct NatsPublisher {
     inbox: String,
     acks: Subscriber,
     under_way: HashMap<u64, (LaneId, Text), foldhash::fast::FixedState>,
+    /// The largest event that the server takes, bytes.
+    max: usize,
     /// Refused before they were sent.
     told: VecDeque<Told>,
     lost: Option<Text>,
@@ -46,11 +48,12 @@ impl NatsPublisher {
         flushed.map_err(|error| unreachable(&error))?;
         let refused = link.refused.take().unwrap_or_else(|| mpsc::unbounded_channel().1);
         let (under_way, told) = (HashMap::default(), VecDeque::new());
-        Ok(Self { link, refused, lanes: lanes.to_vec(), inbox, acks, under_way, told, lost: None })
+        let max = link.client.server_info().max_payload;
+        Ok(Self { link, refused, lanes: lanes.to_vec(), inbox, acks, under_way, max, told, lost: None })
     }
 
     fn send(&mut self, ticket: Ticket, event: &Outgoing) -> Result<(), Failure> {
-        let max = self.link.client.server_info().max_payload;
+        let max = self.max;
         let bytes = size(event);
         if bytes > max {
             let why = Refusal::TooLarge { bytes, max };

@@ -13,6 +13,7 @@
 //! 4. Nothing is skipped: what a broker does not take is shown, and tried again.
 //! 5. What is told of an earlier connection changes nothing; nothing is published before the comparison.
 
+use super::pace::Pace;
 use super::reconcile::Divergence;
 use super::saved::{LaneState, Saved};
 pub use super::terms::{Input, Limits, Meta, Note, Output, State, Status};
@@ -37,6 +38,9 @@ pub struct Machine {
     saved: Saved,
     window: Window,
     end: EventSeq,
+    pace: Pace,
+    /// When the pace lets more be read.
+    read_at: Option<Mono>,
     /// The next event to read.
     next: EventSeq,
     reading: bool,
@@ -76,6 +80,8 @@ impl Machine {
             saved,
             window: Window::default(),
             end,
+            pace: Pace::new(limits.drain_per_second, end),
+            read_at: None,
             reading: false,
             crowded: false,
             asked: EventSeq(0),
@@ -103,7 +109,10 @@ impl Machine {
         }
         let flowing = self.state == State::Flowing;
         match input {
-            Input::End(end) => self.end = self.end.max(end),
+            Input::End(end) => {
+                self.end = self.end.max(end);
+                self.pace.arrived(now, self.end);
+            }
             Input::Read(meta) if flowing => self.read(now, &meta, out),
             Input::ReadDone if flowing => self.read_done(now, out),
             Input::Overrun(to) if flowing => self.overrun(to, out),
@@ -126,7 +135,10 @@ impl Machine {
     pub fn next_due(&self) -> Option<Mono> {
         let by_state = match self.state {
             State::Away | State::Diverged => Some(self.retry_at),
-            State::Flowing => self.window.oldest_sent().map(|sent| sent.plus(self.limits.ack_within)),
+            State::Flowing => {
+                let late = self.window.oldest_sent().map(|sent| sent.plus(self.limits.ack_within));
+                late.into_iter().chain(self.read_at).min()
+            }
             State::Connecting | State::Reconciling => None,
             State::Stopped => return None,
         };
@@ -201,6 +213,7 @@ impl Machine {
             return;
         }
         self.next = meta.seq.next();
+        self.pace.spend();
         let lane = self.saved.lanes.get(usize::from(meta.lane.0));
         let had = lane.is_some_and(|lane| lane.have.contains(meta.seq.0));
         let departure = self.window.take(now, meta, had);
@@ -405,7 +418,7 @@ impl Machine {
             out.push(Output::Connect);
         }
         if self.state == State::Flowing {
-            self.ask(out);
+            self.ask(now, out);
         }
         if self.dirty && self.saved_at.plus(self.limits.save_every) <= now {
             (self.dirty, self.saved_at) = (false, now);
@@ -426,7 +439,8 @@ impl Machine {
     }
 
     /// Asks for more events, where there is room and there are any.
-    fn ask(&mut self, out: &mut Vec<Output>) {
+    fn ask(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.read_at = None;
         if self.reading {
             return;
         }
@@ -436,8 +450,13 @@ impl Machine {
         if self.crowded || self.next > self.end || !enough {
             return;
         }
-        (self.reading, self.asked) = (true, self.next);
-        out.push(Output::Read { from: self.next, events: room.min(READ_EVENTS) });
+        let left = usize::try_from(self.end.0 - self.next.0).unwrap_or(usize::MAX).saturating_add(1);
+        let events = left.min(room).min(READ_EVENTS);
+        self.read_at = self.pace.waits(now, events);
+        if self.read_at.is_none() {
+            (self.reading, self.asked) = (true, self.next);
+            out.push(Output::Read { from: self.next, events });
+        }
     }
 
     /// Passes over what every lane has, unread.

@@ -15,6 +15,7 @@ pub mod audit;
 mod driver;
 pub mod machine;
 pub mod origin;
+mod pace;
 mod readback;
 pub mod reconcile;
 pub mod run;

@@ -17,6 +17,9 @@ pub struct Limits {
     pub ack_within: Duration,
     /// How often the place is saved at most.
     pub save_every: Duration,
+    /// Events a second that a backlog drains by, or sixteen times what arrives, whichever is more; 0: as fast as can be.
+    /// Calls are carried on the same machine, and a broker that is back has work of its own.
+    pub drain_per_second: u32,
 }
 
 impl Default for Limits {
@@ -26,6 +29,7 @@ impl Default for Limits {
             window_bytes: 16 << 20,
             ack_within: Duration::from_secs(5),
             save_every: Duration::from_millis(200),
+            drain_per_second: 10_000,
         }
     }
 }

@@ -3,15 +3,19 @@
 use super::{REPLAY_ATTRIBUTE, REPLAY_STREAM, group_of, partition_key, replay_subject, subject};
 use crate::event::Delivered;
 use crate::publisher::{Encoder, Identity, LaneId, LaneName, Outgoing, Refusal};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use signalbox_base::Text;
 use signalbox_schemas::envelope::{self, Envelope, write_structured};
 use signalbox_schemas::values::EventId;
 use std::collections::HashMap;
 
+/// Room for bodies that is asked for at once.
+const BODIES: usize = 64 << 10;
+
 /// Makes [`Outgoing`] for NATS: lanes are named as the streams are.
 pub struct NatsEncoder {
     buffer: Vec<u8>,
+    bodies: BytesMut,
     content_type: Text,
     /// The edge that the kept subjects end with.
     edge: Text,
@@ -33,6 +37,7 @@ impl NatsEncoder {
     pub fn new() -> Self {
         Self {
             buffer: Vec::new(),
+            bodies: BytesMut::new(),
             content_type: envelope::CONTENT_TYPE.into(),
             edge: Text::default(),
             subjects: HashMap::new(),
@@ -57,6 +62,16 @@ impl NatsEncoder {
             self.buffer.splice(..1, replay.opening.iter().copied());
         }
         &self.buffer
+    }
+
+    /// The structured event in a room that it shares with others: one allocation serves many.
+    fn body(&mut self, event: &Delivered) -> Bytes {
+        let bytes = self.structured(event).len();
+        if self.bodies.capacity() < bytes {
+            self.bodies.reserve(bytes.max(BODIES));
+        }
+        self.bodies.extend_from_slice(&self.buffer);
+        self.bodies.split().freeze()
     }
 
     fn subject(&mut self, event: &Delivered) -> Text {
@@ -91,7 +106,7 @@ impl Encoder for NatsEncoder {
             key: partition_key(event),
             address: self.subject(event),
             headers: vec![("Content-Type", self.content_type.clone()), ("Nats-Msg-Id", id.into())],
-            body: Bytes::copy_from_slice(self.structured(event)),
+            body: self.body(event),
             also: Vec::new(),
         })
     }
