@@ -212,12 +212,12 @@ impl Fresh<'_, '_, '_> {
         match self.rooms.registrar.ask(self.turn, &origin, self.request) {
             Access::Answered => {}
             Access::Open => self.enter(origin),
-            Access::Proven(bytes) => {
+            Access::Proven { bytes, aor } => {
                 // It was a message before one header of it was taken out.
                 let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) else { return };
                 let Self { turn, rooms, flow, key, method, account, .. } = self;
                 Fresh { turn, rooms, flow, key, method, request: &request, account }
-                    .enter(Origin { proven: true, ..origin });
+                    .enter(Origin { proven: Some(aor), ..origin });
             }
         }
     }

@@ -11,6 +11,7 @@ use signalbox_sip::header::{HeaderName, ListValues, NameAddr, Via};
 use signalbox_sip::{Forward, Message, Uri};
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::ops::Range;
 
 /// Identifiers of dialogs outside calls, sealed for the other side.
@@ -47,6 +48,9 @@ const DIALOG_NAMES: [&[u8]; 3] = [b"call-id=\"", b"local-tag=\"", b"remote-tag=\
 /// Bits of the numbers in `o=`: peers read them as signed.
 const NUMBER_MASK: u64 = (1 << 62) - 1;
 
+/// Hosts that are looked for: a message has as many as somebody likes to write, and a body as many words.
+const HOSTS_MAX: usize = 16;
+
 /// What of one message is not for its receiver.
 #[derive(Debug)]
 pub(crate) struct Hiding<'a> {
@@ -71,21 +75,22 @@ impl<'a> Hiding<'a> {
         let mut add = |host: &[u8]| {
             let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
             let names_a_host = bare.contains(&b'.') || bare.contains(&b':');
-            if names_a_host && bare != instead.as_bytes() && !hosts.iter().any(|known| known == bare) {
+            let fits = names_a_host && hosts.len() < HOSTS_MAX;
+            if fits && bare != instead.as_bytes() && !hosts.iter().any(|known| known == bare) {
                 hosts.push(bare.to_owned());
             }
         };
         add(from.remote.ip().to_string().as_bytes());
         add(from.local.ip().to_string().as_bytes());
         let vias = message.all(HeaderName::Via).filter(|_| message.is_request());
-        vias.flat_map(|header| ListValues::new(header.value))
-            .filter_map(|value| Via::parse(value).ok())
-            .for_each(|via| add(via.host));
         let contact =
             message.values(HeaderName::Contact).next().and_then(|value| NameAddr::parse(value).ok());
         if let Some(Uri::Sip(uri)) = contact.and_then(|contact| Uri::parse(contact.uri).ok()) {
             add(uri.host);
         }
+        vias.flat_map(|header| ListValues::new(header.value))
+            .filter_map(|value| Via::parse(value).ok())
+            .for_each(|via| add(via.host));
         Self { hosts, instead: instead.as_bytes(), key: &settings.cluster_key, tenant }
     }
 
@@ -182,9 +187,11 @@ impl<'a> Hiding<'a> {
         let mut found = SmallVec::new();
         let mut at = 0;
         while at < text.len() {
+            // Hosts begin where words do, so that a long one is looked at once.
+            let begins = at == 0 || !is_host_byte(text[at - 1]);
             let known = || self.hosts.iter().find_map(|host| host_at(text, at, host));
             // An address is of its sender's side, whoever has it.
-            match address_at(text, at).or_else(known) {
+            match begins.then(|| address_at(text, at).or_else(known)).flatten() {
                 Some(place) => {
                     at = place.end;
                     found.push(place);
@@ -244,12 +251,27 @@ pub(crate) fn given_name<'n>(key: &Secret, tenant: &str, name: &'n [u8]) -> Cow<
     }
 }
 
-/// An IPv4 address that begins at this place.
+/// The longest text of an address (RFC 4291 §2.2), and a full stop behind it.
+const ADDRESS_BYTES: usize = 46;
+
+/// An IP address that begins at this place.
 fn address_at(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let len = text[at..].iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').count();
-    let word = text[at..at + len].strip_suffix(b".").unwrap_or(&text[at..at + len]);
-    let address: std::net::Ipv4Addr = std::str::from_utf8(word).ok()?.parse().ok()?;
-    host_at(text, at, word).filter(|_| !address.is_unspecified())
+    let near = &text[at..text.len().min(at + ADDRESS_BYTES)];
+    let run = |of: fn(&u8) -> bool| {
+        let run = &near[..near.iter().take_while(|byte| of(byte)).count()];
+        run.strip_suffix(b".").unwrap_or(run)
+    };
+    let v4 = run(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let word = match near.get(v4.len()) {
+        Some(b':' | b'a'..=b'f' | b'A'..=b'F') => {
+            run(|byte| byte.is_ascii_hexdigit() || b".:".contains(byte))
+        }
+        _ => v4,
+    };
+    [word, v4].into_iter().find_map(|word| {
+        let address: IpAddr = std::str::from_utf8(word).ok()?.parse().ok()?;
+        host_at(text, at, word).filter(|_| !address.is_unspecified())
+    })
 }
 
 /// A host that begins at this place and is no part of a longer word, with its brackets and port.
@@ -303,8 +325,23 @@ mod tests {
             ),
             ("sip:a@[2001:db8::1]:5061", "sip:a@acme.test"),
             ("10.0.1.1:", "acme.test:"),
+            (
+                "<http://[fd00::7]/x> fd00::7, 2001:DB8:0:0:1:0:0:7.",
+                "<http://acme.test/x> acme.test, acme.test.",
+            ),
+            ("at 10:00:00 ::1 a:b std::x 0:0", "at 10:00:00 acme.test a:b std::x 0:0"),
         ] {
             assert_eq!(String::from_utf8_lossy(&hiding.renamed(text.as_bytes())), expected);
+        }
+    }
+
+    #[test]
+    fn given_a_long_run_of_digits_then_it_is_looked_at_once() {
+        let key = Secret::new(b"k".to_vec());
+        let hiding = hiding(&key, &["10.0.1.1"]);
+        // A million steps, or by a quadratic reading a million times a million: this test would not end.
+        for text in ["1".repeat(1 << 20), "1.".repeat(1 << 19), "a:".repeat(1 << 19)] {
+            assert_eq!(*hiding.renamed(text.as_bytes()), *text.as_bytes());
         }
     }
 

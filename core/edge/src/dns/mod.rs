@@ -180,6 +180,10 @@ impl Look<'_> {
                 Err(cause) => failed = Some(cause),
             }
         }
+        // Who was not heard of may well be there: it is asked for again soon.
+        if failed.is_some() {
+            self.holds_for = TTL_MIN;
+        }
         match failed {
             Some(cause) if targets.is_empty() => Err(cause),
             _ => Ok(targets),

@@ -46,7 +46,7 @@ pub(crate) fn on_invite(
     if let Some(uid) = calls.repeated(origin, request) {
         return answer_again(calls, turn, uid, tx);
     }
-    if let Some(uid) = calls.challenged(origin, request) {
+    if let Some(uid) = calls.challenged(turn.settings, origin, request) {
         return retry(calls, turn, uid, origin, tx, request);
     }
     if calls.is_merged(turn.settings, origin, request) {
@@ -63,14 +63,14 @@ pub(crate) fn on_invite(
             return refuse(turn, status, retry_after);
         }
     }
-    let plan = plan(turn, origin, request, None);
+    let (called, plan) = (identity::called(turn.settings, request), plan(turn, origin, request, None));
     let translated = translated(calls, turn, origin, &plan, request);
     let message = translated.as_ref().and_then(|translated| translated.message());
     let request = message.as_ref().unwrap_or(request);
     let session = offer::session(request);
     let mut core = new_core(turn, origin, tx, request, plan.hide, session.as_ref());
     let targets = (plan.targets, plan.fork, plan.single);
-    let setup = new_setup(&core, request, targets, session.as_ref());
+    let setup = new_setup(&core, (called, request), targets, session.as_ref());
     if let Some(attempted) = &mut core.unrecorded
         && setup.rest.front().is_some_and(|target| matches!(target.peer, Peer::Trunk { .. }))
     {
@@ -132,6 +132,7 @@ fn retry(
         Some(State::Challenged(challenged)) => challenged.challenger(),
         _ => None,
     };
+    let called = identity::called(turn.settings, request);
     let plan = plan(turn, origin, request, challenger.as_ref());
     let translated = translated(calls, turn, origin, &plan, request);
     let message = translated.as_ref().and_then(|translated| translated.message());
@@ -146,7 +147,7 @@ fn retry(
         own(turn, core, tx);
         let session = offer::session(request);
         let targets = (plan.targets, plan.fork, plan.single);
-        let mut setup = new_setup(core, request, targets, session.as_ref());
+        let mut setup = new_setup(core, (called, request), targets, session.as_ref());
         let Challenged { attempts, .. } = challenged;
         setup.attempts = attempts;
         run(setup, core, turn, plan.end, request)
@@ -250,7 +251,7 @@ fn new_core(
 
 fn new_setup(
     core: &Core,
-    request: &Message<&[u8]>,
+    (called, request): (u64, &Message<&[u8]>),
     (targets, fork, single): (VecDeque<Target>, bool, bool),
     session: Option<&Session<'_>>,
 ) -> Box<Setup> {
@@ -258,6 +259,7 @@ fn new_setup(
     let insists = request.lists(HeaderName::Require, b"100rel");
     Box::new(Setup {
         invite: message::pending(request, &core.caller.flow),
+        called,
         request: Raw::default(),
         offer: session.map(Description::new),
         attempts: Vec::new(),

@@ -345,7 +345,7 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
     }
     let mut peers = turn.directory.peers_at(here, flow.remote);
     peers.extend(turn.directory.peers_of_address(here, flow.remote.ip()));
-    let trunk = turn.directory.trunk_at(here, flow.remote);
+    let trunks = turn.directory.trunks_at(here, flow.remote);
     let name = match &leg.peer {
         Peer::Endpoint { name } => name,
         Peer::Backend { .. } => {
@@ -356,8 +356,9 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
             });
         }
         Peer::Trunk { name } => {
-            let found = trunk.and_then(|at| turn.directory.peer(turn.settings, at));
-            return found.is_some_and(|found| found.backend.name == *name);
+            return trunks.iter().any(|trunk| {
+                turn.directory.peer(turn.settings, *trunk).is_some_and(|found| found.backend.name == *name)
+            });
         }
     };
     let over = turn.state.registrations().over_flow(flow);
@@ -366,6 +367,6 @@ pub(crate) fn may_speak(turn: &Turn<'_>, tenant: &TenantId, leg: &Leg, flow: &Fl
     if registered.peek().is_some() {
         return registered.any(|aor| aor.tenant() == tenant.as_str() && *aor.address() == **name);
     }
-    let moved = named && peers.is_empty() && trunk.is_none();
+    let moved = named && peers.is_empty() && trunks.is_empty();
     moved || home && flow.remote.ip() == leg.flow.remote.ip()
 }

@@ -2,7 +2,7 @@
 
 use super::Calls;
 use super::call::{Call, State, may_speak};
-use super::identity::loop_cookie;
+use super::identity::{self, loop_cookie};
 use super::leg::{End, Leg, token_of_user};
 use crate::settings::Settings;
 use crate::tenancy::Origin;
@@ -78,12 +78,18 @@ impl Calls {
     }
 
     /// The call that waits for this caller's credentials.
-    pub(super) fn challenged(&self, origin: &Origin, request: &Message<&[u8]>) -> Option<CallUid> {
+    pub(super) fn challenged(
+        &self,
+        settings: &Settings,
+        origin: &Origin,
+        request: &Message<&[u8]>,
+    ) -> Option<CallUid> {
         let (from, cseq) = (request.from_tag().unwrap_or_default(), request.cseq().number);
+        let called = identity::called(settings, request);
         self.with_call_id(request.call_id())
             .find(|(_, call)| {
                 let caller = &call.core.caller;
-                matches!(call.state, State::Challenged(_))
+                matches!(&call.state, State::Challenged(waits) if waits.called == called)
                     && call.core.tenant == origin.tenant
                     && *caller.call_id == *request.call_id()
                     && *caller.remote_tag == *from

@@ -62,13 +62,24 @@ pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Opti
     line
 }
 
+/// What a request is for, keyed as [`loop_cookie`] is.
+pub(crate) fn called<B: AsRef<[u8]>>(settings: &Settings, message: &Message<B>) -> u64 {
+    let mut hasher = keyed(settings);
+    hasher.write(message.request_uri().unwrap_or_default());
+    hasher.finish()
+}
+
+/// Keyed, so that nobody outside can make two of the same hash.
+fn keyed(settings: &Settings) -> impl Hasher {
+    let key = settings.cluster_key.expose();
+    foldhash::quality::FixedState::with_seed(fnv1a(0, key.iter().copied())).build_hasher()
+}
+
 /// Everything that a request's way was chosen by: a loop brings the same back from the same side, a spiral brings another
 /// Request-URI, or comes from another side. A backend that is a proxy sends a phone's call back unchanged, and then
 /// it is for a phone (RFC 3261 §16.3 step 4, §16.6 step 8; RFC 5393 §4.2.1).
 pub(crate) fn loop_cookie<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, message: &Message<B>) -> u64 {
-    // Keyed, so that nobody outside can make a Via that looks like a loop of someone else's call.
-    let key = settings.cluster_key.expose();
-    let mut hasher = foldhash::quality::FixedState::with_seed(fnv1a(0, key.iter().copied())).build_hasher();
+    let mut hasher = keyed(settings);
     let mut field = |bytes: &[u8]| {
         hasher.write_usize(bytes.len());
         hasher.write(bytes);

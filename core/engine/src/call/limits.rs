@@ -1,9 +1,9 @@
 //! Limits of new calls: how many at a time, by the fold, and how many a second, by what this process saw.
 
 use super::leg::Peer;
-use crate::settings::{MemberName, Numbering, PeerLimits, TenantSettings};
+use crate::settings::{MemberName, Numbering, PeerLimits, Template, TenantSettings};
 use crate::state::calls::Counted;
-use crate::tenancy::{Origin, OriginKind};
+use crate::tenancy::Origin;
 use crate::turn::Turn;
 use signalbox_base::{Mono, Text};
 use signalbox_sip::{Message, Uri};
@@ -111,9 +111,8 @@ fn refused_by_person(
     let limits = tenant.limits;
     let name = tenant.name.text();
     if limits.calls_per_user.is_some()
-        && let OriginKind::Endpoint { binding: Some(key) } = origin.kind
-        && let Some(aor) = turn.state.registrations().aor_of(key)
-        && is_full(turn, limits.calls_per_user, &Counted::User(name.clone(), Text::new(aor.address())))
+        && let Some(aor) = crate::facts::call::user_at(turn, origin)
+        && is_full(turn, limits.calls_per_user, &Counted::User(name.clone(), aor))
     {
         return Some(Refused { status: 403, retry_after: None });
     }
@@ -123,7 +122,7 @@ fn refused_by_person(
         .then_some(Refused { status: 486, retry_after: None })
 }
 
-fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {
+pub(crate) fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {
     max.is_some_and(|max| turn.state.calls().active_at(who) >= max)
 }
 
@@ -167,8 +166,12 @@ pub(crate) fn is_emergency(numbering: Option<&Numbering>, request: &Message<&[u8
     Uri::parse(uri).is_ok_and(|uri| uri.is_emergency()) || !numbers.is_empty() && numbers.contains(&number())
 }
 
-/// Whether the tenant refuses calls of whoever calls.
-pub(crate) fn is_blocked(numbering: &Numbering, request: &Message<&[u8]>) -> bool {
+/// Whether the tenant refuses calls of whoever calls, as the trunk writes it or as its template says.
+pub(crate) fn is_blocked(
+    numbering: &Numbering,
+    template: Option<&Template>,
+    request: &Message<&[u8]>,
+) -> bool {
     if numbering.blocked_callers.is_empty() {
         return false;
     }
@@ -178,7 +181,11 @@ pub(crate) fn is_blocked(numbering: &Numbering, request: &Message<&[u8]>) -> boo
         Uri::Sip(uri) => uri.user.is_none() || uri.host_is(b"anonymous.invalid"),
         _ => false,
     });
-    numbering.blocks(if anonymous { "anonymous" } else { &caller })
+    if anonymous {
+        return numbering.blocks("anonymous");
+    }
+    let by_template = template.map(|template| template.caller.apply(&caller, Some(numbering)));
+    numbering.blocks(&caller) || by_template.is_some_and(|caller| numbering.blocks(&caller))
 }
 
 #[cfg(test)]

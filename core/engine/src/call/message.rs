@@ -118,14 +118,17 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     guard_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
     if relayed.by.peer.is_endpoint() {
         PAST.into_iter().for_each(|name| forward.remove(name));
-        assert_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
+        assert_identity(&mut forward, message, relayed, &leg.peer);
     }
     if let Some(names) = relayed.names {
         forward.set(HeaderName::From, Tagged(&leg.local, &leg.local_tag));
         forward.set(HeaderName::To, Tagged(&leg.remote, &leg.remote_tag));
-        if !relayed.by.peer.is_endpoint() && hiding.is_none() {
+        if !relayed.by.peer.is_endpoint() {
             forward.remove(HeaderName::PAssertedIdentity);
-            names.asserted.iter().for_each(|value| forward.append(HeaderName::PAssertedIdentity, &**value));
+            for value in names.asserted.iter() {
+                let value = hiding.as_ref().map_or(Cow::Borrowed(&**value), |hiding| hiding.renamed(value));
+                forward.append(HeaderName::PAssertedIdentity, &*value);
+            }
         }
     }
     if let Some(breadth) = relayed.breadth {
@@ -373,9 +376,20 @@ fn hiding<'s, B: AsRef<[u8]>>(
     by: &'s Leg,
     leg: &'s Leg,
 ) -> Option<Hiding<'s>> {
-    let instead = || domain_of(&leg.peer).or_else(|| domain_of(&by.peer)).unwrap_or("anonymous.invalid");
+    let instead = || {
+        let of_phone = domain_of(&leg.peer).or_else(|| domain_of(&by.peer));
+        of_phone.or_else(|| host_of(&leg.local)).unwrap_or("anonymous.invalid")
+    };
     // Documents of calls name no dialogs: no tenant is needed for those.
     (by.call_id != leg.call_id).then(|| Hiding::of(settings, "", message, &by.flow, instead()))
+}
+
+/// The host of an address, by which its receiver knows this side.
+fn host_of(address: &[u8]) -> Option<&str> {
+    match Uri::parse(NameAddr::parse(address).ok()?.uri).ok()? {
+        Uri::Sip(uri) => std::str::from_utf8(uri.host).ok(),
+        _ => None,
+    }
 }
 
 fn identify<B: AsRef<[u8]>>(
@@ -455,11 +469,18 @@ fn wants_privacy<B: AsRef<[u8]>>(message: &Message<B>) -> bool {
 }
 
 /// Whoever calls over its registration is that AoR, which the edge says to the backend (RFC 3325 §5).
-fn assert_identity<B: AsRef<[u8]>>(forward: &mut Forward<'_>, message: &Message<B>, by: &Peer, to: &Peer) {
+fn assert_identity<B: AsRef<[u8]>>(
+    forward: &mut Forward<'_>,
+    message: &Message<B>,
+    relayed: &Relayed<'_>,
+    to: &Peer,
+) {
     let begins = message.method() == Method::Invite && message.to_tag().is_none();
     // A stranger is named by its address.
-    if begins && !to.is_endpoint() && by.name().contains('@') {
-        forward.append(HeaderName::PAssertedIdentity, ("<sip:", (by.name().as_str(), ">")));
+    let aor = relayed.by.peer.name().split_once('@').filter(|_| begins && !to.is_endpoint());
+    if let Some((user, domain)) = aor {
+        let user = relayed.names.map_or(user, |names| &*names.known);
+        forward.append(HeaderName::PAssertedIdentity, ("<sip:", (user, ("@", (domain, ">")))));
     }
 }
 

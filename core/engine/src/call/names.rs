@@ -17,6 +17,8 @@ pub(crate) struct Names {
     caller: Text,
     /// The user of To.
     to: Text,
+    /// Who calls, whatever From says.
+    pub(super) known: Text,
     /// P-Asserted-Identity, where there is one.
     pub(super) asserted: Vec<Raw>,
 }
@@ -26,6 +28,7 @@ impl Names {
     pub(super) fn written(
         templates: &[&Template],
         numbering: Option<&Numbering>,
+        known: &str,
         request: &Message<&[u8]>,
     ) -> Self {
         let by = |number: &str, which: fn(&Template) -> &Rewrite| {
@@ -41,6 +44,7 @@ impl Names {
         let (from, to) = (user(request.from().ok()), user(request.to().ok()));
         Self {
             caller: caller(&from),
+            known: caller(known),
             to: if to == dialled { called.clone() } else { to },
             called,
             asserted: request

@@ -5,6 +5,7 @@ use super::leg::Peer;
 use super::limits;
 use super::names::Names;
 use super::raw::Raw;
+use super::reference::names_one;
 use super::words::Words;
 use crate::backend::{Candidate, Candidates, Wanted, candidates, in_group};
 use crate::facts::call as facts;
@@ -19,7 +20,7 @@ use crate::settings::{
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::{About, Turn};
-use signalbox_base::Text;
+use signalbox_base::{TenantId, Text};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{RouteBasis, TargetKind};
@@ -70,7 +71,9 @@ pub(super) fn plan(
     let (settings, ruri) = (turn.settings, request.request_uri().unwrap_or_default());
     let tenant = settings.tenant(&origin.tenant);
     let from_trunk = matches!(origin.kind, OriginKind::Trunk { .. });
-    if from_trunk && tenant.is_some_and(|tenant| limits::is_blocked(&tenant.numbering, request)) {
+    let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at));
+    let template = caller.and_then(|found| found.trunk?.template_in.as_deref());
+    if from_trunk && tenant.is_some_and(|tenant| limits::is_blocked(&tenant.numbering, template, request)) {
         return Plan::said(Words::blocked());
     }
     let user = Uri::parse(ruri).ok().as_ref().and_then(user_of);
@@ -87,15 +90,15 @@ pub(super) fn plan(
     let bound = named.as_ref().is_some_and(|(_, nobody)| *nobody != Some(Nobody::NotFound))
         || is_user(turn.directory.policy(settings, &origin.domain), user.as_deref());
     let rules = &settings.rules;
-    let caller = origin.peer().and_then(|at| turn.directory.peer(settings, at));
-    let template = caller.and_then(|found| found.trunk?.template_in.as_deref());
     let choice = if rules.routes.is_empty() {
         let has_backends = tenant.is_some_and(|tenant| !tenant.backends.is_empty());
         Choice::unruled(source, bound, has_backends)
     } else {
-        let asked = Asked::of(rules, tenant, template, request);
+        let asked = Asked::of(rules, tenant, template, facts::caller_of(turn, origin, request), request);
         let peer = facts::ingress_name(turn, origin);
-        choose(rules, &Ask { domain: &origin.domain, bound, ..asked.ask(source, &peer, turn.now.wall) })
+        let stranger = !origin.is_known();
+        let ask = asked.ask(source, &peer, turn.now.wall);
+        choose(rules, &Ask { domain: &origin.domain, bound, stranger, ..ask })
     };
     turn.note(About { source: Some(origin.flow.remote), ..About::default() }, || choice.describe());
     let rule = choice.rule;
@@ -115,6 +118,7 @@ pub(super) fn plan(
             target.why.rule = Some(name.clone());
         }
     }
+    leave_out_busy(turn, origin, request, &mut plan);
     let by_rule = rule.and_then(|rule| rule.template.as_deref());
     name_anew(turn, origin, request, &mut plan.targets, [template, by_rule]);
     if let Some(place) = first.and_then(|name| plan.targets.iter().position(|t| t.peer.name() == name))
@@ -128,6 +132,21 @@ pub(super) fn plan(
     plan
 }
 
+/// Users who have as many calls as they may are not rung; a call that takes another's place is none more.
+fn leave_out_busy(turn: &Turn<'_>, origin: &Origin, request: &Message<&[u8]>, plan: &mut Plan) {
+    let max = turn.settings.tenant(&origin.tenant).and_then(|tenant| tenant.limits.calls_per_user);
+    if max.is_none() || plan.targets.is_empty() || names_one(request) {
+        return;
+    }
+    plan.targets.retain(|target| {
+        let who = limits::counted_peer(origin.tenant.text(), &target.peer);
+        !target.peer.is_endpoint() || !limits::is_full(turn, max, &who)
+    });
+    if plan.targets.is_empty() {
+        plan.end = Some(Final::Said(Words::busy()));
+    }
+}
+
 /// Numbers are written as the templates of where the call comes from, of its rule and of where it goes say.
 fn name_anew(
     turn: &Turn<'_>,
@@ -137,13 +156,14 @@ fn name_anew(
     before: [Option<&Template>; 2],
 ) {
     let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
+    let known = facts::caller_of(turn, origin, request);
     for target in targets.iter_mut().filter(|target| !target.peer.is_endpoint()) {
         let place = target.peer.place(turn, origin.tenant.as_str());
         let found = place.and_then(|at| turn.directory.peer(turn.settings, at));
         let out = found.and_then(|found| found.trunk?.template_out.as_deref());
         let all: SmallVec<[&Template; 3]> = before.into_iter().chain([out]).flatten().collect();
         if !all.is_empty() {
-            target.renamed(Names::written(&all, numbering, request));
+            target.renamed(Names::written(&all, numbering, &known, request));
         }
     }
 }
@@ -284,7 +304,10 @@ fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
     let address = &found.backend.address;
     let mut uri = Vec::with_capacity(64);
     let (user, phone) = match Uri::parse(ruri) {
-        Ok(Uri::Sip(uri)) => (uri.user.map(<[u8]>::to_vec), uri.param(b"user").is_some()),
+        // A phone's parameters of a number would have the carrier call another one (RFC 4694 §4).
+        Ok(Uri::Sip(uri)) => {
+            (uri.user.map(|user| facts::number_of(user).to_vec()), uri.param(b"user").is_some())
+        }
         Ok(Uri::Tel(tel)) => (Some(tel.number.to_vec()), true),
         _ => return Raw::from(ruri),
     };
@@ -355,10 +378,10 @@ fn to_group(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>, grou
 /// Takes out who takes no more calls; who is first then has one more.
 fn leave_out_full(turn: &mut Turn<'_>, group: &Group, list: &mut Candidates) {
     list.retain(|candidate| {
-        member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate))
+        member_of(group, candidate).is_none_or(|member| !is_full(turn, member, candidate.peer))
     });
     while let Some(next) = list.first().cloned()
-        && !paces(turn, group, &next)
+        && !paces(turn, group, member_of(group, &next), next.peer)
     {
         list.retain(|candidate| candidate.peer != next.peer);
     }
@@ -371,24 +394,42 @@ fn member_of<'g>(group: &'g Group, candidate: &Candidate) -> Option<&'g Member> 
     })
 }
 
-fn limits_of(turn: &Turn<'_>, candidate: &Candidate) -> PeerLimits {
-    let found = turn.directory.peer(turn.settings, candidate.peer).and_then(|found| found.trunk);
+/// Whether the next of a group, after others have failed, takes the call: it is counted then.
+pub(super) fn takes_over(
+    turn: &mut Turn<'_>,
+    tenant: &TenantId,
+    target: &Target,
+    request: &Message<&[u8]>,
+) -> bool {
+    let (Some(group), Some(place)) = (&target.group, target.peer.place(turn, tenant.as_str())) else {
+        return true;
+    };
+    let numbering = turn.settings.tenant(tenant).map(|tenant| &tenant.numbering);
+    let who = limits::counted_peer(tenant.text(), &target.peer);
+    let member = group.members.iter().find(|member| limits::counted(&member.peer) == who);
+    limits::is_emergency(numbering, request)
+        || member.is_none_or(|member| !is_full(turn, member, place)) && paces(turn, group, member, place)
+}
+
+fn limits_of(turn: &Turn<'_>, peer: PeerRef) -> PeerLimits {
+    let found = turn.directory.peer(turn.settings, peer).and_then(|found| found.trunk);
     found.map(|trunk| trunk.limits).unwrap_or_default()
 }
 
 /// Whether a member has as many calls as it may, as a trunk or as a member.
-fn is_full(turn: &Turn<'_>, member: &Member, candidate: &Candidate) -> bool {
+fn is_full(turn: &Turn<'_>, member: &Member, peer: PeerRef) -> bool {
     let active = turn.state.calls().active_at(&limits::counted(&member.peer));
-    [limits_of(turn, candidate).calls, member.limits.calls].into_iter().flatten().any(|max| active >= max)
+    [limits_of(turn, peer).calls, member.limits.calls].into_iter().flatten().any(|max| active >= max)
 }
 
 /// Whether a member takes one more call this second; it is counted then.
-fn paces(turn: &mut Turn<'_>, group: &Group, candidate: &Candidate) -> bool {
-    let (now, of_trunk) = (turn.now.mono, limits_of(turn, candidate).calls_per_second);
-    let of_member = member_of(group, candidate).and_then(|member| member.limits.calls_per_second);
-    let pace = &mut turn.net.pace;
-    pace.take(of_trunk, || Text::from(format!("trunk/{}", candidate.name)), now)
-        && pace.take(of_member, || Text::from(format!("group/{}/{}", group.name, candidate.name)), now)
+fn paces(turn: &mut Turn<'_>, group: &Group, member: Option<&Member>, peer: PeerRef) -> bool {
+    let (now, of_trunk) = (turn.now.mono, limits_of(turn, peer).calls_per_second);
+    let of_member = member.and_then(|member| member.limits.calls_per_second);
+    let Some(found) = turn.directory.peer(turn.settings, peer) else { return false };
+    let (name, pace) = (&found.backend.name, &mut turn.net.pace);
+    pace.take(of_trunk, || Text::from(format!("trunk/{name}")), now)
+        && pace.take(of_member, || Text::from(format!("group/{}/{name}", group.name)), now)
 }
 
 /// A member's place, where it takes calls of this tenant.

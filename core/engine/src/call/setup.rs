@@ -8,6 +8,7 @@ use super::fork::{self, Best, Verdict};
 use super::leg::{End, LegEvent};
 use super::message::{self, Answering};
 use super::offer::Description;
+use super::plan::takes_over;
 use super::raw::Raw;
 use super::state::{Answered, Challenged, Ending};
 use super::timers::{earliest, passed};
@@ -28,6 +29,10 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) invite: PendingRequest,
+    /// What was called ([`identity::called`]).
+    ///
+    /// [`identity::called`]: super::identity::called
+    pub(super) called: u64,
     /// The INVITE itself, while there are targets that it has not been sent to.
     pub(crate) request: Raw,
     pub(crate) offer: Option<Description>,
@@ -88,6 +93,10 @@ impl Setup {
         breadth: Option<u32>,
     ) -> bool {
         let Some(target) = self.rest.pop_front() else { return false };
+        if !self.attempts.is_empty() && !takes_over(turn, &core.tenant, &target, request) {
+            self.best.offer_silence(503);
+            return false;
+        }
         let number = self.attempts.last().map_or(0, |last| last.branch.attempt) + 1;
         // What a fork offers reliably would want an answer that only the caller has.
         let unreliable = self.dialogs.forks() && self.offer.is_none();
@@ -393,7 +402,7 @@ impl Setup {
         let answering = Answering { more, ..self.answering(core, &tag) };
         message::relay_response(&mut bytes, turn.settings, message, &core.caller, &answering);
         self.respond(core, turn, status, &bytes);
-        State::Challenged(Challenged::new(self.attempts, status, turn))
+        State::Challenged(Challenged::new(self.attempts, self.called, status, turn))
     }
 
     /// 101 to 199 of an attempt goes to the caller, in its own early dialog.

@@ -46,6 +46,12 @@ impl Words {
         Self { status: 603, phrase: Text::new(message::phrase(603)), headers: Vec::new(), category }
     }
 
+    /// Whoever is called has as many calls as a user may.
+    pub(super) fn busy() -> Self {
+        let category = Some(Category::Limit);
+        Self { status: 486, phrase: Text::new(message::phrase(486)), headers: Vec::new(), category }
+    }
+
     /// No peer of a group takes one more call.
     pub(super) fn full() -> Self {
         let headers = vec![(HeaderName::RetryAfter, Raw::from(RETRY_AFTER_SECS.to_string()))];

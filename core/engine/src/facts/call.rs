@@ -60,7 +60,7 @@ pub(crate) fn attempt_of<B: AsRef<[u8]>>(
 ) -> CallAttempted {
     let (from, to) = (uri_of(invite.from().ok()), uri_of(invite.to().ok()));
     let ruri = invite.request_uri().map(public).unwrap_or_default();
-    let (caller, callee) = (user_of(&from), user_of(&ruri));
+    let (caller, callee) = (caller_of(turn, origin, invite), user_of(&ruri));
     let callee = if callee.is_empty() { user_of(&to) } else { callee };
     // A call to a contact token is a call to whom the token stands for: subscribers and records get the extension.
     let callee = called_by_token(turn, origin, &callee, path_of(invite)).unwrap_or(callee);
@@ -427,9 +427,27 @@ fn change(before: Option<&Leg>, after: &Leg) -> Option<LegChange> {
 pub(crate) fn ingress_name(turn: &Turn<'_>, origin: &Origin) -> Text {
     match &origin.kind {
         OriginKind::Backend { name, .. } | OriginKind::Trunk { name, .. } => name.clone(),
-        OriginKind::Endpoint { binding } => binding
-            .and_then(|key| turn.state.registrations().aor_of(key))
-            .map_or_else(|| Text::from(origin.flow.remote.to_string()), |aor| Text::new(aor.address())),
+        OriginKind::Endpoint { .. } => {
+            user_at(turn, origin).unwrap_or_else(|| Text::from(origin.flow.remote.to_string()))
+        }
+    }
+}
+
+/// The phone's address of record, by its registration or its credentials; none of strangers and peers.
+pub(crate) fn user_at(turn: &Turn<'_>, origin: &Origin) -> Option<Text> {
+    let OriginKind::Endpoint { binding } = origin.kind else { return None };
+    let bound = binding.and_then(|key| turn.state.registrations().aor_of(key));
+    bound.map(|aor| Text::new(aor.address())).or_else(|| origin.proven.clone())
+}
+
+/// Who calls: the user of From. Who asks for privacy there is known all the same (RFC 3323 §4.1.1.3).
+pub(crate) fn caller_of<B: AsRef<[u8]>>(turn: &Turn<'_>, origin: &Origin, invite: &Message<B>) -> Text {
+    let Ok(from) = invite.from() else { return Text::default() };
+    let anonymous = matches!(Uri::parse(from.uri), Ok(Uri::Sip(uri)) if uri.host_is(b"anonymous.invalid"));
+    let known = if anonymous { user_at(turn, origin) } else { None };
+    match known.as_deref().and_then(|address| address.rsplit_once('@')) {
+        Some((user, _)) => Text::new(user),
+        None => user_or_whole(from.uri),
     }
 }
 
@@ -445,13 +463,20 @@ fn uri_of(address: Option<NameAddr<'_>>) -> Text {
 /// The number or user of a URI, unescaped; the whole URI when it has none.
 fn user_of(uri: &Text) -> Text {
     match Uri::parse(uri.as_bytes()) {
-        Ok(Uri::Sip(sip)) => sip.decoded_user().map(|user| Text::lossy(&user)).unwrap_or_default(),
+        Ok(Uri::Sip(sip)) => sip.decoded_user().map(|user| Text::lossy(number_of(&user))).unwrap_or_default(),
         Ok(Uri::Tel(_)) => {
             let number = uri.split_once(':').map_or("", |(_, rest)| rest);
             Text::new(number.split(';').next().unwrap_or_default())
         }
         _ => uri.clone(),
     }
+}
+
+/// A telephone number without its parameters (RFC 3261 §19.1.6); other users as they are.
+pub(crate) fn number_of(user: &[u8]) -> &[u8] {
+    let is_number = user.strip_prefix(b"+").unwrap_or(user).first().is_some_and(u8::is_ascii_digit);
+    let end = user.iter().position(|byte| *byte == b';').filter(|_| is_number);
+    &user[..end.unwrap_or(user.len())]
 }
 
 /// The Session-ID without its parameters (RFC 7989 §5).

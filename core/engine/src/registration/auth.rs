@@ -4,10 +4,10 @@ use super::register::Registrar;
 use super::token::TokenKey;
 use crate::dispatch::reject_with;
 use crate::settings::{Asking, Users};
-use crate::state::AorName;
+use crate::state::{AorName, NameParts};
 use crate::tenancy::Origin;
 use crate::turn::{About, Turn};
-use signalbox_base::{Flow, Wall};
+use signalbox_base::{Flow, Text, Wall};
 use signalbox_sip::digest::{Credentials, NonceIssuer, NonceVerdict, Replays, verify, write_challenge};
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Forward, HeaderName, Message, Uri};
@@ -62,7 +62,12 @@ pub(crate) enum Access {
     /// Nobody asks for credentials.
     Open,
     /// They were right. The request goes on without them: they are nobody else's business.
-    Proven(Vec<u8>),
+    Proven {
+        /// The request.
+        bytes: Vec<u8>,
+        /// Whose they are: an address of record without its tenant.
+        aor: Text,
+    },
     /// It was answered.
     Answered,
 }
@@ -81,7 +86,7 @@ impl Registrar {
                 without.remove_nth(place);
                 let mut bytes = Vec::new();
                 without.write_into(&mut bytes);
-                return Access::Proven(bytes);
+                return Access::Proven { bytes, aor: address_of(&user, users.realm(), origin) };
             }
             Verdict::Proven { .. } => {
                 turn.auth_failed(flow.remote.ip(), &from_of(request), request);
@@ -166,10 +171,19 @@ pub(super) fn challenge(
 
 /// Whether a user of the realm is this AoR's: by its name alone, or with the domain.
 pub(super) fn is_user_of(user: &[u8], realm: &str, tenant: &str, aor: &str) -> bool {
-    let Ok(user) = std::str::from_utf8(user) else { return false };
-    let suffix = format!("@{realm}");
-    let user = user.strip_suffix(&*suffix).unwrap_or(user);
-    AorName::new(tenant, user, realm).as_str() == aor
+    aor_of(user, realm, tenant).is_some_and(|name| name.as_str() == aor)
+}
+
+fn aor_of(user: &[u8], realm: &str, tenant: &str) -> Option<AorName> {
+    let user = std::str::from_utf8(user).ok()?;
+    let user = user.strip_suffix(realm).and_then(|user| user.strip_suffix('@')).unwrap_or(user);
+    Some(AorName::new(tenant, user, realm))
+}
+
+/// A user's address of record, without its tenant.
+fn address_of(user: &[u8], realm: &str, origin: &Origin) -> Text {
+    let name = aor_of(user, realm, origin.tenant.as_str());
+    name.map(|name| Text::new(NameParts(name.as_str()).address())).unwrap_or_default()
 }
 
 /// What a nonce is good for: a realm at one edge. Edges of a cluster do not know which counts the others have seen.

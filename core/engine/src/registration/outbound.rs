@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// The first wait behind a failure, and the longest (RFC 5626 §4.5).
 const WAITS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(1800)];
+/// Whatever a registrar grants, it is asked no more often.
+const REFRESH_MIN: Duration = Duration::from_secs(10);
 /// A peer whose name has not been resolved yet is asked again after this.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 /// Challenges answered in one attempt: the nonce may have been too old.
@@ -82,6 +84,8 @@ struct Registration {
     challenge: Option<Challenged>,
     /// Challenges met in this attempt.
     answers: u32,
+    /// Other places of the name tried in this attempt.
+    moves: usize,
 }
 
 /// The challenge that credentials are made for.
@@ -120,6 +124,7 @@ impl Outbound {
                 asked: settings.expires_secs,
                 challenge: None,
                 answers: 0,
+                moves: 0,
             };
             new.soon(turn);
             self.each.push(new);
@@ -342,6 +347,7 @@ impl Registration {
             200..=299 => self.granted(turn, response),
             401 | 407 if self.may_answer(turn, response) => self.send(turn),
             423 if self.may_ask_for_more(response) => self.send(turn),
+            503 if self.goes_elsewhere(turn) => self.send(turn),
             _ => {
                 let after = response.value(HeaderName::RetryAfter).and_then(|v| delta_seconds(v).ok());
                 let reason = response.reason().filter(|reason| !reason.is_empty()).map(Text::lossy);
@@ -361,7 +367,7 @@ impl Registration {
         self.failures = 0;
         // 80 % to 90 % of it: edges that started together must not refresh together for ever.
         let share = 0.8 + (turn.entropy.next_u64() % 100) as f64 / 1000.0;
-        self.wait(turn, Duration::from_secs(u64::from(secs)).mul_f64(share));
+        self.wait(turn, Duration::from_secs(u64::from(secs)).mul_f64(share).max(REFRESH_MIN));
         let until = turn.now.wall.plus(Duration::from_secs(u64::from(secs)));
         let state = OutboundState::Registered;
         self.go(turn, Registered { state, status: response.status(), until: Some(until), routes }, None);
@@ -395,6 +401,16 @@ impl Registration {
         more.is_some()
     }
 
+    /// Whether the peer's name has another place, which has not been tried yet (RFC 3263 §4.3).
+    fn goes_elsewhere(&mut self, turn: &mut Turn<'_>) -> bool {
+        let (Some(peer), Some(flow)) = (self.place(turn), self.flow) else { return false };
+        turn.directory.judged(peer, flow.remote, true);
+        let next = turn.directory.sites(peer).iter().any(|site| !site.failed);
+        let goes = next && self.asked > 0 && self.moves < turn.directory.sites(peer).len();
+        self.moves += usize::from(goes);
+        goes
+    }
+
     /// It did not work: tried again, each time after a longer while. What goes to other places of the name goes there first.
     fn failed(&mut self, turn: &mut Turn<'_>, answer: Option<(u16, Option<Text>)>, retry_after: Option<u32>) {
         if let (Some(peer), Some(flow), None) = (self.place(turn), self.flow, &answer) {
@@ -412,7 +428,7 @@ impl Registration {
     }
 
     fn wait(&mut self, turn: &mut Turn<'_>, time: Duration) {
-        self.answers = 0;
+        (self.answers, self.moves) = (0, 0);
         let timer = turn.start_timer(turn.now.mono.plus(time), Timer::Outbound(self.number));
         if let Some(before) = self.timer.replace(timer) {
             turn.cancel_timer(before);

@@ -15,7 +15,7 @@ pub struct Asked {
     pub number: Text,
     /// Its E.164 form.
     pub e164: Option<Text>,
-    /// The user of From.
+    /// Who calls: the user of From, or of the registration or credentials of who says no name.
     pub caller: Text,
     /// Its E.164 form.
     pub caller_e164: Option<Text>,
@@ -26,16 +26,16 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads a request, for rules of a tenant. `template` is that of the trunk which it comes from.
+    /// Reads a request of `caller`, for rules of a tenant. `template` is that of the trunk which it comes from.
     #[must_use]
     pub fn of<B: AsRef<[u8]>>(
         rules: &Rules,
         tenant: Option<&TenantSettings>,
         template: Option<&Template>,
+        caller: Text,
         request: &Message<B>,
     ) -> Self {
         let number = request.request_uri().map(user_or_whole).unwrap_or_default();
-        let caller = request.from().ok().map(|from| user_or_whole(from.uri)).unwrap_or_default();
         let mut it = Self::by_numbers(tenant, template, number, caller);
         for wanted in rules.routes.iter().flat_map(|rule| &rule.matches.headers) {
             let name = HeaderName::from_bytes(wanted.name.as_bytes());
@@ -90,6 +90,7 @@ impl Asked {
             wall,
             bound: false,
             has_backends: self.has_backends,
+            stranger: false,
         }
     }
 }

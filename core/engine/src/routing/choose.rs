@@ -32,6 +32,8 @@ pub struct Ask<'a> {
     pub bound: bool,
     /// Whether the tenant has backends.
     pub has_backends: bool,
+    /// Whether nobody knows who calls: its tenant lets everybody call its backends, which authenticate them, and no further.
+    pub stranger: bool,
 }
 
 /// Where a call goes, and which rule said so.
@@ -98,6 +100,7 @@ fn matched<'r>(rule: &'r Rule, ask: &Ask<'_>, tags: &[&Text]) -> Option<Option<&
     // From carrier to carrier only where a rule says in so many words that it is for calls of carriers.
     let from_anywhere = source.is_empty() && (ask.source != Source::Trunk || !leads_to_a_trunk(rule));
     let here = own
+        && (!ask.stranger || !leads_past_backends(rule))
         && (from_anywhere || source.iter().any(|who| is_from(who, ask)))
         && (domain.is_empty() || domain.iter().any(|name| name.eq_ignore_ascii_case(ask.domain)))
         && (caller.is_empty() || longest(caller, ask.caller, ask.caller_e164).is_some())
@@ -119,6 +122,10 @@ fn matched<'r>(rule: &'r Rule, ask: &Ask<'_>, tags: &[&Text]) -> Option<Option<&
 fn leads_to_a_trunk(rule: &Rule) -> bool {
     let Some(To::Group(group)) = &rule.to else { return false };
     group.members.iter().any(|member| matches!(member.peer, MemberName::Trunk(_)))
+}
+
+fn leads_past_backends(rule: &Rule) -> bool {
+    leads_to_a_trunk(rule) || matches!(rule.to, Some(To::Ring(_)))
 }
 
 fn is_from(who: &Who, ask: &Ask<'_>) -> bool {
@@ -213,6 +220,7 @@ mod tests {
             wall: Wall(0),
             bound: false,
             has_backends: true,
+            stranger: false,
         }
     }
 

@@ -62,7 +62,11 @@ pub fn explain<'s>(
     let policy = directory.policy(settings, &domain);
     let source =
         if source == Source::Endpoint { phone(policy, tenant, Some(number.as_bytes())) } else { source };
-    if source == Source::Trunk && tenant.numbering.blocks(&caller) {
+    let written = template.map(|template| template.caller.apply(&caller, Some(&tenant.numbering)));
+    if source == Source::Trunk
+        && (tenant.numbering.blocks(&caller)
+            || written.is_some_and(|caller| tenant.numbering.blocks(&caller)))
+    {
         return Ok(Answer { tenant, source, domain, number, choice: None });
     }
     let mut asked = Asked::by_numbers(Some(tenant), template, number.clone(), Text::new(&caller));

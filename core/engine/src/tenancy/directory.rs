@@ -357,16 +357,25 @@ impl Directory {
         self.backends.is_any(network, source)
     }
 
-    /// The trunk that a source is, on a network: by address and port, else by the longest prefix of `source` (the trunk's
-    /// own address only on a network without phones).
+    /// The trunks that a source may be, on a network: by address and port, else by the longest prefix of `source` (the
+    /// trunk's own address only on a network without phones). Two names may turn out to be of one place.
     #[must_use]
-    pub fn trunk_at(&self, network: u16, source: SocketAddr) -> Option<PeerRef> {
+    pub fn trunks_at(&self, network: u16, source: SocketAddr) -> Refs {
         if let Some(exact) = self.trunks.by_socket.get(&(network, source)) {
-            return exact.first().copied();
+            return exact.clone();
         }
-        let all = self.trunks.by_prefix.iter();
-        let here = all.filter(|(at, cidr, _)| *at == network && cidr.contains(source.ip()));
-        here.max_by_key(|(_, cidr, _)| cidr.prefix_len()).map(|(_, _, trunk)| *trunk)
+        let here = || {
+            let all = self.trunks.by_prefix.iter();
+            all.filter(|(at, cidr, _)| *at == network && cidr.contains(source.ip()))
+        };
+        let Some(longest) = here().map(|(_, cidr, _)| cidr.prefix_len()).max() else { return Refs::new() };
+        let mut found = Refs::new();
+        for (_, _, trunk) in here().filter(|(_, cidr, _)| cidr.prefix_len() == longest) {
+            if !found.contains(trunk) {
+                found.push(*trunk);
+            }
+        }
+        found
     }
 
     /// Whether a source is a backend or trunk that is recognised at this listener.

@@ -1,6 +1,7 @@
 //! From a request and its flow to an [`Origin`], or the reason why there is none.
 
 use super::directory::{Directory, PeerRef};
+use crate::facts::call::user_or_whole;
 use crate::remote::Cache;
 use crate::routing::{Asked, Source, path_of, tenant_of};
 use crate::settings::{ListenerSettings, Settings, TenantSettings};
@@ -22,8 +23,8 @@ pub struct Origin {
     pub network: u16,
     /// The flow it came over.
     pub flow: Flow,
-    /// Its credentials were right.
-    pub proven: bool,
+    /// The address of record whose credentials were right, without its tenant.
+    pub proven: Option<Text>,
 }
 
 /// Kinds of peers.
@@ -75,7 +76,7 @@ impl Origin {
     /// Whether it is somebody: a backend, a registered phone, or who gave right credentials.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.proven || !matches!(self.kind, OriginKind::Endpoint { binding: None })
+        self.proven.is_some() || !matches!(self.kind, OriginKind::Endpoint { binding: None })
     }
 }
 
@@ -151,10 +152,12 @@ pub fn resolve_among<B: AsRef<[u8]>>(
             return found;
         }
     }
-    if listener.serves.trunks
-        && let Some(trunk) = directory.trunk_at(listener.network, flow.remote)
-    {
-        return look.trunk(trunk, request, ruri.as_ref());
+    if listener.serves.trunks {
+        let trunks = directory.trunks_at(listener.network, flow.remote);
+        if let Some(first) = trunks.first() {
+            let trunk = if trunks.len() == 1 { *first } else { look.whose(&trunks, request)? };
+            return look.trunk(trunk, request, ruri.as_ref());
+        }
     }
     if listener.serves.endpoints {
         return look.endpoint(request, ruri.as_ref());
@@ -204,7 +207,7 @@ impl Look<'_> {
             domain,
             network: self.listener.network,
             flow: *self.flow,
-            proven: false,
+            proven: None,
         })
     }
 
@@ -278,7 +281,8 @@ impl Look<'_> {
         }
         let tenant = found.tenant.or_else(|| {
             let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
-            let asked = Asked::of(&self.settings.rules, None, template, request);
+            let caller = request.from().ok().map(|from| user_or_whole(from.uri)).unwrap_or_default();
+            let asked = Asked::of(&self.settings.rules, None, template, caller, request);
             self.directory.owner_of(self.settings, &asked.number).or_else(|| {
                 let ask = asked.ask(Source::Trunk, &found.backend.name, self.known.wall);
                 self.settings.tenant(tenant_of(&self.settings.rules, &ask)?)
@@ -294,8 +298,21 @@ impl Look<'_> {
             domain: domain.clone(),
             network: self.listener.network,
             flow: *self.flow,
-            proven: false,
+            proven: None,
         })
+    }
+
+    /// Of several trunks at one place, the one that is of whom the call is for; one of a tenant never takes another's.
+    fn whose<B: AsRef<[u8]>>(&self, trunks: &[PeerRef], request: &Message<B>) -> Result<PeerRef, Refusal> {
+        let found = trunks.iter().copied().find(|peer| {
+            let Some(found) = self.directory.peer(self.settings, *peer) else { return false };
+            let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
+            let asked = Asked::of(&self.settings.rules, None, template, Text::default(), request);
+            let owner = self.directory.owner_of(self.settings, &asked.number);
+            found.tenant.is_none()
+                || owner.is_some() && found.tenant.map(|t| &t.name) == owner.map(|t| &t.name)
+        });
+        found.ok_or(Refusal::NobodysNumber)
     }
 
     fn endpoint<B: AsRef<[u8]>>(
@@ -327,7 +344,7 @@ impl Look<'_> {
         }
         let kind = OriginKind::Endpoint { binding };
         let network = self.listener.network;
-        Ok(Origin { kind, tenant, domain, network, flow: *self.flow, proven: false })
+        Ok(Origin { kind, tenant, domain, network, flow: *self.flow, proven: None })
     }
 
     /// Whether a host is neither a domain of ours nor the edge itself.
@@ -345,7 +362,9 @@ impl Look<'_> {
     /// Whether a URI's host is where one of the tenant's backends is.
     fn is_backend_of(&self, tenant: &TenantId, uri: &SipUri<'_>) -> bool {
         let address = uri.address().map(canonical_ip);
-        Directory::peers(self.settings).filter(|(_, found)| found.owner() == tenant.as_str()).any(
+        // A trunk's address would take a call past the rules, by way of a backend that trusts the edge.
+        let of_tenant = |at: PeerRef, owner: &str| !at.is_trunk() && owner == tenant.as_str();
+        Directory::peers(self.settings).filter(|(at, found)| of_tenant(*at, found.owner())).any(
             |(at, found)| {
                 let here = self.directory.address(self.settings, at).map(|(_, found)| found.ip());
                 uri.host.eq_ignore_ascii_case(found.backend.address.host.as_bytes())

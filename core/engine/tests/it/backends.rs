@@ -128,7 +128,7 @@ fn given_a_backend_by_name_then_it_is_resolved_and_its_addresses_are_its_own() {
     register(&mut world, &mut phone, "10.0.3.4:5062", 60);
 }
 
-fn site(address: &str, priority: u32, weight: u16) -> ResolvedTarget {
+pub(crate) fn site(address: &str, priority: u32, weight: u16) -> ResolvedTarget {
     ResolvedTarget {
         address: addr(address),
         transport: Transport::Udp,

@@ -4,6 +4,7 @@ mod streams;
 mod subscriptions;
 mod support;
 
+mod admission;
 mod backends;
 mod call_basic;
 mod call_cancel;

@@ -1,15 +1,17 @@
 //! The edge registers at a trunk: credentials, waits, ends, and calls that come on it.
 
+use crate::backends::site;
 use crate::support::*;
 use crate::trunks::trunk;
 use signalbox_base::{Secret, Text};
 use signalbox_engine::settings::OutboundSettings;
-use signalbox_engine::{Command, SendError, Settings};
+use signalbox_engine::{Ask, Command, Input, SendError, Settings};
 use signalbox_sip::HeaderName;
 use std::sync::Arc;
 use std::time::Duration;
 
 const REGISTRAR: &str = "198.51.100.10:5060";
+const SECOND_PLACE: &str = "198.51.100.11:5060";
 
 fn account() -> OutboundSettings {
     OutboundSettings {
@@ -119,25 +121,63 @@ fn given_an_interval_too_brief_then_longer_is_asked_for_and_silence_is_told() {
     answer(&mut world, &longer, 200, "Expires: 1800\r\n");
     assert_eq!(states(&world), ["registered 200"]);
     let refresh = asked(&mut world, 1700);
-    world.input(signalbox_engine::Input::Unsent {
-        ticket: None,
-        remote: refresh.flow.remote,
-        cause: SendError::Refused,
-    });
+    world.input(Input::Unsent { ticket: None, remote: refresh.flow.remote, cause: SendError::Refused });
     world.advance(Duration::from_secs(33));
     assert_eq!(states(&world), ["registered 200", "unreachable null"]);
 }
 
 #[test]
 fn given_a_drain_or_a_reload_without_it_then_the_registration_is_withdrawn() {
-    let (mut world, _) = registered();
-    world.command(Command::Drain { deadline: Duration::from_secs(60), actor: "root".into() });
-    let end = world.one_to(addr(REGISTRAR));
-    assert_eq!(end.header(HeaderName::Expires).as_deref(), Some("0"));
-    answer(&mut world, &end, 200, "");
-    assert_eq!(states(&world), ["registered 200", "ended 200"]);
-    world.advance(Duration::from_secs(1000));
+    let drain = Command::Drain { deadline: Duration::from_secs(60), actor: "root".into() };
+    let mut without = with(account());
+    without.trunks[0].peer.register = None;
+    let reload = Command::Reload {
+        settings: without.into(),
+        revision: 2,
+        sha256: "x".into(),
+        effective: "{}".into(),
+        diff: vec![],
+        actor: "root".into(),
+    };
+    for command in [drain, reload] {
+        let (mut world, _) = registered();
+        world.command(command);
+        let end = world.one_to(addr(REGISTRAR));
+        assert_eq!(end.header(HeaderName::Expires).as_deref(), Some("0"));
+        answer(&mut world, &end, 200, "");
+        assert_eq!(states(&world), ["registered 200", "ended 200"]);
+        world.advance(Duration::from_secs(1000));
+        let again = world.take_to(addr(REGISTRAR));
+        assert!(!again.iter().any(|sent| sent.text().starts_with("REGISTER ")));
+    }
+}
+
+#[test]
+fn given_a_name_of_two_places_when_the_first_says_503_then_the_second_is_asked_at_once_and_then_it_waits() {
+    let mut settings = with(account());
+    let address = &mut settings.trunks[0].peer.address;
+    (address.literal, address.host, address.port) = (None, Text::new("provider.test"), None);
+    let mut world = World::new(settings);
+    let Some(Ask::Resolve { query, .. }) = world.asks.first().cloned() else { panic!("nothing asked") };
+    let targets = [site(REGISTRAR, 0, 0), site(SECOND_PLACE, 1, 0)];
+    world.input(Input::Resolved { query, targets: &targets, again_after: Duration::from_secs(3600) });
+    let first = asked(&mut world, 7);
+    answer(&mut world, &first, 503, "");
+    let second = world.one_to(addr(SECOND_PLACE));
+    assert!(second.text().starts_with("REGISTER "));
+    world.deliver(outside(SECOND_PLACE), response(&second, 503, ""));
+    assert!(world.take().is_empty(), "there is no third");
+    assert_eq!(states(&world), ["refused 503"]);
+}
+
+#[test]
+fn given_a_registrar_that_grants_a_second_then_it_is_not_asked_every_second() {
+    let (mut world, request) = registered();
+    let refresh = asked(&mut world, 280);
+    answer(&mut world, &refresh, 200, &granted_for(&request, 1));
+    world.advance(Duration::from_secs(9));
     assert!(world.take_to(addr(REGISTRAR)).is_empty());
+    asked(&mut world, 3);
 }
 
 #[test]

@@ -279,7 +279,8 @@ fn happened(world: &mut World, asker: std::net::SocketAddr) -> &'static str {
     match statuses.next_back() {
         Some(488) => "reject",
         Some(404) => "nobody",
-        _ => "backends",
+        _ if invited(PBX) => "backends",
+        _ => "nothing",
     }
 }
 

@@ -230,6 +230,9 @@ pub(super) fn live(report: &mut Report, part: &str, plan: &Plan, mut broker: imp
         let drain = draining.join().map_err(|_| anyhow::anyhow!("the watcher panicked"));
         anyhow::Ok((back?, drain??))
     })?;
+    // From the kill until the backlog is gone.
+    let mut outage = away.hop_us.clone();
+    outage.add(&back.hop_us)?;
     let p99 = |outcome: &Outcome| outcome.hop_us.value_at_quantile(0.99) as f64;
     let mut add = |name, value| report.add(part, "signalbox", CALLS_PER_SECOND, name, value);
     add("hop_p99_us", p99(&before));
@@ -237,6 +240,7 @@ pub(super) fn live(report: &mut Report, part: &str, plan: &Plan, mut broker: imp
     add("hop_p99_back_us", p99(&back));
     add("p99_away_of_before", p99(&away) / p99(&before));
     add("p99_back_of_before", p99(&back) / p99(&before));
+    add("p99_outage_of_before", outage.value_at_quantile(0.99) as f64 / p99(&before));
     add("away_s", away.wall.as_secs_f64());
     add("back_s", back.wall.as_secs_f64());
     add("drain_s", drain.span.as_secs_f64());

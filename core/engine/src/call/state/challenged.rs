@@ -16,15 +16,17 @@ use signalbox_sip::transaction::{ClientTx, OnResponse};
 #[derive(Debug)]
 pub(crate) struct Challenged {
     pub(crate) attempts: Vec<Attempt>,
+    /// What was called: credentials are for that, and another number would be another call.
+    pub(crate) called: u64,
     status: u16,
     until: Mono,
 }
 
 impl Challenged {
     /// From now, for 64·T1: as long as the caller could take to acknowledge the challenge.
-    pub(crate) fn new(attempts: Vec<Attempt>, status: u16, turn: &Turn<'_>) -> Self {
+    pub(crate) fn new(attempts: Vec<Attempt>, called: u64, status: u16, turn: &Turn<'_>) -> Self {
         let until = turn.now.mono.plus(turn.settings.timers.t1.saturating_mul(64));
-        Self { attempts, status, until }
+        Self { attempts, called, status, until }
     }
 
     /// Who asked for credentials, so that they go there.
