@@ -1,7 +1,10 @@
 //! A fork: how many may ring at once (RFC 5393 §5), and choosing the response when nobody answered (RFC 3261 §16.7 step 6),
 //! with all challenges in it (step 7).
 
+use super::call::{Core, State};
 use super::raw::Raw;
+use super::setup::Setup;
+use crate::turn::Turn;
 use signalbox_sip::header::number;
 use signalbox_sip::{HeaderName, Limits, Message};
 
@@ -18,6 +21,18 @@ pub(crate) fn breadth<B: AsRef<[u8]>>(invite: &Message<B>) -> usize {
 pub(crate) fn share(breadth: usize, branches: usize, at: usize) -> u32 {
     let share = breadth / branches.max(1) + usize::from(at < breadth % branches.max(1));
     u32::try_from(share).unwrap_or(u32::MAX)
+}
+
+impl Setup {
+    /// What rings has rung for long enough.
+    pub(super) fn next_stage(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
+        self.stage_until = None;
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
+            attempt.cancel(core, turn, None);
+        }
+        self.best.offer_silence(408);
+        self.failed(core, turn, true)
+    }
 }
 
 /// The best final failure so far.

@@ -29,9 +29,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) invite: PendingRequest,
-    /// What was called ([`identity::called`]).
-    ///
-    /// [`identity::called`]: super::identity::called
+    /// What was called, by [`super::identity::called`].
     pub(super) called: u64,
     /// The INVITE itself, while there are targets that it has not been sent to.
     pub(crate) request: Raw,
@@ -251,16 +249,6 @@ impl Setup {
             }
             _ => State::Inviting(self),
         }
-    }
-
-    /// What rings has rung for long enough.
-    fn next_stage(mut self: Box<Self>, core: &mut Core, turn: &mut Turn<'_>) -> State {
-        self.stage_until = None;
-        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
-            attempt.cancel(core, turn, None);
-        }
-        self.best.offer_silence(408);
-        self.failed(core, turn, true)
     }
 
     /// The caller gave up (RFC 3261 §9.2). `reason` is the CANCEL's.
