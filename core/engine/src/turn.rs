@@ -231,6 +231,17 @@ impl Turn<'_> {
         self.count_rejected(source, rule, offset, seen);
     }
 
+    /// Counts a request beyond a limit, which has this name.
+    pub(crate) fn reject_beyond<B: AsRef<[u8]>>(
+        &mut self,
+        source: IpAddr,
+        limit: Text,
+        request: &Message<B>,
+    ) {
+        let seen = Seen { failure: Some(limit), ..self.seen(request) };
+        self.count_rejected(source, RequestRule::Limit, None, seen);
+    }
+
     /// Counts wrong credentials for an AoR (`user@domain`), as an event within its budget.
     pub fn auth_failed<B: AsRef<[u8]>>(&mut self, source: IpAddr, aor: &str, request: &Message<B>) {
         let seen = Seen { aor: Some(Text::new(aor)), ..self.seen(request) };

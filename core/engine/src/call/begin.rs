@@ -21,7 +21,7 @@ use crate::hiding::Hiding;
 use crate::tenancy::{Origin, OriginKind};
 use crate::turn::Turn;
 use signalbox_base::CallUid;
-use signalbox_schemas::words::{ReleasedBy, RequestRule};
+use signalbox_schemas::words::ReleasedBy;
 use signalbox_sip::sdp::Session;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::uri::without_headers;
@@ -58,8 +58,8 @@ pub(crate) fn on_invite(
             turn.net.shed += 1;
             return refuse(turn, 503, Some(seconds));
         }
-        if let Some(Refused { status, retry_after }) = limits::refused(turn, origin, request) {
-            turn.reject_request(origin.flow.remote.ip(), RequestRule::Limit, None, request);
+        if let Some(Refused { status, retry_after, limit }) = limits::refused(turn, origin, request) {
+            turn.reject_beyond(origin.flow.remote.ip(), limit, request);
             return refuse(turn, status, retry_after);
         }
     }

@@ -68,37 +68,54 @@ impl Pace {
 }
 
 /// Why a call may not begin, and what its caller is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<u32>,
+    /// The limit as the configuration names it, and the tenant or trunk that has it.
+    pub(crate) limit: Text,
+}
+
+impl Refused {
+    /// Another try may be better.
+    fn later(limit: &str, whose: &str) -> Option<Self> {
+        Some(Self { retry_after: Some(RETRY_AFTER_SECS), ..Self::now(503, limit, whose)? })
+    }
+
+    fn now(status: u16, limit: &str, whose: &str) -> Option<Self> {
+        Some(Self { status, retry_after: None, limit: Text::from(format!("{limit} of {whose}")) })
+    }
 }
 
 /// A tenant, trunk or user has as many calls as it may.
 pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Option<Refused> {
     let settings = turn.settings;
-    let later = Refused { status: 503, retry_after: Some(RETRY_AFTER_SECS) };
-    let Some(tenant) = settings.tenant(&origin.tenant) else { return Some(later) };
+    let whose = origin.tenant.as_str();
+    let Some(tenant) = settings.tenant(&origin.tenant) else { return Refused::later("calls", whose) };
     let (limits, now) = (tenant.limits, turn.now.mono);
     let calls = turn.state.calls();
     if limits.calls.is_some_and(|max| calls.active_of(&origin.tenant) >= max) {
-        return Some(later);
+        return Refused::later("calls", whose);
     }
     if let Some(peer) = origin.peer().and_then(|at| turn.directory.peer(settings, at))
         && let Some(trunk) = peer.trunk
     {
         let who = Counted::Trunk(trunk.peer.name.clone());
         let name = || Text::from(format!("trunk/{}", trunk.peer.name));
-        if is_full(turn, trunk.limits.calls, &who)
-            || !turn.net.pace.take(trunk.limits.calls_per_second, name, now)
-        {
-            return Some(later);
+        if is_full(turn, trunk.limits.calls, &who) {
+            return Refused::later("calls", &trunk.peer.name);
+        }
+        if !turn.net.pace.take(trunk.limits.calls_per_second, name, now) {
+            return Refused::later("calls_per_second", &trunk.peer.name);
         }
     }
     if let Some(refused) = refused_by_person(turn, tenant, origin, request) {
         return Some(refused);
     }
-    (!turn.net.pace.take(limits.calls_per_second, || tenant.name.text().clone(), now)).then_some(later)
+    if turn.net.pace.take(limits.calls_per_second, || tenant.name.text().clone(), now) {
+        return None;
+    }
+    Refused::later("calls_per_second", whose)
 }
 
 /// The caller has as many calls as a user may (403: another try would be no better), or the number that it calls has (486).
@@ -114,12 +131,14 @@ fn refused_by_person(
         && let Some(aor) = crate::facts::call::user_at(turn, origin)
         && is_full(turn, limits.calls_per_user, &Counted::User(name.clone(), aor))
     {
-        return Some(Refused { status: 403, retry_after: None });
+        return Refused::now(403, "calls_per_user", name);
     }
     limits.calls_per_number?;
     let number = crate::facts::call::user_or_whole(request.request_uri()?);
-    is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number))
-        .then_some(Refused { status: 486, retry_after: None })
+    if !is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number)) {
+        return None;
+    }
+    Refused::now(486, "calls_per_number", name)
 }
 
 pub(crate) fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {

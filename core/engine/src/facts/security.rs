@@ -25,6 +25,7 @@ pub fn counted(turn: &Turn<'_>, counted: &Counted, window: Duration) -> Fact {
                 method: counted.last.method.clone(),
                 domain: counted.last.domain.clone(),
                 user_agent: counted.last.user_agent.clone(),
+                reason: counted.last.failure.clone(),
                 count: counted.count,
                 window_ms: millis(window),
                 ..SecurityRequestRejected::default()

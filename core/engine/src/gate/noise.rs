@@ -74,7 +74,7 @@ pub struct Seen {
     pub domain: Option<Text>,
     /// Its User-Agent.
     pub user_agent: Option<Text>,
-    /// Why TLS failed.
+    /// Why TLS failed, or which limit was reached.
     pub failure: Option<Text>,
     /// Whether the edge had connected.
     pub outbound: bool,

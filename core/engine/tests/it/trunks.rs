@@ -274,6 +274,9 @@ fn given_limits_of_user_and_number_when_reached_then_the_caller_hears_403_or_486
     };
     assert_eq!(call(&mut world, "sip:403@acme.test", "second"), Some(403));
     assert_eq!(call(&mut world, "sip:15@acme.test", "help"), Some(100));
+    world.advance(Duration::from_secs(11));
+    let told = world.records("security.request_rejected")[0].json();
+    assert_eq!((&told["rule"], &told["reason"]), (&"limit".into(), &"calls_per_user of acme".into()));
     settings.tenants[0].limits.calls_per_user = None;
     settings.tenants[0].limits.calls_per_number = Some(1);
     let (mut world, phone) = with_phone_under(settings);

@@ -23,7 +23,7 @@ pub fn run(cli: &Cli, args: &RouteArgs) -> Result<(), Failure> {
     let headers: Vec<(Text, Text)> =
         args.header.iter().map(|header| parted(header)).collect::<Result<_, _>>()?;
     let (from, to) = (bare(&args.from), bare(&args.to));
-    let caller = args.caller.as_deref().unwrap_or("anonymous");
+    let caller = args.caller.as_deref().unwrap_or_default();
     let question = Question { from, to, caller, headers: &headers, wall: at };
     let user = to.split_once('@').map_or(to, |(user, _)| user);
     let known = registered(&loaded, user);
@@ -42,6 +42,9 @@ pub fn run(cli: &Cli, args: &RouteArgs) -> Result<(), Failure> {
     out.line(&format!("  {}", answer.describe()))?;
     for (name, detail) in members(&settings, &answer) {
         out.line(&format!("    {name}  {detail}"))?;
+    }
+    if caller.is_empty() && !from.contains('@') {
+        out.line("  who calls is not said, and no rule about callers was asked: say it with --caller")?;
     }
     let tags: Vec<&str> =
         answer.choice.iter().flat_map(|choice| &choice.tags).map(|tag| tag.as_str()).collect();
@@ -78,7 +81,8 @@ fn members(settings: &Settings, answer: &Answer<'_>) -> Vec<(String, String)> {
     let Some(Chosen::Rule(To::Group(group))) = answer.choice.as_ref().map(|choice| choice.to) else {
         return Vec::new();
     };
-    let mut members: Vec<_> = group.members.iter().collect();
+    let mut members: Vec<_> =
+        group.members.iter().filter(|member| takes_calls_of(settings, answer, &member.peer)).collect();
     members.sort_by_key(|member| member.priority);
     let line = |member: &&signalbox_engine::settings::Member| {
         let (MemberName::Backend(_, name) | MemberName::Trunk(name)) = &member.peer;
@@ -86,6 +90,17 @@ fn members(settings: &Settings, answer: &Answer<'_>) -> Vec<(String, String)> {
         (name.to_string(), format!("{number}  priority {}, weight {}", member.priority, member.weight))
     };
     members.iter().map(line).collect()
+}
+
+/// Whether a member takes calls of this tenant at all.
+fn takes_calls_of(settings: &Settings, answer: &Answer<'_>, member: &MemberName) -> bool {
+    match member {
+        MemberName::Backend(tenant, _) => *tenant == answer.tenant.name,
+        MemberName::Trunk(name) => settings.trunks.iter().any(|trunk| {
+            let own = trunk.tenant.as_ref().is_none_or(|tenant| *tenant == answer.tenant.name);
+            trunk.peer.name == *name && own && trunk.direction.is_out()
+        }),
+    }
 }
 
 fn object(settings: &Settings, answer: &Answer<'_>, question: &Question<'_>) -> serde_json::Value {
