@@ -7,7 +7,7 @@ use crate::call::reads_session;
 use crate::settings::Settings;
 use crate::standalone::token::Kind;
 use signalbox_base::{Flow, Secret, fnv1a};
-use signalbox_sip::header::{HeaderName, ListValues, NameAddr, Via};
+use signalbox_sip::header::{ContentType, HeaderName, ListValues, NameAddr, Via};
 use signalbox_sip::{Forward, Message, Uri};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -120,15 +120,55 @@ impl<'a> Hiding<'a> {
     pub(crate) fn body<'v>(&self, kind: Option<&[u8]>, body: &'v [u8]) -> Cow<'v, [u8]> {
         match kind {
             Some(kind) if reads_session(kind) => Cow::Owned(self.description(body)),
-            // Parts of others may be descriptions, whose addresses media goes to.
-            Some(kind) if kind.len() > 10 && kind[..10].eq_ignore_ascii_case(b"multipart/") => {
-                Cow::Borrowed(body)
+            Some(kind) if is_multipart(kind) => {
+                self.parts(kind, body).map_or(Cow::Borrowed(body), Cow::Owned)
             }
             Some(kind) if !self.tenant.is_empty() && kind.starts_with(b"application/dialog-info+xml") => {
                 Cow::Owned(self.renamed(&self.dialog_info(body)).into_owned())
             }
             _ => self.renamed(body),
         }
+    }
+
+    /// A body of several parts (RFC 2046 §5.1), each as one of its type; parts of parts stay.
+    fn parts(&self, kind: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+        let kind = ContentType::parse(kind).ok()?;
+        let boundary = kind.params.value(b"boundary")?;
+        let boundary = boundary.strip_prefix(b"\"").and_then(|b| b.strip_suffix(b"\"")).unwrap_or(boundary);
+        let delimiter = [b"--", boundary].concat();
+        let mut out = Vec::with_capacity(body.len() + 64);
+        let mut part: Option<&[u8]> = None;
+        for (at, line) in lines(body) {
+            if !line.starts_with(&delimiter) {
+                continue;
+            }
+            match part {
+                Some(begun) => self.part(&begun[..begun.len() - (body.len() - at)], &mut out),
+                None => out.extend_from_slice(&body[..at]),
+            }
+            out.extend_from_slice(line);
+            part = Some(&body[at + line.len()..]);
+        }
+        // What is behind the last delimiter is for nobody, and a part without an end is none.
+        part.map(|_| out)
+    }
+
+    fn part(&self, part: &[u8], out: &mut Vec<u8>) {
+        let head = lines(part).find(|(_, line)| line.trim_ascii().is_empty());
+        let (head, content) = part.split_at(head.map_or(part.len(), |(at, line)| at + line.len()));
+        let mut kind = None;
+        for (_, line) in lines(head) {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii();
+            if name.eq_ignore_ascii_case(b"content-type") {
+                kind = line.get(name.len() + 1..).map(<[u8]>::trim_ascii);
+            }
+            // It would no longer be as long.
+            if !name.eq_ignore_ascii_case(b"content-length") {
+                out.extend_from_slice(&self.renamed(line));
+            }
+        }
+        let nested = kind.is_some_and(is_multipart);
+        out.extend_from_slice(&if nested { Cow::Borrowed(content) } else { self.body(kind, content) });
     }
 
     /// The dialogs of a document by their other names, which come back in Replaces of who picks up (RFC 3891).
@@ -298,6 +338,19 @@ fn host_at(text: &[u8], at: usize, host: &[u8]) -> Option<Range<usize>> {
     Some(start..end)
 }
 
+fn is_multipart(kind: &[u8]) -> bool {
+    kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+}
+
+/// Each line with where it begins and its end.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    text.split_inclusive(|byte| *byte == b'\n').scan(0, |at, line| {
+        let begins = *at;
+        *at += line.len();
+        Some((begins, line))
+    })
+}
+
 const fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')
 }
@@ -333,6 +386,27 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&hiding.renamed(text.as_bytes())), expected);
         }
+    }
+
+    #[test]
+    fn given_a_body_of_parts_then_each_is_as_one_of_its_type() {
+        let key = Secret::new(b"k".to_vec());
+        let hiding = hiding(&key, &["10.0.1.1"]);
+        let part = |head: &str, content: &str| format!("--b-1\r\n{head}\r\n\r\n{content}\r\n");
+        let sdp = "v=0\r\no=root 7 1 IN IP4 10.0.1.1\r\ns=PBX\r\nc=IN IP4 10.0.1.1\r\n";
+        let body = format!(
+            "{}{}--b-1--\r\n",
+            part("Content-Type: application/sdp\r\nContent-Length: 65", sdp),
+            part("Content-Type: text/plain\r\nContent-ID: <x@10.0.1.1>", "at 10.0.1.1"),
+        );
+        let shown = hiding.body(Some(b"multipart/mixed;boundary=\"b-1\""), body.as_bytes()).into_owned();
+        let shown = String::from_utf8(shown).unwrap();
+        let counted = |what: &str| shown.matches(what).count();
+        assert_eq!((counted("10.0.1.1"), counted("c=IN IP4 10.0.1.1")), (1, 1), "{shown}");
+        assert_eq!((counted("<x@acme.test>"), counted("at acme.test"), counted("s=-")), (1, 1, 1), "{shown}");
+        assert_eq!((counted("--b-1"), counted("Content-Length")), (3, 0), "{shown}");
+        let without = b"--b-1\r\n10.0.1.1";
+        assert_eq!(*hiding.body(Some(b"multipart/mixed"), without), *without, "nobody can read it");
     }
 
     #[test]
