@@ -9,6 +9,8 @@
 //!  Pbx  ──┘   └─ ua: transactions └─ what was wrong with it: `Violation`
 //! ```
 //!
+//! Each writes and behaves as a [`Device`] of the market, when its profile names one.
+//!
 //! They are strict readers: what they receive is held against RFC 3261, and whatever no well-behaved edge would send is
 //! kept as a [`Violation`] for the test to find.
 
@@ -16,6 +18,7 @@ mod agenda;
 mod attacker;
 mod check;
 mod datagram;
+mod devices;
 mod line;
 mod login;
 mod offer;
@@ -28,6 +31,7 @@ mod ua;
 pub use attacker::{Attack, Attacker, AttackerProfile, mutate};
 pub use check::{OUT_OF_ORDER, Violation};
 pub use datagram::Datagram;
+pub use devices::Device;
 pub use pbx::{Pbx, PbxContact, PbxProfile, PbxState, PbxUser, Service, Verdict};
 pub use phone::{Answer, CallPlan, Phone, PhoneProfile};
 pub use random::Random;

@@ -1,8 +1,9 @@
 //! Transactions over datagrams: what every actor has.
 
 use crate::datagram::Datagram;
+use crate::devices::{Device, Rport, dress, fill};
 use crate::random::Random;
-use signalbox_base::{Flow, ListenerId, Mono};
+use signalbox_base::{ConnId, Flow, ListenerId, Mono, Transport};
 use signalbox_sip::message::{Put, is_keepalive};
 use signalbox_sip::transaction::{
     Branch, ClientKey, ClientTx, End, Gate, KeyHasher, MethodTag, NewClient, NewServer, OnAck, OnRequest,
@@ -23,6 +24,8 @@ const DUE_MAX: usize = 1024;
 pub(crate) struct Ua<U> {
     pub(crate) local: SocketAddr,
     pub(crate) agent: String,
+    pub(crate) device: &'static Device,
+    pub(crate) transport: Transport,
     pub(crate) random: Random,
     table: Table<U>,
     hasher: KeyHasher,
@@ -65,11 +68,12 @@ pub(crate) enum Lapsed<U> {
 }
 
 impl<U: Clone + Default> Ua<U> {
-    pub(crate) fn new(local: SocketAddr, agent: &str, seed: u64) -> Self {
+    pub(crate) fn new(local: SocketAddr, agent: &str, device: &'static Device, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let table = Table::new(Timing::RFC, TRANSACTIONS_MAX, random.bits());
         let hasher = KeyHasher::new([random.bits(), random.bits()]);
-        Self { local, agent: agent.to_owned(), random, table, hasher, outputs: Vec::new() }
+        let transport = Transport::Udp;
+        Self { local, agent: agent.to_owned(), device, transport, random, table, hasher, outputs: Vec::new() }
     }
 
     pub(crate) fn next_due(&self) -> Option<Mono> {
@@ -80,6 +84,33 @@ impl<U: Clone + Default> Ua<U> {
         Branch(self.random.bits())
     }
 
+    /// A new Call-ID.
+    pub(crate) fn call_id(&mut self) -> String {
+        self.fill(self.device.names.call_id)
+    }
+
+    /// A new tag.
+    pub(crate) fn tag(&mut self) -> String {
+        self.fill(self.device.names.tag)
+    }
+
+    /// The CSeq number that requests begin with.
+    pub(crate) fn first_cseq(&mut self) -> u32 {
+        let (first, above) = self.device.names.cseq;
+        let above = self.random.below(u64::from(above) + 1);
+        first + u32::try_from(above).unwrap_or_default()
+    }
+
+    /// An identifier by its pattern.
+    pub(crate) fn fill(&mut self, pattern: &str) -> String {
+        fill(pattern, self.local, &mut self.random)
+    }
+
+    /// What it calls itself in User-Agent and Server.
+    fn software(&self) -> &str {
+        Some(self.device.agent).filter(|agent| !agent.is_empty()).unwrap_or(&self.agent)
+    }
+
     /// Begins a request: request line, Via, Max-Forwards, User-Agent and [`ACTOR`].
     pub(crate) fn begin<'o>(
         &self,
@@ -88,10 +119,22 @@ impl<U: Clone + Default> Ua<U> {
         uri: impl Put,
         branch: Branch,
     ) -> RequestBuilder<'o> {
+        let (before, behind) = match self.device.form.rport {
+            Rport::BehindBranch => ("", ";rport"),
+            Rport::BeforeBranch => (";rport", ""),
+            Rport::Never => ("", ""),
+        };
         RequestBuilder::new(bytes, method, uri)
-            .header(HeaderName::Via, format_args!("SIP/2.0/UDP {};branch={branch};rport", self.local))
+            .header(
+                HeaderName::Via,
+                format_args!(
+                    "SIP/2.0/{} {}{before};branch={branch}{behind}",
+                    self.transport.via(),
+                    self.local
+                ),
+            )
             .header(HeaderName::MaxForwards, 70_u32)
-            .header(HeaderName::UserAgent, self.agent.as_str())
+            .header(HeaderName::UserAgent, self.software())
             .extension(ACTOR, self.agent.as_str())
     }
 
@@ -99,16 +142,27 @@ impl<U: Clone + Default> Ua<U> {
     pub(crate) fn send(
         &mut self,
         now: Mono,
-        request: Request<'_, U>,
+        request: Request<U>,
         out: &mut Vec<Datagram>,
     ) -> Option<ClientTx> {
         let Request { to, branch, method, bytes, user } = request;
-        let flow = Flow::udp(ListenerId(0), self.local, to);
+        let (bytes, flow) = (self.dressed(bytes), self.flow(to));
         let method = MethodTag::new(method.as_bytes());
-        let new = NewClient { branch, method, flow, bytes, gate: Gate::Now };
+        let new = NewClient { branch, method, flow, bytes: &bytes, gate: Gate::Now };
         let tx = self.table.start(new, user, now).ok()?;
-        self.transmit(to, bytes.to_vec(), out);
+        self.transmit(to, bytes, out);
         Some(tx)
+    }
+
+    /// A message as the device writes it.
+    pub(crate) fn dressed(&self, message: Vec<u8>) -> Vec<u8> {
+        dress(self.device, self.transport, message)
+    }
+
+    /// The way to a peer; over a stream there is one connection.
+    fn flow(&self, to: SocketAddr) -> Flow {
+        let conn = self.transport.reliable().then_some(ConnId(0));
+        Flow { transport: self.transport, conn, ..Flow::udp(ListenerId(0), self.local, to) }
     }
 
     /// Sends bytes that belong to no transaction.
@@ -129,7 +183,8 @@ impl<U: Clone + Default> Ua<U> {
         let head = ResponseHead { status, reason: reason(status), to_tag: Some(to_tag), source: Some(to) };
         let mut bytes = Vec::with_capacity(512);
         let response = ResponseBuilder::new(&mut bytes, request, &head);
-        write(response.header(HeaderName::Server, self.agent.as_str()).extension(ACTOR, self.agent.as_str()));
+        write(response.header(HeaderName::Server, self.software()).extension(ACTOR, self.agent.as_str()));
+        let bytes = self.dressed(bytes);
         if self.table.respond(tx, status, &bytes, Gate::Now, now).is_ok() {
             self.transmit(to, bytes, out);
         }
@@ -172,7 +227,7 @@ impl<U: Clone + Default> Ua<U> {
             return Heard::Absorbed;
         }
         let invite = message.method() == Method::Invite;
-        let flow = Flow::udp(ListenerId(0), self.local, from);
+        let flow = self.flow(from);
         // Actors send 100 at once, so nothing need be asked of them later.
         let new = NewServer { key, invite, flow, trying_after: None, repeat_2xx: true };
         match self.table.open(new, U::default(), now) {
@@ -272,11 +327,11 @@ impl<U: Clone + Default> Ua<U> {
 }
 
 /// A request ready to be sent.
-pub(crate) struct Request<'a, U> {
+pub(crate) struct Request<U> {
     pub(crate) to: SocketAddr,
     pub(crate) branch: Branch,
     pub(crate) method: Method,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: Vec<u8>,
     pub(crate) user: U,
 }
 
@@ -321,6 +376,7 @@ pub(crate) const fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         407 => "Proxy Authentication Required",
         408 => "Request Timeout",
+        422 => "Session Interval Too Small",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
         486 => "Busy Here",

@@ -1,15 +1,16 @@
 //! What a line answers.
 
-use super::leg::{contact_uri, record_route, session_of, without_tag};
+use super::leg::{contact_uri, record_route, without_tag};
 use super::reliable::Reliable;
+use super::session::{Interval, too_short};
 use super::{EndedBy, Leg, LegId, Line, Owned, Side, State, Told, Use};
 use crate::check::OUT_OF_ORDER;
 use crate::datagram::Datagram;
+use crate::devices::Device;
 use crate::offer;
 use crate::ua::Answering;
 use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::{Incoming, RemoteOrder};
-use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Message, Method, ResponseBuilder};
 use std::net::SocketAddr;
@@ -52,10 +53,15 @@ impl Line {
         source: SocketAddr,
         out: &mut Vec<Datagram>,
     ) {
+        if let Some(least) = too_short(self.ua.device, &request) {
+            let headers = [(HeaderName::MinSe, least.to_string())];
+            return self.answer(now, tx, &request, 422, &headers, out);
+        }
         let target = String::from_utf8_lossy(request.request_uri().unwrap_or_default()).into_owned();
         let (call_id, tag) = (Text::lossy(request.call_id()), self.tag());
         let mut leg = Leg::new(State::Ringing, call_id, tag, source, self.ua.random.bits());
         (leg.server_tx, leg.invited) = (Some(tx), request.cseq().number);
+        leg.peer_updates = request.lists(HeaderName::Allow, b"UPDATE");
         leg.request = Some(request.clone());
         let id = self.add(now, leg, Side::Callee, &target);
         self.ua.assign(tx, Use::Invite(id));
@@ -63,12 +69,13 @@ impl Line {
         self.told.push(Told::Invited { leg: id, request, source });
     }
 
-    /// Sends 180 or another provisional response.
+    /// Sends 180 or another provisional response; 183 with a description where the device has early media.
     pub(crate) fn ring(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
         if self.legs.get(&id).is_some_and(|leg| leg.state == State::Ringing) {
             if let Some(seen) = self.seen.get_mut(&id) {
                 seen.ringing.get_or_insert(now);
             }
+            let status = if self.ua.device.early_media { 183 } else { status };
             self.respond_to_invite(now, id, status, out);
         }
     }
@@ -119,29 +126,32 @@ impl Line {
     }
 
     fn respond_to_invite(&mut self, now: Mono, id: LegId, status: u16, out: &mut Vec<Datagram>) {
-        let host = self.ua.local.ip();
+        let (host, device) = (self.ua.local.ip(), self.ua.device);
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let (Some(tx), Some(request)) = (leg.server_tx, leg.request.take()) else { return };
         // Who has the answer need not be told again (RFC 3262 §5).
         let told = leg.reliable.as_ref().is_some_and(Reliable::is_acknowledged);
-        let sdp = if status == 200 && !told {
-            let direction = offer::answer_to(offer::direction_of(request.body()));
-            leg.describe(host, direction)
-        } else {
-            Vec::new()
-        };
-        let session = session_of(&request).filter(|_| status == 200);
+        let describes = if status == 200 { !told } else { status == 183 && device.early_media };
+        if describes && leg.answer.is_none() {
+            leg.answer = Some(leg.media.answer(&device.description, host, request.body()));
+        }
+        let sdp = leg.answer.as_deref().filter(|_| describes).unwrap_or_default();
+        let early = device.session.as_ref().is_some_and(|timer| timer.in_provisional) && status > 100;
+        let session = Interval::of_request(device, &request, None).filter(|_| status == 200 || early);
         let answering = Answering { tx, request: &request, status, to_tag: leg.local_tag.as_bytes() };
         let contact = &self.contact;
-        let write = |response: ResponseBuilder<'_>| {
-            let response = match status {
-                100 => response,
-                _ => response.header(HeaderName::Contact, format_args!("<{contact}>")),
-            };
-            timed(response, session.as_deref()).finish_with_body("application/sdp", &sdp);
+        let write = |response: ResponseBuilder<'_>| match status {
+            100 => response.finish(),
+            _ => {
+                let response = response.header(HeaderName::Contact, format_args!("<{contact}>"));
+                timed(able(response, device), session, status).finish_with_body("application/sdp", sdp);
+            }
         };
         self.ua.respond(now, answering, write, out);
         leg.request = Some(request);
+        if status == 200 {
+            self.agree(now, id, session);
+        }
     }
 
     pub(super) fn on_ack(&mut self, now: Mono, ack: &Message<&[u8]>) {
@@ -192,14 +202,17 @@ impl Line {
                 self.answer(now, tx, request, 202, &contact, out);
                 self.told.push(Told::Referred { leg: id, to });
             }
+            Method::Update if !self.ua.device.updates() => self.answer(now, tx, request, 501, &[], out),
             Method::Update => {
                 if let (Some(dialog), Some(contact)) = (leg.dialog.as_mut(), contact_uri(request)) {
                     dialog.refresh_target(contact);
                 }
-                let timer = session_of(request).map(|session| (HeaderName::SessionExpires, session));
+                let session = Interval::of_request(self.ua.device, request, leg.session);
+                let timer = session.map(|session| (HeaderName::SessionExpires, session.answered()));
                 let contact = (HeaderName::Contact, format!("<{}>", self.contact));
                 let headers: Vec<_> = timer.into_iter().chain([contact]).collect();
                 self.answer(now, tx, request, 200, &headers, out);
+                self.agree(now, id, session);
                 self.told.push(Told::InDialog { leg: id, method, body: request.body().into() });
             }
             _ => {
@@ -212,37 +225,42 @@ impl Line {
 
     /// A re-INVITE: answered with what the offer leaves.
     fn on_modify(&mut self, now: Mono, id: LegId, request: &Owned, tx: ServerTx, out: &mut Vec<Datagram>) {
-        let host = self.ua.local.ip();
+        let (host, device) = (self.ua.local.ip(), self.ua.device);
         let Some(leg) = self.legs.get_mut(&id) else { return };
         if let (Some(dialog), Some(contact)) = (leg.dialog.as_mut(), contact_uri(request)) {
             dialog.refresh_target(contact);
         }
-        let offered = offer::direction_of(request.body());
-        let sdp = leg.describe(host, offer::answer_to(offered));
+        let sdp = leg.media.answer(&device.description, host, request.body());
         (leg.server_tx, leg.invited) = (Some(tx), request.cseq().number);
-        let session = session_of(request);
+        let session = Interval::of_request(device, request, leg.session);
         let answering = Answering { tx, request, status: 200, to_tag: leg.local_tag.as_bytes() };
         let contact = &self.contact;
         let write = |response: ResponseBuilder<'_>| {
             let response = response.header(HeaderName::Contact, format_args!("<{contact}>"));
-            timed(response, session.as_deref()).finish_with_body("application/sdp", &sdp);
+            timed(able(response, device), session, 200).finish_with_body("application/sdp", &sdp);
         };
         self.ua.respond(now, answering, write, out);
+        self.agree(now, id, session);
         // A lost ACK to it ends the leg as that of the first INVITE does (RFC 3261 §14.2).
         self.ua.assign(tx, Use::Invite(id));
-        let held = matches!(offered, Direction::SendOnly | Direction::Inactive);
-        self.told.push(Told::Modified { leg: id, held });
+        self.told.push(Told::Modified { leg: id, held: offer::holds(request.body()) });
     }
 }
 
-/// A 2xx that agrees to a session timer, where there is one.
-fn timed<'o>(response: ResponseBuilder<'o>, session: Option<&str>) -> ResponseBuilder<'o> {
-    match session {
-        Some(session) => {
-            response.header(HeaderName::Require, "timer").header(HeaderName::SessionExpires, session)
-        }
-        None => response,
+/// A response that says what the device can.
+fn able<'o>(response: ResponseBuilder<'o>, device: &Device) -> ResponseBuilder<'o> {
+    let response = response.header(HeaderName::Allow, device.allow);
+    if device.supported.is_empty() {
+        return response;
     }
+    response.header(HeaderName::Supported, device.supported)
+}
+
+/// A response that agrees to a session timer, where there is one.
+fn timed(response: ResponseBuilder<'_>, session: Option<Interval>, status: u16) -> ResponseBuilder<'_> {
+    let Some(session) = session else { return response };
+    let response = response.header(HeaderName::SessionExpires, session.answered());
+    if status < 200 { response } else { response.header(HeaderName::Require, "timer") }
 }
 
 fn dialog_of(request: &Owned, local_tag: &str) -> Option<signalbox_sip::dialog::Dialog> {

@@ -1,13 +1,13 @@
 //! One leg: a dialog with its INVITE transaction.
 
-use crate::offer;
+use super::session::{Asked, Interval};
+use crate::offer::Media;
 use signalbox_base::Text;
 use signalbox_sip::dialog::{Dialog, Outgoing};
-use signalbox_sip::header::{NameAddr, SessionExpires};
-use signalbox_sip::sdp::Direction;
+use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, ServerTx};
 use signalbox_sip::{HeaderName, Message, Uri};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// How far a leg is.
 ///
@@ -50,11 +50,16 @@ pub(crate) struct Leg {
     pub(crate) cancel_wanted: bool,
     pub(crate) challenged: bool,
     pub(crate) modifying: bool,
-    pub(crate) session: u64,
-    pub(crate) version: u32,
-    pub(crate) direction: Direction,
-    /// Seconds within which it refreshes the session itself (RFC 4028), 0 when it does not.
-    pub(crate) session_secs: u32,
+    /// Our session descriptions.
+    pub(crate) media: Media,
+    /// Callee: the answer to the INVITE's offer, once it was said.
+    pub(crate) answer: Option<Vec<u8>>,
+    /// Caller: the session timer that the INVITE asks for.
+    pub(super) asked: Option<Asked>,
+    /// The session timer that both agreed to.
+    pub(super) session: Option<Interval>,
+    /// The peer allows UPDATE.
+    pub(super) peer_updates: bool,
     /// Callee: the reliable response that it rings with.
     pub(super) reliable: Option<super::reliable::Reliable>,
     /// Caller: RSeq of the last reliable response, and how many were acknowledged.
@@ -83,7 +88,7 @@ impl Leg {
             call_id,
             local_tag,
             peer,
-            session: session >> 1,
+            media: Media::new(session),
             dialog: None,
             invitation: None,
             from: Text::default(),
@@ -96,9 +101,10 @@ impl Leg {
             cancel_wanted: false,
             challenged: false,
             modifying: false,
-            version: 0,
-            direction: Direction::SendRecv,
-            session_secs: 0,
+            answer: None,
+            asked: None,
+            session: None,
+            peer_updates: false,
             reliable: None,
             progress: None,
         }
@@ -113,19 +119,6 @@ impl Leg {
     pub(crate) fn is_up(&self) -> bool {
         self.state == State::Up
     }
-
-    /// The next description of our side.
-    pub(crate) fn describe(&mut self, host: IpAddr, direction: Direction) -> Vec<u8> {
-        self.version += 1;
-        self.direction = direction;
-        offer::describe(host, self.session, self.version, direction)
-    }
-}
-
-/// What an answer says of the session timer that a request asks for: the same, and who asked refreshes (RFC 4028 §9).
-pub(crate) fn session_of<B: AsRef<[u8]>>(request: &Message<B>) -> Option<String> {
-    let asked = SessionExpires::parse(request.value(HeaderName::SessionExpires)?).ok()?;
-    Some(format!("{};refresher=uac", asked.seconds))
 }
 
 /// URI of the first Contact.

@@ -8,8 +8,10 @@ mod incoming;
 mod leg;
 mod outgoing;
 mod reliable;
+mod session;
 mod stray;
 
+use crate::agenda::Agenda;
 use crate::check::Violations;
 use crate::datagram::Datagram;
 use crate::login::Login;
@@ -18,6 +20,7 @@ use crate::ua::{Answering, Heard, Kind, Lapsed, Ua};
 pub(crate) use leg::Leg;
 use leg::State;
 pub(crate) use outgoing::{Extra, Invitation};
+use session::Chore;
 use signalbox_base::{Mono, Text};
 use signalbox_sip::transaction::{End, ServerTx};
 use signalbox_sip::{HeaderName, Message, Method};
@@ -94,6 +97,7 @@ pub(crate) struct Line {
     by_call_id: BTreeMap<Text, Vec<LegId>>,
     next: u64,
     told: Vec<Told>,
+    chores: Agenda<Chore>,
 }
 
 impl Line {
@@ -103,19 +107,21 @@ impl Line {
         outbound: Option<SocketAddr>,
         login: Option<Login>,
     ) -> Self {
+        let reliable = ua.device.supported.contains("100rel");
         Self {
             ua,
             violations: Violations::default(),
             outbound,
             contact: Text::new(contact),
             login,
-            reliable: false,
+            reliable,
             seen: BTreeMap::new(),
             remember_max: usize::MAX,
             legs: BTreeMap::new(),
             by_call_id: BTreeMap::new(),
             next: 1,
             told: Vec::new(),
+            chores: Agenda::new(),
         }
     }
 
@@ -161,10 +167,11 @@ impl Line {
     }
 
     pub(crate) fn next_due(&self) -> Option<Mono> {
-        self.ua.next_due()
+        [self.ua.next_due(), self.chores.next_due()].into_iter().flatten().min()
     }
 
     pub(crate) fn due(&mut self, now: Mono, out: &mut Vec<Datagram>) {
+        self.do_chores(now, out);
         for lapsed in self.ua.due(now, out) {
             let (user, end) = match lapsed {
                 Lapsed::Ended { user, end } => (user, end),
@@ -198,8 +205,11 @@ impl Line {
         }
         self.by_call_id.clear();
         self.told.clear();
-        let (local, agent) = (self.ua.local, self.ua.agent.clone());
-        self.ua = Ua::new(local, &agent, seed);
+        self.chores = Agenda::new();
+        let (local, agent, device) = (self.ua.local, self.ua.agent.clone(), self.ua.device);
+        let transport = self.ua.transport;
+        self.ua = Ua::new(local, &agent, device, seed);
+        self.ua.transport = transport;
     }
 
     /// The answer to a request of ours that is no INVITE.
@@ -207,6 +217,9 @@ impl Line {
         match user {
             Use::Bye(leg) => self.drop_leg(now, leg),
             Use::InDialog(leg, method) => {
+                if matches!(method, Method::Invite | Method::Update) {
+                    self.on_refreshed(now, leg, status, response);
+                }
                 self.told.push(Told::InDialogAnswered { leg, method, status });
                 // RFC 3261 §12.2.1.2: the peer has no such dialog.
                 if matches!(status, 408 | 481) && self.legs.get(&leg).is_some_and(Leg::is_up) {
@@ -241,7 +254,7 @@ impl Line {
     }
 
     pub(crate) fn tag(&mut self) -> Text {
-        Text::from(format!("{:016x}", self.ua.random.bits()))
+        Text::from(self.ua.tag())
     }
 
     fn add(&mut self, now: Mono, leg: Leg, side: Side, target: &str) -> LegId {

@@ -1,9 +1,12 @@
 //! What a line sends of its own accord, and the answers to it.
 
 use super::leg::{address_of, contact_uri, record_route};
+use super::session::{Asked, wanted_by};
 use super::{EndedBy, Leg, LegId, Line, Side, State, Told, Use};
 use crate::datagram::Datagram;
+use crate::devices::Device;
 use crate::login::Authorization;
+use crate::offer;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
 use signalbox_sip::dialog::Response;
@@ -13,8 +16,6 @@ use signalbox_sip::sdp::Direction;
 use signalbox_sip::transaction::{Branch, ClientTx};
 use signalbox_sip::{HeaderName, Limits, Message, Method, RequestBuilder};
 use std::net::SocketAddr;
-
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REFER";
 
 /// Whom to call, as whom.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub(crate) struct Invitation {
     pub(crate) via: Option<SocketAddr>,
     /// Further headers.
     pub(crate) headers: Vec<(String, String)>,
-    /// The session timer asked for, in seconds; 0 for none.
+    /// The session timer asked for, in seconds; 0: as the device does.
     pub(crate) session_secs: u32,
 }
 
@@ -59,12 +60,10 @@ impl Line {
     pub(crate) fn invite(&mut self, now: Mono, to: Invitation, out: &mut Vec<Datagram>) -> Option<LegId> {
         let hop = to.routes.first().map_or(to.uri.as_str(), |route| uri_inside(route));
         let peer = to.via.or(self.outbound).or_else(|| address_of(hop))?;
-        let call_id =
-            Text::from(format!("{:016x}{:08x}", self.ua.random.bits(), self.ua.random.bits() as u32));
-        let (tag, session) = (self.tag(), self.ua.random.bits());
+        let (call_id, tag, session) = (Text::from(self.ua.call_id()), self.tag(), self.ua.random.bits());
         let mut leg = Leg::new(State::Calling, call_id, tag, peer, session);
-        leg.from = to.from.clone();
-        leg.session_secs = to.session_secs;
+        (leg.from, leg.cseq) = (to.from.clone(), self.ua.first_cseq());
+        leg.asked = Asked::of(self.ua.device, to.session_secs);
         leg.invitation = Some(to.clone());
         let id = self.add(now, leg, Side::Caller, &to.uri);
         self.send_invite(now, id, None, out);
@@ -78,9 +77,11 @@ impl Line {
         authorization: Option<Authorization>,
         out: &mut Vec<Datagram>,
     ) {
-        let branch = self.ua.branch();
+        let (branch, device) = (self.ua.branch(), self.ua.device);
+        let host = self.ua.local.ip();
+        let identity = self.legs.get(&id).and_then(|leg| self.identify(&leg.from));
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let sdp = leg.describe(self.ua.local.ip(), Direction::SendRecv);
+        let sdp = leg.media.offer(&device.description, device.hold, host, Direction::SendRecv);
         let Some(invitation) = leg.invitation.as_ref() else { return };
         let mut bytes = Vec::with_capacity(1024);
         let mut request = self.ua.begin(&mut bytes, Method::Invite, invitation.uri.as_str(), branch);
@@ -93,24 +94,28 @@ impl Line {
             .header(HeaderName::CallId, leg.call_id.as_str())
             .header(HeaderName::CSeq, format_args!("{} INVITE", leg.cseq))
             .header(HeaderName::Contact, format_args!("<{}>", self.contact))
-            .header(HeaderName::Allow, ALLOW);
-        if self.reliable {
-            request = request.header(HeaderName::Supported, "100rel");
+            .header(HeaderName::Allow, device.allow);
+        for supported in supported(device, self.reliable, leg.asked.is_some()) {
+            request = request.header(HeaderName::Supported, supported);
         }
-        if leg.session_secs > 0 {
-            request = request
-                .header(HeaderName::Supported, "timer")
-                .header(HeaderName::SessionExpires, format_args!("{};refresher=uac", leg.session_secs));
+        if let Some(asked) = leg.asked {
+            request = request.header(HeaderName::SessionExpires, asked.value());
         }
-        for (name, value) in &invitation.headers {
+        if let Some(least) = device.session.as_ref().map(|timer| timer.least).filter(|least| *least > 0) {
+            request = request.header(HeaderName::MinSe, least);
+        }
+        if let Some((name, value)) = identity {
+            request = request.header(name, value);
+        }
+        let further = invitation.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in device.inviting.iter().copied().chain(further) {
             request = request.extension(name, value);
         }
         if let Some(Authorization { name, value }) = authorization {
             request = request.header(name, value);
         }
         request.finish_with_body("application/sdp", &sdp);
-        let request =
-            Request { to: leg.peer, branch, method: Method::Invite, bytes: &bytes, user: Use::Invite(id) };
+        let request = Request { to: leg.peer, branch, method: Method::Invite, bytes, user: Use::Invite(id) };
         let tx = self.ua.send(now, request, out);
         match tx {
             Some(tx) => leg.invite_tx = Some(tx),
@@ -172,6 +177,14 @@ impl Line {
                 return self.send_invite(now, id, answer, out);
             }
         }
+        if let (422, Some(asked), Some(least)) = (status, leg.asked.as_mut(), wanted_by(message))
+            && least > asked.secs
+            && !leg.cancel_wanted
+        {
+            asked.secs = least;
+            leg.cseq += 1;
+            return self.send_invite(now, id, None, out);
+        }
         self.fail(now, id, status);
     }
 
@@ -184,13 +197,18 @@ impl Line {
         }
         leg.state = State::Up;
         leg.invitation = None;
+        leg.peer_updates = message.lists(HeaderName::Allow, b"UPDATE");
         let (cseq, cancelled, has_answer) = (leg.cseq, leg.cancel_wanted, leg.progress.is_some());
+        let streams = offer::streams(&leg.media.again());
         if let Some(seen) = self.seen.get_mut(&id) {
             (seen.answered, seen.confirmed) = (Some(now), Some(now));
         }
         if message.body().is_empty() && !has_answer {
             self.violations.note(now, "no answer in a 2xx to an offer (RFC 3261 §13.2.1)", message);
+        } else if !message.body().is_empty() && offer::streams(message.body()) != streams {
+            self.violations.note(now, "an answer with other streams than its offer (RFC 3264 §6)", message);
         }
+        self.on_refreshed(now, id, 200, Some(message));
         self.acknowledge(now, id, cseq, out);
         self.told.push(Told::Answered { leg: id });
         if cancelled {
@@ -203,6 +221,7 @@ impl Line {
         let ack =
             InDialog { method: Method::Ack, cseq: Some(cseq), body: b"", content_type: "", headers: &[] };
         let Some((to, _, bytes)) = self.write_in_dialog(now, id, &ack) else { return };
+        let bytes = self.ua.dressed(bytes);
         self.ua.transmit(to, bytes.clone(), out);
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.ack = Some((to, bytes));
@@ -221,6 +240,7 @@ impl Line {
         let (Some(bytes), Some(peer)) = (same_branch(request, Method::Ack, to), self.ua.peer(tx)) else {
             return;
         };
+        let bytes = self.ua.dressed(bytes);
         self.ua.transmit(peer, bytes.clone(), out);
         self.ua.remember_ack(tx, &bytes);
     }
@@ -256,7 +276,7 @@ impl Line {
         let to = request.value(HeaderName::To).unwrap_or_default();
         let branch = request.top_via().ok().and_then(|via| Branch::parse(via.branch()?));
         let (Some(bytes), Some(branch)) = (same_branch(&request, Method::Cancel, to), branch) else { return };
-        let cancel = Request { to: peer, branch, method: Method::Cancel, bytes: &bytes, user: Use::Nothing };
+        let cancel = Request { to: peer, branch, method: Method::Cancel, bytes, user: Use::Nothing };
         if self.ua.send(now, cancel, out).is_some() {
             self.ua.cancel_sent(tx, now);
         }
@@ -270,15 +290,12 @@ impl Line {
         direction: Direction,
         out: &mut Vec<Datagram>,
     ) -> bool {
-        let host = self.ua.local.ip();
+        let (host, device) = (self.ua.local.ip(), self.ua.device);
         let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.is_up() && !leg.modifying) else {
             return false;
         };
-        let sdp = leg.describe(host, direction);
-        leg.modifying = true;
-        let content_type = "application/sdp";
-        let invite = InDialog { method: Method::Invite, cseq: None, body: &sdp, content_type, headers: &[] };
-        self.send_in_dialog(now, id, &invite, Use::Modify(id), out)
+        let sdp = leg.media.offer(&device.description, device.hold, host, direction);
+        self.reinvite(now, id, &sdp, &[], out)
     }
 
     pub(super) fn on_modify_response(
@@ -312,12 +329,6 @@ impl Line {
             self.acknowledge(now, id, message.cseq().number, out);
         }
         self.on_final(now, Use::InDialog(id, Method::Invite), status, Some(message));
-    }
-
-    /// Refreshes the session by UPDATE, when this side does (RFC 4028 §7.4). Gives after how many seconds it does so again.
-    pub(crate) fn refresh(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) -> Option<u32> {
-        let seconds = self.legs.get(&id).filter(|leg| leg.is_up())?.session_secs;
-        self.request(now, id, Method::Update, ("", b""), out).then_some(seconds / 2)
     }
 
     /// The dialog's name for whoever shall replace it (RFC 3891 §3), as a header's value.
@@ -370,7 +381,7 @@ impl Line {
         out: &mut Vec<Datagram>,
     ) -> bool {
         let Some((to, branch, bytes)) = self.write_in_dialog(now, id, request) else { return false };
-        let request = Request { to, branch, method: request.method, bytes: &bytes, user };
+        let request = Request { to, branch, method: request.method, bytes, user };
         self.ua.send(now, request, out).is_some()
     }
 
@@ -403,11 +414,11 @@ impl Line {
         if request.method.refreshes_target() || request.method == Method::Refer {
             builder = builder.header(HeaderName::Contact, format_args!("<{}>", self.contact));
         }
-        if leg.session_secs > 0 && matches!(request.method, Method::Invite | Method::Update) {
-            let seconds = leg.session_secs;
+        let refreshes = matches!(request.method, Method::Invite | Method::Update);
+        if let Some(session) = leg.session.filter(|_| refreshes) {
             builder = builder
                 .header(HeaderName::Supported, "timer")
-                .header(HeaderName::SessionExpires, format_args!("{seconds};refresher=uac"));
+                .header(HeaderName::SessionExpires, session.requested());
         }
         for (name, value) in request.headers {
             builder = builder.header(*name, value);
@@ -424,6 +435,15 @@ pub(super) fn response_of<'a>(message: &'a Message<&[u8]>, record_route: &'a [&'
         contact: contact_uri(message),
         record_route,
     }
+}
+
+/// Values of Supported: the device's own, and what a story asks for beside.
+fn supported(device: &Device, reliable: bool, timed: bool) -> impl Iterator<Item = &'static str> {
+    let lacks = |option: &str| !device.supported.contains(option);
+    let own = Some(device.supported).filter(|own| !own.is_empty());
+    let rel = (reliable && lacks("100rel")).then_some("100rel");
+    let timer = (timed && lacks("timer")).then_some("timer");
+    own.into_iter().chain(rel).chain(timer)
 }
 
 /// An ACK or CANCEL: Request-URI, top Via, Route, From, Call-ID and CSeq number are the INVITE's (RFC 3261 §9.1,

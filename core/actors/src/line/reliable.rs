@@ -2,14 +2,18 @@
 
 use super::leg::{contact_uri, record_route};
 use super::outgoing::response_of;
+use super::session::Chore;
 use super::{LegId, Line, Owned, State, Use};
 use crate::datagram::Datagram;
-use crate::offer;
 use crate::ua::{Answering, Request};
 use signalbox_base::Mono;
 use signalbox_sip::header::RAck;
 use signalbox_sip::transaction::ServerTx;
 use signalbox_sip::{HeaderName, Message, Method};
+use std::time::Duration;
+
+/// T1: a reliable response is said again after it, and each time after twice as long (RFC 3262 §3).
+const RING_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// One that we sent.
 #[derive(Debug)]
@@ -27,10 +31,9 @@ impl Reliable {
 }
 
 impl Line {
-    /// Sends 183 with our description, where the caller takes it reliably; [`Line::ring_again`] is then to be called until
-    /// it is acknowledged.
+    /// Sends 183 with our description, where the caller takes it reliably, until it is acknowledged.
     pub(crate) fn ring_reliably(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) -> bool {
-        let host = self.ua.local.ip();
+        let (host, device) = (self.ua.local.ip(), self.ua.device);
         let rseq = u32::try_from(self.ua.random.below(1 << 30)).unwrap_or(1) + 1;
         let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.state == State::Ringing) else {
             return false;
@@ -40,17 +43,18 @@ impl Line {
         if !takes(HeaderName::Supported) && !takes(HeaderName::Require) {
             return false;
         }
-        let direction = offer::answer_to(offer::direction_of(request.body()));
-        let sdp = leg.describe(host, direction);
+        let sdp = leg.media.answer(&device.description, host, request.body());
+        leg.answer = Some(sdp.clone());
         leg.reliable = Some(Reliable { rseq, sdp, acknowledged: false });
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.ringing.get_or_insert(now);
         }
+        self.chores.plan(now.plus(RING_AGAIN_AFTER), Chore::RingAgain(id, RING_AGAIN_AFTER));
         self.ring_again(now, id, out)
     }
 
     /// Says it again; `false` once it is acknowledged, or the ringing is over.
-    pub(crate) fn ring_again(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) -> bool {
+    pub(super) fn ring_again(&mut self, now: Mono, id: LegId, out: &mut Vec<Datagram>) -> bool {
         let Some(leg) = self.legs.get(&id).filter(|leg| leg.state == State::Ringing) else { return false };
         let (Some(tx), Some(request)) = (leg.server_tx, leg.request.as_ref()) else { return false };
         let Some(reliable) = leg.reliable.as_ref().filter(|reliable| !reliable.acknowledged) else {
@@ -138,7 +142,7 @@ impl Line {
             .header(HeaderName::CSeq, format_args!("{cseq} PRACK"))
             .header(HeaderName::RAck, format_args!("{rseq} {invite} INVITE"))
             .finish();
-        let request = Request { to: peer, branch, method: Method::Prack, bytes: &bytes, user: Use::Nothing };
+        let request = Request { to: peer, branch, method: Method::Prack, bytes, user: Use::Nothing };
         self.ua.send(now, request, out);
     }
 }

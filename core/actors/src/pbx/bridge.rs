@@ -56,6 +56,11 @@ impl Bridges {
         self.transfers.insert(leg, asked_by);
     }
 
+    /// Whether it called, and somebody else answered.
+    pub(super) fn is_caller(&self, leg: LegId) -> bool {
+        self.by_caller.get(&leg).is_some_and(|bridge| bridge.answered.is_some())
+    }
+
     /// The other end of an answered call.
     fn partner(&self, leg: LegId) -> Option<LegId> {
         match self.by_caller.get(&leg) {

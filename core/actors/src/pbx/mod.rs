@@ -11,6 +11,7 @@ pub use registrar::PbxContact;
 use crate::agenda::Agenda;
 use crate::check::Violation;
 use crate::datagram::Datagram;
+use crate::devices::Device;
 use crate::line::{Line, Owned, Told, Use};
 use crate::seen::{CallSeen, LegId, Observed, Seen};
 use crate::ua::{Request, Ua};
@@ -52,9 +53,13 @@ struct Requests {
 impl Pbx {
     /// A PBX that runs. `now` begins its qualifying.
     #[must_use]
-    pub fn new(profile: PbxProfile, now: Mono, seed: u64) -> Self {
-        let contact = format!("sip:{}", profile.local);
-        let mut ua = Ua::new(profile.local, &profile.agent, seed);
+    pub fn new(mut profile: PbxProfile, now: Mono, seed: u64) -> Self {
+        let device = profile.device.unwrap_or(&Device::PLAIN);
+        profile.qualify = profile.qualify.or(device.qualify);
+        let user = device.contact.user.0;
+        let at = if user.is_empty() { "" } else { "@" };
+        let contact = format!("sip:{user}{at}{}", profile.local);
+        let mut ua = Ua::new(profile.local, &profile.agent, device, seed);
         let registrar = Registrar::new(&mut ua);
         let mut agenda = Agenda::new();
         if let Some(every) = profile.qualify {
@@ -276,7 +281,12 @@ impl Pbx {
                 self.bridge_over(at, leg, out);
                 Observed::Ended { leg, by }
             }
-            Told::Confirmed { leg } => Observed::Answered { leg },
+            Told::Confirmed { leg } => {
+                if self.line.ua.device.connected_line && self.bridges.is_caller(leg) {
+                    self.line.connect_line(at, leg, out);
+                }
+                Observed::Answered { leg }
+            }
             Told::Modified { leg, held } => Observed::Modified { leg, held },
             Told::InDialogAnswered { leg, method, status } => {
                 Observed::InDialogAnswered { leg, method, status }
@@ -310,8 +320,7 @@ impl Pbx {
             Method::Options | Method::Message | Method::Notify | Method::Publish | Method::Info => 200,
             _ => 501,
         };
-        let headers =
-            [(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER, MESSAGE".to_owned())];
+        let headers = [(HeaderName::Allow, self.line.ua.device.allow.to_owned())];
         self.line.answer(now.mono, tx, request, status, &headers, out);
         self.saw(now.mono, Observed::Request { method, status, body: request.body().into() });
     }
@@ -331,6 +340,7 @@ impl Pbx {
             self.requests.pending.push((number, contact.uri.clone()));
             let Some(to) = contact.next_hop() else { continue };
             let (branch, tag, domain) = (self.line.ua.branch(), self.line.tag(), &self.profile.domains[0]);
+            let (call_id, cseq) = (self.line.ua.call_id(), self.line.ua.first_cseq());
             let mut bytes = Vec::with_capacity(512);
             let mut builder = self.line.ua.begin(&mut bytes, Method::Options, contact.uri.as_str(), branch);
             for path in &contact.path {
@@ -339,12 +349,12 @@ impl Pbx {
             builder
                 .header(HeaderName::From, format_args!("<sip:qualify@{domain}>;tag={tag}"))
                 .header(HeaderName::To, format_args!("<{}>", contact.uri))
-                .header(HeaderName::CallId, format_args!("q{tag}"))
-                .header(HeaderName::CSeq, "1 OPTIONS")
+                .header(HeaderName::CallId, call_id)
+                .header(HeaderName::CSeq, format_args!("{cseq} OPTIONS"))
                 .header(HeaderName::Contact, format_args!("<{}>", self.line.contact))
                 .finish();
             let user = Use::Owner(number, Method::Options);
-            let request = Request { to, branch, method: Method::Options, bytes: &bytes, user };
+            let request = Request { to, branch, method: Method::Options, bytes, user };
             self.line.ua.send(now, request, out);
         }
     }

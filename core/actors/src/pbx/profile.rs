@@ -1,5 +1,6 @@
 //! What a PBX is told to be.
 
+use crate::devices::Device;
 use signalbox_sip::digest::Algorithm;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,12 +22,14 @@ pub struct PbxProfile {
     pub expires_max_secs: u32,
     /// Whether INVITEs of known users are challenged although they come from a trusted address.
     pub challenge_calls: bool,
-    /// Interval of OPTIONS to registered contacts.
+    /// Interval of OPTIONS to registered contacts; else as the device has it.
     pub qualify: Option<Duration>,
     /// Numbers that it answers itself.
     pub services: Vec<(String, Service)>,
-    /// User-Agent.
+    /// Its name; User-Agent too, unless it is a device of the market.
     pub agent: String,
+    /// Which device it is; `None`: none in particular.
+    pub device: Option<&'static Device>,
 }
 
 impl PbxProfile {
@@ -52,6 +55,7 @@ impl PbxProfile {
             qualify: None,
             services: services.map(|(number, service)| (number.to_owned(), service)).to_vec(),
             agent: "Signalbox-PBX/1".to_owned(),
+            device: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub use profile::{Answer, CallPlan, PhoneProfile};
 use crate::agenda::Agenda;
 use crate::check::Violation;
 use crate::datagram::Datagram;
+use crate::devices::{Device, KeepAlive};
 use crate::line::{Extra, Invitation, Line, Owned, Told};
 use crate::login::Login;
 use crate::seen::{CallSeen, LegId, Observed, Seen};
@@ -20,7 +21,6 @@ use signalbox_sip::uri::{SipUri, write_escaped_header};
 use signalbox_sip::{HeaderName, Method};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// What a phone means to do later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,7 @@ enum Plan {
     Hold(LegId),
     Resume(LegId),
     Tell(LegId),
-    RefreshSession(LegId),
-    RingAgain(LegId, Duration),
+    KeepAlive,
 }
 
 /// A phone.
@@ -44,19 +43,29 @@ pub struct Phone {
     plans: BTreeMap<LegId, CallPlan>,
     seen: Vec<Seen>,
     next_request: u64,
+    /// Parameters behind its Contact that name the device.
+    instance: String,
 }
 
 impl Phone {
     /// A phone that does nothing until it is told or called.
     #[must_use]
     pub fn new(profile: PhoneProfile, seed: u64) -> Self {
-        let contact = format!("sip:{}@{}", profile.user, profile.local);
-        let mut ua = Ua::new(profile.local, &profile.agent, seed);
+        let device = profile.device.unwrap_or(&Device::PLAIN);
+        let ((before, behind), (params, _)) = (device.contact.user, device.contact.uri_params);
+        let params = if profile.transport.reliable() { ";transport=tcp" } else { params };
+        let contact = format!("sip:{before}{}{behind}@{}{params}", profile.user, profile.local);
+        let mut ua = Ua::new(profile.local, &profile.agent, device, seed);
+        ua.transport = profile.transport;
+        let instance = match &profile.instance {
+            Some(instance) => format!(";+sip.instance=\"<{instance}>\""),
+            None => ua.fill(device.contact.params),
+        };
         let registering = Registering::new(&mut ua);
         let login = Login { user: profile.user.clone(), password: profile.password.clone() };
         let line = Line::new(ua, &contact, Some(profile.edge), Some(login));
         let (agenda, plans) = (Agenda::new(), BTreeMap::new());
-        Self { profile, line, agenda, registering, plans, seen: Vec::new(), next_request: 1 }
+        Self { profile, line, agenda, registering, plans, seen: Vec::new(), next_request: 1, instance }
     }
 
     /// Takes a datagram that came to its address.
@@ -75,17 +84,11 @@ impl Phone {
                 Plan::HangUp(leg) => self.line.hang_up(now, leg, out),
                 Plan::Hold(leg) => self.hold(now, leg, out),
                 Plan::Resume(leg) => self.resume(now, leg, out),
-                Plan::RingAgain(leg, interval) => {
-                    if self.line.ring_again(now, leg, out) {
-                        let next = interval.saturating_mul(2);
-                        self.agenda.plan(now.plus(next), Plan::RingAgain(leg, next));
-                    }
+                Plan::KeepAlive if self.registering.until().is_some() => {
+                    self.send_keep_alive(now, out);
+                    self.keep_alive(now);
                 }
-                Plan::RefreshSession(leg) => {
-                    if let Some(secs) = self.line.refresh(now, leg, out) {
-                        self.agenda.plan(now.plus(seconds(secs)), Plan::RefreshSession(leg));
-                    }
-                }
+                Plan::KeepAlive => {}
                 Plan::Tell(leg) => {
                     self.line.request(
                         now,
@@ -111,7 +114,7 @@ impl Phone {
         let uri = self.uri_of(&plan.to);
         let invitation = Invitation {
             from: self.own_address(),
-            to: Text::from(format!("<{uri}>")),
+            to: Text::from(self.line.ua.device.form.to(&uri)),
             uri,
             routes: Vec::new(),
             via: None,
@@ -214,8 +217,29 @@ impl Phone {
         };
         request.finish_with_body(content.0, content.1);
         let user = crate::line::Use::Owner(number, method);
-        let request = Request { to: self.profile.edge, branch, method, bytes: &bytes, user };
+        let request = Request { to: self.profile.edge, branch, method, bytes, user };
         self.line.ua.send(now, request, out);
+    }
+
+    /// Plans the device's next keep-alive.
+    fn keep_alive(&mut self, now: Mono) {
+        if let Some((_, every)) = self.line.ua.device.keepalive {
+            self.agenda.forget(|plan| *plan == Plan::KeepAlive);
+            self.agenda.plan(now.plus(every), Plan::KeepAlive);
+        }
+    }
+
+    fn send_keep_alive(&mut self, now: Mono, out: &mut Vec<Datagram>) {
+        match self.line.ua.device.keepalive {
+            Some((KeepAlive::Bytes(bytes), _)) => {
+                self.line.ua.transmit(self.profile.edge, bytes.to_vec(), out);
+            }
+            Some((KeepAlive::Options, _)) => {
+                let registrar = format!("sip:{}", self.profile.domain);
+                self.send(now, Method::Options, &registrar, ("", b""), out);
+            }
+            None => {}
+        }
     }
 
     /// Decides how calls from now on are answered.
@@ -315,14 +339,19 @@ impl Phone {
     }
 
     fn own_address(&self) -> Text {
-        Text::from(format!("<sip:{}>", self.aor()))
+        Text::from(format!("<sip:{}{}>", self.aor(), self.uri_params()))
+    }
+
+    /// What the device writes behind URIs of others.
+    fn uri_params(&self) -> &'static str {
+        if self.profile.transport.reliable() { "" } else { self.line.ua.device.contact.uri_params.1 }
     }
 
     fn uri_of(&self, to: &str) -> Text {
         if to.starts_with("sip:") {
             Text::new(to)
         } else {
-            Text::from(format!("sip:{to}@{}", self.profile.domain))
+            Text::from(format!("sip:{to}@{}{}", self.profile.domain, self.uri_params()))
         }
     }
 
@@ -392,9 +421,6 @@ impl Phone {
         if let Some(after) = plan.info_after {
             self.agenda.plan(now.plus(after), Plan::Tell(leg));
         }
-        if let Some(secs) = plan.session_secs {
-            self.agenda.plan(now.plus(seconds(secs / 2)), Plan::RefreshSession(leg));
-        }
         if let Some(talk) = plan.talk {
             self.agenda.plan(now.plus(talk), Plan::HangUp(leg));
         }
@@ -403,14 +429,8 @@ impl Phone {
     fn forget_plans(&mut self, leg: LegId) {
         self.plans.remove(&leg);
         self.agenda.forget(|what| match *what {
-            Plan::Refresh => false,
-            Plan::Accept(l)
-            | Plan::HangUp(l)
-            | Plan::Hold(l)
-            | Plan::Resume(l)
-            | Plan::Tell(l)
-            | Plan::RefreshSession(l)
-            | Plan::RingAgain(l, _) => l == leg,
+            Plan::Refresh | Plan::KeepAlive => false,
+            Plan::Accept(l) | Plan::HangUp(l) | Plan::Hold(l) | Plan::Resume(l) | Plan::Tell(l) => l == leg,
         });
     }
 
@@ -442,21 +462,18 @@ impl Phone {
 
     fn ring(&mut self, now: Mono, leg: LegId, out: &mut Vec<Datagram>) {
         if self.line.reliable && self.line.ring_reliably(now, leg, out) {
-            // T1, and twice as long each time (RFC 3262 §3).
-            let interval = Duration::from_millis(500);
-            return self.agenda.plan(now.plus(interval), Plan::RingAgain(leg, interval));
+            return;
         }
         self.line.ring(now, leg, 180, out);
     }
 
     /// Whether a Request-URI is our Contact: user, host and port.
     fn is_mine(&self, uri: &[u8]) -> bool {
-        SipUri::parse(uri).is_ok_and(|uri| {
-            let local = self.profile.local;
-            uri.user == Some(self.profile.user.as_bytes())
-                && uri.address() == Some(local.ip())
-                && uri.port.unwrap_or(5060) == local.port()
-        })
+        let place = |uri: &[u8]| {
+            let uri = SipUri::parse(uri).ok()?;
+            Some((uri.decoded_user()?.into_owned(), uri.address()?, uri.port.unwrap_or(5060)))
+        };
+        place(uri).is_some_and(|called| place(self.line.contact.as_bytes()) == Some(called))
     }
 
     fn on_request(
@@ -476,13 +493,8 @@ impl Phone {
             Method::Register => 405,
             _ => 501,
         };
-        let headers =
-            [(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY".to_owned())];
+        let headers = [(HeaderName::Allow, self.line.ua.device.allow.to_owned())];
         self.line.answer(now, tx, request, status, &headers, out);
         self.saw(now, Observed::Request { method, status, body: request.body().into() });
     }
-}
-
-fn seconds(secs: u32) -> Duration {
-    Duration::from_secs(u64::from(secs))
 }

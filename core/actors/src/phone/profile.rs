@@ -1,5 +1,7 @@
 //! What a phone is told to be and to do.
 
+use crate::devices::Device;
+use signalbox_base::Transport;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ pub struct PhoneProfile {
     pub local: SocketAddr,
     /// Where it sends everything: its outbound proxy.
     pub edge: SocketAddr,
+    /// How; UDP, or TCP over one connection that its driver frames.
+    pub transport: Transport,
     /// User of its AoR and of its credentials.
     pub user: String,
     /// Domain of its AoR.
@@ -20,10 +24,12 @@ pub struct PhoneProfile {
     pub expires_secs: u32,
     /// Whether it refreshes by itself.
     pub refresh: bool,
-    /// `+sip.instance` (RFC 5626 §4.1), without the URN's angle brackets.
+    /// `+sip.instance` (RFC 5626 §4.1), without the URN's angle brackets; else as the device has it.
     pub instance: Option<String>,
-    /// User-Agent.
+    /// Its name; User-Agent too, unless it is a device of the market.
     pub agent: String,
+    /// Which device it is; `None`: none in particular.
+    pub device: Option<&'static Device>,
     /// How it answers calls.
     pub answer: Answer,
 }
@@ -35,6 +41,7 @@ impl PhoneProfile {
         Self {
             local,
             edge,
+            transport: Transport::Udp,
             user: user.to_owned(),
             domain: domain.to_owned(),
             password: password.to_owned(),
@@ -42,6 +49,7 @@ impl PhoneProfile {
             refresh: true,
             instance: None,
             agent: "Signalbox-Phone/1".to_owned(),
+            device: None,
             answer: Answer::After { ring: Duration::from_secs(1), talk: None },
         }
     }

@@ -29,9 +29,8 @@ pub(super) struct Registering {
 
 impl Registering {
     pub(super) fn new(ua: &mut Ua<Use>) -> Self {
-        let call_id = Text::from(format!("r{:016x}", ua.random.bits()));
-        let tag = Text::from(format!("{:016x}", ua.random.bits()));
-        Self { call_id, tag, cseq: 0, asked: None, challenged: false, until: None, left: false }
+        let (call_id, tag, cseq) = (ua.call_id().into(), ua.tag().into(), ua.first_cseq() - 1);
+        Self { call_id, tag, cseq, asked: None, challenged: false, until: None, left: false }
     }
 
     pub(super) fn until(&self) -> Option<Mono> {
@@ -72,28 +71,36 @@ impl Phone {
     ) {
         self.registering.cseq += 1;
         let Registering { call_id, tag, cseq, .. } = &self.registering;
-        let branch = self.line.ua.branch();
-        let aor = self.aor();
-        let instance =
-            self.profile.instance.as_ref().map(|i| format!(";+sip.instance=\"<{i}>\"")).unwrap_or_default();
+        let (branch, device) = (self.line.ua.branch(), self.line.ua.device);
+        let (aor, ways) = (self.aor(), &device.contact);
+        let to = format!("sip:{aor}");
+        let contact = match expires {
+            0 if device.leaves_all => "*".to_owned(),
+            _ if ways.expires_inside => format!("<{}>;expires={expires}", self.line.contact),
+            _ => format!("<{}>{}", self.line.contact, self.instance),
+        };
         let mut bytes = Vec::with_capacity(768);
         let mut request = self
             .line
             .ua
             .begin(&mut bytes, Method::Register, ("sip:", self.profile.domain.as_str()), branch)
             .header(HeaderName::From, format_args!("<sip:{aor}>;tag={tag}"))
-            .header(HeaderName::To, format_args!("<sip:{aor}>"))
+            .header(HeaderName::To, device.form.to(&to))
             .header(HeaderName::CallId, call_id.as_str())
             .header(HeaderName::CSeq, format_args!("{cseq} REGISTER"))
-            .header(HeaderName::Contact, format_args!("<{}>{instance}", self.line.contact))
-            .header(HeaderName::Expires, expires)
-            .header(HeaderName::Supported, "path, outbound");
+            .header(HeaderName::Contact, contact);
+        if !ways.expires_inside {
+            request = request.header(HeaderName::Expires, expires);
+        }
+        for (name, value) in device.registering {
+            request = request.extension(name, *value);
+        }
         if let Some(Authorization { name, value }) = authorization {
             request = request.header(name, value);
         }
         request.finish();
         let (to, user) = (self.profile.edge, Use::Owner(0, Method::Register));
-        self.line.ua.send(now, Request { to, branch, method: Method::Register, bytes: &bytes, user }, out);
+        self.line.ua.send(now, Request { to, branch, method: Method::Register, bytes, user }, out);
     }
 
     /// The answer to REGISTER.
@@ -151,6 +158,7 @@ impl Phone {
         self.registering.until = Some(now.plus(Duration::from_secs(u64::from(expires_secs))));
         let contacts = contacts.len();
         self.saw(now, Observed::Registered { expires_secs, contacts });
+        self.keep_alive(now);
         if self.profile.refresh {
             // RFC 3261 leaves the moment open; four fifths leave room for retries.
             let refresh = Duration::from_secs(u64::from(expires_secs)) * 4 / 5;

@@ -5,7 +5,7 @@ use super::{EdgeHost, Seed};
 use crate::events::fold_all;
 use crate::oracle::{Oracle, UNOPENED};
 use signalbox_actors::Random;
-use signalbox_base::{EventSeq, Flow, ListenerId, Mono, Now, Wall};
+use signalbox_base::{ConnId, EventSeq, Flow, ListenerId, Mono, Now, Wall};
 use signalbox_engine::{
     Ask, Command, CommandReply, Context, Engine, Input, Outbox, RecordOut, Release, SendError, Settings,
     Watch,
@@ -15,7 +15,7 @@ use signalbox_schemas::Event;
 use signalbox_schemas::edge::EdgeStarted;
 use signalbox_schemas::values::TransportAddress;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,7 +174,10 @@ impl Life {
     ) {
         let Some(index) = self.settings.listeners.iter().position(|l| l.address == to) else { return };
         let listener = ListenerId(u16::try_from(index).expect("an edge has a few listeners"));
-        let flow = Flow::udp(listener, to, from);
+        let transport = self.settings.listeners[index].transport;
+        // A phone has one connection, so that its address names it.
+        let conn = transport.reliable().then(|| connection_of(from));
+        let flow = Flow { transport, conn, ..Flow::udp(listener, to, from) };
         self.turn(now, Input::Packet { flow, bytes }, oracle, effects, host);
     }
 
@@ -309,6 +312,13 @@ impl Life {
     ) -> Option<CommandReply> {
         self.turn(now, Input::Command(command), oracle, effects, host);
         self.replies.pop()
+    }
+}
+
+fn connection_of(phone: SocketAddr) -> ConnId {
+    match phone.ip() {
+        IpAddr::V4(ip) => ConnId(u64::from(u32::from(ip)) << 16 | u64::from(phone.port())),
+        IpAddr::V6(_) => unreachable!("phones on streams have IPv4 addresses"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The world: actors, edges and the network between them, moved by virtual time.
 
 mod moves;
+mod pipes;
 
 use crate::edge::{Crash, EdgeHost, Effect, Life};
 use crate::events::{Recorded, read_events};
@@ -8,8 +9,9 @@ use crate::nat::Nat;
 use crate::network::Weather;
 use crate::oracle::{MARK, Oracle};
 use moves::Event;
+use pipes::Pipes;
 use signalbox_actors::{
-    Attacker, AttackerProfile, CallSeen, Datagram, Pbx, PbxProfile, Phone, PhoneProfile, Random,
+    Attacker, AttackerProfile, CallSeen, Datagram, Device, Pbx, PbxProfile, Phone, PhoneProfile, Random,
 };
 use signalbox_base::{Mono, Now, Wall};
 use signalbox_engine::remote::Update;
@@ -52,6 +54,8 @@ struct Cast<A> {
 pub struct World {
     now: Now,
     random: Random,
+    /// Draws devices; apart, so that which they are moves nothing else.
+    devices: Random,
     weather: Weather,
     phones: Vec<Cast<Phone>>,
     pbxs: Vec<Cast<Pbx>>,
@@ -60,6 +64,7 @@ pub struct World {
     nats: Vec<Nat>,
     /// Who lives where: the NAT box (if any) and the address behind it.
     places: BTreeMap<(Option<usize>, SocketAddr), Node>,
+    pipes: Pipes,
     queue: BTreeMap<(Mono, u64), Event>,
     wakes: BTreeSet<(Mono, Node)>,
     wake_of: BTreeMap<Node, Mono>,
@@ -80,6 +85,7 @@ impl World {
         Self {
             now: Now { mono, wall: Wall::from_secs(1_800_000_000) },
             random: Random::new(seed),
+            devices: Random::new(!seed),
             weather,
             phones: Vec::new(),
             pbxs: Vec::new(),
@@ -87,6 +93,7 @@ impl World {
             edges: Vec::new(),
             nats: Vec::new(),
             places: BTreeMap::new(),
+            pipes: Pipes::default(),
             queue: BTreeMap::new(),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
@@ -102,8 +109,11 @@ impl World {
     /// Adds an edge and starts it.
     pub fn add_edge(&mut self, settings: Settings) -> EdgeId {
         let id = self.edges.len();
-        for address in settings.listeners.iter().map(|l| l.address) {
-            self.place(None, address, Node::Edge(id));
+        for listener in &settings.listeners {
+            self.place(None, listener.address, Node::Edge(id));
+            if listener.transport.reliable() {
+                self.pipes.listen(listener.address);
+            }
         }
         let seed = self.random.bits();
         self.edges.push(EdgeHost::new(settings, seed));
@@ -111,7 +121,7 @@ impl World {
         EdgeId(id)
     }
 
-    /// Adds a phone of a tenant, behind a NAT box or not.
+    /// Adds a phone of a tenant, behind a NAT box or not. Unless its profile names a device, the seed does.
     pub fn add_phone(
         &mut self,
         tenant: &'static str,
@@ -119,6 +129,8 @@ impl World {
         nat: Option<NatId>,
     ) -> PhoneId {
         profile.agent = format!("phone{MARK}{tenant}");
+        let drawn = self.devices.pick(Device::PHONES);
+        profile.device.get_or_insert(drawn);
         let (id, nat) = (self.phones.len(), nat.map(|nat| nat.0));
         self.place(nat, profile.local, Node::Phone(id));
         let actor = Phone::new(profile, self.random.bits());
@@ -126,9 +138,11 @@ impl World {
         PhoneId(id)
     }
 
-    /// Adds a PBX of a tenant.
+    /// Adds a PBX of a tenant. Unless its profile names a device, the seed does.
     pub fn add_pbx(&mut self, tenant: &'static str, mut profile: PbxProfile) -> PbxId {
         profile.agent = format!("pbx{MARK}{tenant}");
+        let drawn = self.devices.pick(Device::PBXS);
+        profile.device.get_or_insert(drawn);
         let id = self.pbxs.len();
         self.place(None, profile.local, Node::Pbx(id));
         let actor = Pbx::new(profile, self.now.mono, self.random.bits());

@@ -1,5 +1,6 @@
 //! How the world moves: events in order of time, datagrams through boxes, actors and edges woken when something is due.
 
+use super::pipes::Heard;
 use super::{Node, World};
 use crate::edge::Effect;
 use signalbox_actors::{Datagram, PbxState};
@@ -15,6 +16,7 @@ const STEPS_MAX: u64 = 20_000_000;
 #[derive(Debug)]
 pub(super) enum Event {
     Packet { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Piece { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     Unreachable { edge: usize, remote: SocketAddr },
     CommitDue { edge: usize },
     CommitEnds { edge: usize, life: u32 },
@@ -72,6 +74,16 @@ impl World {
         let (now, mut effects) = (self.now, Vec::new());
         match event {
             Event::Packet { from, to, bytes } => self.arrive(from, to, &bytes),
+            Event::Piece { from, to, bytes } => {
+                for heard in self.pipes.read(from, to, &bytes) {
+                    match heard {
+                        Heard::Message(bytes) => self.arrive(from, to, &bytes),
+                        Heard::Ping => {
+                            self.post(None, vec![Datagram { from: to, to: from, bytes: b"\r\n".to_vec() }]);
+                        }
+                    }
+                }
+            }
             Event::Start { edge } => self.start_edge(edge),
             Event::Unreachable { edge, remote } => {
                 let host = &mut self.edges[edge];
@@ -211,6 +223,13 @@ impl World {
     /// Puts datagrams on the wire, through the sender's NAT box.
     pub(super) fn post(&mut self, nat: Option<usize>, out: Vec<Datagram>) {
         for Datagram { from, to, bytes } in out {
+            if self.pipes.carry(from, to) {
+                let (now, way) = (self.now.mono, (from, to));
+                for (at, bytes) in self.pipes.write(now, way, &bytes, self.weather, &mut self.random) {
+                    self.plan(at, Event::Piece { from, to, bytes });
+                }
+                continue;
+            }
             let from = nat.map_or(from, |nat| self.nats[nat].outbound(self.now.mono, from, to));
             for delay in self.weather.arrivals(&mut self.random) {
                 let event = Event::Packet { from, to, bytes: bytes.clone() };

@@ -7,6 +7,7 @@
 mod architecture;
 mod calls;
 mod carriers;
+mod devices;
 mod early;
 mod edges;
 mod failover;

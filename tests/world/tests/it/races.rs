@@ -3,13 +3,13 @@
 //!
 //! `SIGNALBOX_EFFORT=100` runs 10,000 of them.
 
-use crate::town::{Household, SECOND, Town, listed};
-use signalbox_actors::{Answer, CallPlan, CallSeen, EndedBy, LegId};
+use crate::town::{Household, INSIDE, SECOND, Town, listed};
+use signalbox_actors::{Answer, CallPlan, CallSeen, EndedBy, LegId, PhoneProfile};
 use signalbox_schemas::Event;
 use signalbox_schemas::call::Cdr;
 use signalbox_schemas::words::ReleasedBy;
 use signalbox_sip::Method;
-use signalbox_world::{PhoneId, Seeded, Weather, seeds};
+use signalbox_world::{PhoneId, Seeded, Weather, hosted, seeds};
 use std::time::Duration;
 
 const PAIR: Household =
@@ -41,7 +41,8 @@ fn act(town: &mut Town, phone: PhoneId) {
 
 /// A call whose caller may give up while it is answered, and whose ends act at random moments of one short time.
 fn race(seed: u64) -> Town {
-    let mut town = Town::varied(seed, Weather::FINE, &[PAIR]);
+    // A fifth of the phones speak over TCP: in order, in pieces.
+    let mut town = Town::varied_over(seed, Weather::FINE, &[PAIR], seed % 5 == 1);
     town.register_all();
     town.world.set_weather(Weather::ROUGH);
     let ring = Duration::from_micros(town.world.random().below(400_000));
@@ -123,4 +124,55 @@ fn given_a_race_in_rough_weather_when_it_is_over_then_both_sides_and_the_records
         talked += u64::from(cdrs(&town).iter().any(|cdr| cdr.answered_at.is_some()));
     }
     assert!(talked * 4 > seeds(100).len() as u64, "only {talked} calls were answered");
+}
+
+/// A PBX calls an AoR of three phones, which answer, refuse or just ring, some of them reliably; it may give up meanwhile.
+fn fork(seed: u64) -> Town {
+    let mut town = Town::varied_over(seed, Weather::FINE, &[PAIR], seed % 5 == 1);
+    for last in [90, 91] {
+        let local = hosted(&format!("198.51.100.{last}:5060"));
+        let phone = town.world.add_phone("acme", PhoneProfile { local, ..PAIR.phone_profile(0) }, None);
+        town.phones.push(phone);
+    }
+    town.register_all();
+    town.world.set_weather(Weather::ROUGH);
+    for phone in town.phones.clone() {
+        let ring = Duration::from_micros(town.world.random().below(300_000));
+        let answers = [Answer::After { ring, talk: None }, Answer::Ring, Answer::Status(486)];
+        let roll = town.world.random().below(10);
+        let answer = answers[usize::from(roll > 6) + usize::from(roll > 8)];
+        let reliable = town.world.random().chance(500);
+        town.world.phone(phone, |p, _, _| {
+            p.set_answer(answer);
+            if reliable {
+                p.set_reliable();
+            }
+        });
+    }
+    let (pbx, edge) = (town.pbxs[0], hosted(INSIDE));
+    let (to, from) = ("sip:401@acme.test", "sip:600@acme.test");
+    let leg = town.world.pbx(pbx, |p, now, out| p.originate(now, to, from, edge, out)).expect("a leg");
+    let until = Duration::from_micros(town.world.random().below(900_000));
+    town.world.run(if seed.is_multiple_of(3) { SECOND * 5 } else { until });
+    town.world.pbx(pbx, |p, now, out| p.hang_up(now, leg, out));
+    town.rest();
+    town.world.run(SECOND * 40);
+    town
+}
+
+#[test]
+fn given_a_forked_call_in_rough_weather_when_it_is_over_then_one_phone_had_it_and_the_records_agree() {
+    let mut talked = 0;
+    for seed in seeds(60) {
+        let _seeded = Seeded::new("given_a_forked_call_in_rough_weather", seed);
+        let town = fork(seed);
+        let faults = town.world.judge();
+        assert!(faults.is_empty(), "seed {seed}: {} faults:\n{}", faults.len(), listed(&faults));
+        let caller = town.world.see_pbx(town.pbxs[0]).calls().last().expect("a call").clone();
+        let records = cdrs(&town);
+        assert_eq!(records.len(), 1, "seed {seed}");
+        assert_eq!(records[0].answered_at.is_some(), caller.answered.is_some(), "seed {seed}");
+        talked += u64::from(caller.answered.is_some());
+    }
+    assert!(talked * 4 > seeds(60).len() as u64, "only {talked} calls were answered");
 }

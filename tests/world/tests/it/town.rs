@@ -1,7 +1,8 @@
 //! The usual cast of the stories: an edge, tenants with PBXs, phones that register and call.
 
 use signalbox_actors::{Answer, CallPlan, PbxProfile, PhoneProfile};
-use signalbox_engine::settings::{CallsFrom, ContactMode, Hide, TimerSettings};
+use signalbox_base::{Text, Transport};
+use signalbox_engine::settings::{CallsFrom, ContactMode, Hide, ListenerSettings, Settings, TimerSettings};
 use signalbox_world::oracle::Fault;
 use signalbox_world::{
     BackendPlan, EdgeId, PbxId, PhoneId, TenantPlan, Weather, World, edge_settings, hosted,
@@ -13,6 +14,8 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) const OUTSIDE: &str = "192.0.2.1:5060";
 pub(crate) const INSIDE: &str = "10.0.0.5:5060";
+/// Where phones connect over TCP, in towns that have it.
+const STREAMS: &str = "192.0.2.1:5070";
 
 pub(crate) struct Town {
     pub(crate) world: World,
@@ -64,7 +67,7 @@ pub(crate) fn extension(n: u8) -> String {
 impl Town {
     /// Builds it; nobody has registered yet.
     pub(crate) fn new(seed: u64, weather: Weather, households: &[Household]) -> Self {
-        Self::with(seed, weather, households, |_| {}, |_| {})
+        Self::with(seed, weather, households, |_| {}, |_| {}, false)
     }
 
     /// The same with other timers.
@@ -74,40 +77,59 @@ impl Town {
         households: &[Household],
         timers: impl FnOnce(&mut TimerSettings),
     ) -> Self {
-        Self::with(seed, weather, households, |_| {}, timers)
+        let change = |settings: &mut Settings| timers(&mut settings.timers);
+        Self::with(seed, weather, households, |_| {}, change, false)
     }
 
     /// The same with backends configured one way or another, as the seed says: contacts as tokens or by Path,
     /// identifiers passed on or hidden.
     pub(crate) fn varied(seed: u64, weather: Weather, households: &[Household]) -> Self {
+        Self::varied_over(seed, weather, households, false)
+    }
+
+    /// The same, with phones that speak over TCP or not.
+    pub(crate) fn varied_over(seed: u64, weather: Weather, households: &[Household], streams: bool) -> Self {
         let vary = |plan: &mut TenantPlan| {
             for (backend, bits) in plan.backends.iter_mut().zip([seed, seed >> 1]) {
                 backend.contact = if bits & 1 == 0 { ContactMode::Token } else { ContactMode::Path };
                 backend.hide = if bits & 2 == 0 { Hide::Off } else { Hide::Full };
             }
         };
-        Self::with(seed, weather, households, vary, |_| {})
+        let change = |settings: &mut Settings| {
+            if streams {
+                let (address, advertise) = (hosted(STREAMS), Text::new(STREAMS));
+                let first = settings.listeners[0].clone();
+                let transport = Transport::Tcp;
+                settings.listeners.push(ListenerSettings { address, advertise, transport, ..first });
+            }
+        };
+        Self::with(seed, weather, households, vary, change, streams)
     }
 
     fn with(
         seed: u64,
         weather: Weather,
         households: &[Household],
-        change: impl Fn(&mut TenantPlan),
-        timers: impl FnOnce(&mut TimerSettings),
+        plan: impl Fn(&mut TenantPlan),
+        change: impl FnOnce(&mut Settings),
+        streams: bool,
     ) -> Self {
         let mut world = World::new(seed, weather);
         let (mut pbxs, mut phones) = (Vec::new(), Vec::new());
         for household in households {
             pbxs.push(world.add_pbx(household.tenant, household.pbx_profile()));
             for n in 0..household.phones {
-                phones.push(world.add_phone(household.tenant, household.phone_profile(n), None));
+                let mut profile = household.phone_profile(n);
+                if streams {
+                    (profile.edge, profile.transport) = (hosted(STREAMS), Transport::Tcp);
+                }
+                phones.push(world.add_phone(household.tenant, profile, None));
             }
         }
         let mut tenants: Vec<_> = households.iter().map(Household::plan).collect();
-        tenants.iter_mut().for_each(change);
+        tenants.iter_mut().for_each(plan);
         let mut settings = edge_settings("edge-1", hosted(OUTSIDE), hosted(INSIDE), &tenants);
-        timers(&mut settings.timers);
+        change(&mut settings);
         let edge = world.add_edge(settings);
         let mut town = Self { world, edge, pbxs, phones };
         // The first probes find the PBXs.
