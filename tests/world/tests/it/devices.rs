@@ -26,7 +26,7 @@ fn town(seed: u64, phones: [&'static Device; 2], pbx: &'static Device) -> Town {
     });
     let phones = phones.collect();
     let mut plan = PAIR.plan();
-    plan.backends[0].contact = if seed % 2 == 0 { ContactMode::Token } else { ContactMode::Path };
+    plan.backends[0].contact = if seed.is_multiple_of(2) { ContactMode::Token } else { ContactMode::Path };
     plan.backends[0].hide = if seed % 4 < 2 { Hide::Off } else { Hide::Full };
     let edge = world.add_edge(edge_settings("edge-1", hosted(OUTSIDE), hosted(INSIDE), &[plan]));
     let mut town = Town { world, edge, pbxs, phones };

@@ -6,13 +6,19 @@ use signalbox_schemas::Event;
 use signalbox_world::{Seeded, Weather, hosted, seeds};
 use std::time::Duration;
 
+/// A name as the user part of a URI: some devices' Call-IDs have an `@`.
+fn user(name: &str) -> String {
+    name.replace('@', "%40")
+}
+
 /// Headers by which a user of one tenant could mean another's.
 fn hostile_headers(random: &mut Random, stolen: &[String]) -> Vec<(String, String)> {
     let stolen = random.pick(stolen).clone();
+    let user = user(&stolen);
     let choices = [
         ("Route", format!("<sip:{INSIDE};lr>")),
         ("Route", "<sip:10.0.1.10:5060;lr>".to_owned()),
-        ("Route", format!("<sip:{stolen}@{OUTSIDE};lr>, <sip:globex.test;lr>")),
+        ("Route", format!("<sip:{user}@{OUTSIDE};lr>, <sip:globex.test;lr>")),
         ("P-Asserted-Identity", "<sip:401@globex.test>".to_owned()),
         ("P-Preferred-Identity", "<sip:401@globex.test>".to_owned()),
         ("Path", "<sip:10.0.1.10:5060;lr>".to_owned()),
@@ -47,7 +53,10 @@ fn promise_6_no_cross_tenant_route_under_hostile_headers() {
             let target = match town.world.random().below(5) {
                 0 => "sip:401@globex.test".to_owned(),
                 1 => format!("sip:401@{OUTSIDE}"),
-                2 => format!("sip:{}@{OUTSIDE}", town.world.random().pick(&stolen)),
+                2 => {
+                    let name: &String = town.world.random().pick(&stolen);
+                    format!("sip:{}@{OUTSIDE}", user(name))
+                }
                 3 => "sip:402@acme.test;maddr=10.0.1.10".to_owned(),
                 _ => "sip:402@acme.test".to_owned(),
             };
@@ -59,7 +68,7 @@ fn promise_6_no_cross_tenant_route_under_hostile_headers() {
         }
         // The tenant's own PBX turns on the other: tokens of its bindings and dialogs, from a trusted source.
         for name in stolen.clone() {
-            let uri = format!("sip:{name}@{INSIDE}");
+            let uri = format!("sip:{}@{INSIDE}", user(&name));
             town.world.pbx(town.pbxs[0], |p, now, out| {
                 p.originate(now, &uri, "sip:401@acme.test", hosted(INSIDE), out)
             });

@@ -1,6 +1,6 @@
 //! The usual cast of the stories: an edge, tenants with PBXs, phones that register and call.
 
-use signalbox_actors::{Answer, CallPlan, PbxProfile, PhoneProfile};
+use signalbox_actors::{Answer, CallPlan, Device, PbxProfile, PhoneProfile};
 use signalbox_base::{Text, Transport};
 use signalbox_engine::settings::{CallsFrom, ContactMode, Hide, ListenerSettings, Settings, TimerSettings};
 use signalbox_world::oracle::Fault;
@@ -67,10 +67,10 @@ pub(crate) fn extension(n: u8) -> String {
 impl Town {
     /// Builds it; nobody has registered yet.
     pub(crate) fn new(seed: u64, weather: Weather, households: &[Household]) -> Self {
-        Self::with(seed, weather, households, |_| {}, |_| {}, false)
+        Self::with(seed, weather, households, |_| {}, |_| {}, |_| {})
     }
 
-    /// The same with other timers.
+    /// The same with other timers, and phones that have no session timers of their own.
     pub(crate) fn timed(
         seed: u64,
         weather: Weather,
@@ -78,7 +78,8 @@ impl Town {
         timers: impl FnOnce(&mut TimerSettings),
     ) -> Self {
         let change = |settings: &mut Settings| timers(&mut settings.timers);
-        Self::with(seed, weather, households, |_| {}, change, false)
+        let plain = |phone: &mut PhoneProfile| phone.device = Some(&Device::PLAIN);
+        Self::with(seed, weather, households, |_| {}, change, plain)
     }
 
     /// The same with backends configured one way or another, as the seed says: contacts as tokens or by Path,
@@ -103,7 +104,12 @@ impl Town {
                 settings.listeners.push(ListenerSettings { address, advertise, transport, ..first });
             }
         };
-        Self::with(seed, weather, households, vary, change, streams)
+        let connected = |phone: &mut PhoneProfile| {
+            if streams {
+                (phone.edge, phone.transport) = (hosted(STREAMS), Transport::Tcp);
+            }
+        };
+        Self::with(seed, weather, households, vary, change, connected)
     }
 
     fn with(
@@ -112,7 +118,7 @@ impl Town {
         households: &[Household],
         plan: impl Fn(&mut TenantPlan),
         change: impl FnOnce(&mut Settings),
-        streams: bool,
+        dress: impl Fn(&mut PhoneProfile),
     ) -> Self {
         let mut world = World::new(seed, weather);
         let (mut pbxs, mut phones) = (Vec::new(), Vec::new());
@@ -120,9 +126,7 @@ impl Town {
             pbxs.push(world.add_pbx(household.tenant, household.pbx_profile()));
             for n in 0..household.phones {
                 let mut profile = household.phone_profile(n);
-                if streams {
-                    (profile.edge, profile.transport) = (hosted(STREAMS), Transport::Tcp);
-                }
+                dress(&mut profile);
                 phones.push(world.add_phone(household.tenant, profile, None));
             }
         }
