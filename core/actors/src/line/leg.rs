@@ -48,7 +48,8 @@ pub(crate) struct Leg {
     /// The ACK to the last 2xx, for its repetitions.
     pub(crate) ack: Option<(SocketAddr, Vec<u8>)>,
     pub(crate) cancel_wanted: bool,
-    pub(crate) challenged: bool,
+    /// Challenges answered.
+    pub(crate) answers: u8,
     pub(crate) modifying: bool,
     /// Our session descriptions.
     pub(crate) media: Media,
@@ -99,7 +100,7 @@ impl Leg {
             request: None,
             ack: None,
             cancel_wanted: false,
-            challenged: false,
+            answers: 0,
             modifying: false,
             answer: None,
             asked: None,

@@ -5,7 +5,7 @@ use super::session::{Asked, wanted_by};
 use super::{EndedBy, Leg, LegId, Line, Side, State, Told, Use};
 use crate::datagram::Datagram;
 use crate::devices::Device;
-use crate::login::Authorization;
+use crate::login::{Authorization, is_worth_an_answer};
 use crate::offer;
 use crate::ua::{Kind, Request};
 use signalbox_base::{Mono, Text};
@@ -167,12 +167,12 @@ impl Line {
     fn on_refusal(&mut self, now: Mono, id: LegId, message: &Message<&[u8]>, out: &mut Vec<Datagram>) {
         let status = message.status().unwrap_or_default();
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        if matches!(status, 401 | 407) && !leg.challenged && !leg.cancel_wanted {
+        if matches!(status, 401 | 407) && is_worth_an_answer(message, leg.answers) && !leg.cancel_wanted {
             let uri = leg.invitation.as_ref().map(|i| i.uri.clone()).unwrap_or_default();
             let login = self.login.as_ref();
             let answer = login.and_then(|l| l.answer(message, Method::Invite, &uri, &mut self.ua.random));
             if answer.is_some() {
-                leg.challenged = true;
+                leg.answers += 1;
                 leg.cseq += 1;
                 return self.send_invite(now, id, answer, out);
             }

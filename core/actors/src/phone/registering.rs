@@ -3,7 +3,7 @@
 use super::{Phone, Plan};
 use crate::datagram::Datagram;
 use crate::line::{Owned, Use};
-use crate::login::Authorization;
+use crate::login::{Authorization, is_worth_an_answer};
 use crate::seen::Observed;
 use crate::ua::{Request, Ua};
 use signalbox_base::{Mono, Text};
@@ -22,7 +22,8 @@ pub(super) struct Registering {
     cseq: u32,
     /// What the REGISTER under way asks for; 0 removes.
     asked: Option<u32>,
-    challenged: bool,
+    /// Challenges answered with the REGISTER under way.
+    answers: u8,
     until: Option<Mono>,
     left: bool,
 }
@@ -30,7 +31,7 @@ pub(super) struct Registering {
 impl Registering {
     pub(super) fn new(ua: &mut Ua<Use>) -> Self {
         let (call_id, tag, cseq) = (ua.call_id().into(), ua.tag().into(), ua.first_cseq() - 1);
-        Self { call_id, tag, cseq, asked: None, challenged: false, until: None, left: false }
+        Self { call_id, tag, cseq, asked: None, answers: 0, until: None, left: false }
     }
 
     pub(super) fn until(&self) -> Option<Mono> {
@@ -57,7 +58,7 @@ impl Phone {
         if self.registering.asked.is_none() {
             self.agenda.forget(|plan| *plan == Plan::Refresh);
             self.registering.asked = Some(expires);
-            self.registering.challenged = false;
+            self.registering.answers = 0;
             self.send_register(now, expires, None, out);
         }
     }
@@ -112,13 +113,15 @@ impl Phone {
         out: &mut Vec<Datagram>,
     ) {
         let Some(asked) = self.registering.asked else { return };
-        if let (401 | 407, Some(response), false) = (status, response, self.registering.challenged) {
+        if let (401 | 407, Some(response)) = (status, response)
+            && is_worth_an_answer(response, self.registering.answers)
+        {
             let uri = format!("sip:{}", self.profile.domain);
             let login = self.line.login.as_ref();
             let answer =
                 login.and_then(|l| l.answer(response, Method::Register, &uri, &mut self.line.ua.random));
             if answer.is_some() {
-                self.registering.challenged = true;
+                self.registering.answers += 1;
                 return self.send_register(now, asked, answer, out);
             }
         }

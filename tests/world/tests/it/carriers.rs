@@ -1,7 +1,7 @@
 //! Two carriers behind a route: one dies under load, and nobody notices.
 
 use crate::town::{ACME, INSIDE, OUTSIDE, SECOND, Town};
-use signalbox_actors::{Answer, CallPlan, PbxProfile};
+use signalbox_actors::{Answer, CallPlan, Device, PbxProfile};
 use signalbox_base::Text;
 use signalbox_engine::settings::{
     Group, Match, MemberName, Pattern, PeerLimits, Rule, Settings, To, TrunkDirection, TrunkSettings, Who,
@@ -51,8 +51,10 @@ fn given_two_carriers_when_the_first_dies_amid_calls_then_new_ones_take_the_seco
         let _seeded = Seeded::new("given_two_carriers_when_the_first_dies", seed);
         let mut world = World::new(seed, Weather::FINE);
         let mut pbxs = vec![world.add_pbx("acme", ACME.pbx_profile())];
-        for (_, address) in CARRIERS {
-            pbxs.push(world.add_pbx("acme", PbxProfile { local: hosted(address), ..ACME.pbx_profile() }));
+        for ((_, address), n) in CARRIERS.into_iter().zip(seed as usize..) {
+            let device = Some(&Device::TRUNKS[n % Device::TRUNKS.len()]);
+            let profile = PbxProfile { local: hosted(address), device, ..ACME.pbx_profile() };
+            pbxs.push(world.add_pbx("acme", profile));
         }
         let phones = (0..ACME.phones).map(|n| {
             let mut profile = ACME.phone_profile(n);

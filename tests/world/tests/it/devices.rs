@@ -12,7 +12,7 @@ use signalbox_schemas::Event;
 use signalbox_schemas::call::Cdr;
 use signalbox_schemas::words::{ModificationKind, ReleasedBy, RemovalReason};
 use signalbox_sip::Method;
-use signalbox_world::{PhoneId, Seeded, Weather, World, edge_settings, hosted, seeds};
+use signalbox_world::{Nat, NatKind, PhoneId, Seeded, Weather, World, edge_settings, hosted, seeds};
 use std::time::Duration;
 
 const PAIR: Household = Household { phones: 2, ..ACME };
@@ -56,7 +56,7 @@ fn the_leg(town: &Town, phone: PhoneId) -> LegId {
     town.world.see_phone(phone).calls().last().expect("a call").leg
 }
 
-/// The phones' clients at the PBX have refreshed or been refreshed, by one side or the other, for this long.
+/// Whether its last call goes on.
 fn lives(town: &Town, phone: usize) -> bool {
     town.world.see_phone(town.phones[phone]).calls().last().is_some_and(|call| call.is_alive())
 }
@@ -201,6 +201,48 @@ fn given_a_pbx_that_qualifies_and_phones_that_ping_when_a_phone_goes_then_the_pb
     let pinged = Observed::Answer { method: Method::Options, status: 200 };
     let seen = town.world.see_phone(town.phones[0]).seen();
     assert!(seen.iter().filter(|seen| seen.what == pinged).count() >= 5, "the registrar was there");
+    town.assert_good();
+}
+
+/// Yealink's *RFC 2543 Hold*: no attribute says it, only the address.
+#[test]
+fn given_a_hold_by_the_address_zero_when_the_phone_resumes_then_peer_and_record_know_both() {
+    let mut town = town(10, [&Device::YEALINK_RFC2543, &Device::ZOIPER], &Device::CHAN_SIP_COMPACT);
+    let plan = CallPlan { hold: Some((SECOND, SECOND * 2)), ..CallPlan::talking("600", SECOND * 5) };
+    town.call(town.phones[0], plan);
+    town.world.run(SECOND * 8);
+    let held = |what: &Observed| match what {
+        Observed::Modified { held, .. } => Some(*held),
+        _ => None,
+    };
+    let seen = town.world.see_pbx(town.pbxs[0]).seen().iter().filter_map(|seen| held(&seen.what));
+    assert_eq!(seen.collect::<Vec<_>>(), [true, false]);
+    let kinds = events(&town, |event| match event {
+        Event::CallModified(data) => Some(data.kind),
+        _ => None,
+    });
+    assert_eq!(kinds, [ModificationKind::Hold, ModificationKind::Resume]);
+    town.assert_good();
+}
+
+/// Yealink asks for no `rport`: by RFC 3261 §18.2.2 answers would go to the port in Via, where its NAT has nobody.
+#[test]
+fn given_a_phone_without_rport_behind_a_nat_when_it_registers_then_it_is_answered_and_called() {
+    let mut town = town(11, [&Device::LINPHONE, &Device::ZOIPER], &Device::PJSIP);
+    let nat = Nat::new(hosted("203.0.113.1").ip(), NatKind::Symmetric, MINUTE * 5);
+    let nat = town.world.add_nat(nat);
+    let (local, device) = (hosted("192.168.1.10"), Some(&Device::YEALINK));
+    let profile = PhoneProfile { local, device, ..ACME.phone_profile(1) };
+    let phone = town.world.add_phone("acme", profile, Some(nat));
+    town.phones.push(phone);
+    town.register_all();
+    town.call(phone, CallPlan::talking("600", SECOND * 2));
+    town.world.run(SECOND * 5);
+    town.world.phone(town.phones[1], |p, _, _| p.set_answer(Answer::Ring));
+    town.call(town.phones[0], CallPlan::talking("402", SECOND * 2));
+    town.world.run(SECOND * 10);
+    let calls: Vec<_> = town.world.see_phone(phone).calls().map(|call| call.confirmed.is_some()).collect();
+    assert_eq!(calls, [true, true]);
     town.assert_good();
 }
 

@@ -81,6 +81,8 @@ fn given_rough_weather_and_no_pbx_when_phones_live_then_they_are_found_and_speak
         let weather = if seed % 2 == 0 { Weather::ROUGH } else { Weather::FINE };
         let challenged = if seed % 3 == 0 { Challenged::All } else { Challenged::None };
         let mut town = town(seed, weather, challenged);
+        // A slow disk would have them refused for a while, and rightly.
+        town.world.edge_mut(town.edge).never_stalls();
         town.register_all();
         live(&mut town, 60);
         town.world.run(MINUTE * 15);
