@@ -15,6 +15,9 @@ use std::time::Duration;
 const PAIR: Household =
     Household { tenant: "acme", domain: "acme.test", pbx: "10.0.1.1", phones: 2, street: 100 };
 
+/// The ends begin so long after the answer, in milliseconds: at once, or when half a session of 90, 120 or 180 s is over and
+/// whoever refreshes it does so.
+const LATER_MS: [u64; 6] = [0, 0, 0, 44_900, 59_900, 89_900];
 /// Within this the ends do what they do.
 const MOMENT_US: u64 = 120_000;
 
@@ -56,6 +59,8 @@ fn race(seed: u64) -> Town {
         confirmed(caller) && confirmed(callee)
     };
     if town.world.run_until(SECOND * 2, talks) {
+        let later = *town.world.random().pick(&LATER_MS);
+        town.world.run(Duration::from_millis(later));
         for _ in 0..town.world.random().below(7) {
             let apart = town.world.random().below(MOMENT_US);
             town.world.run(Duration::from_micros(apart / 3));
