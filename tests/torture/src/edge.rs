@@ -1,8 +1,11 @@
 //! The real engine on a virtual clock, with a disk that answers at once: bytes in, messages out.
 
 use signalbox_actors::Random;
-use signalbox_base::{EventSeq, Flow, JournalId, ListenerId, Mono, Now, Wall};
-use signalbox_engine::settings::{CallsFrom, ProbeSettings};
+use signalbox_base::{EventSeq, Flow, JournalId, ListenerId, Mono, Now, Text, Wall};
+use signalbox_engine::settings::{
+    CallsFrom, Group, Hide, Match, MemberName, NumberBlock, Pattern, PeerLimits, ProbeSettings, Ring, Rule,
+    To, TrunkDirection, TrunkSettings,
+};
 use signalbox_engine::state::{self, State, StoredRecord};
 use signalbox_engine::{Context, Counters, Engine, Entropy, Input, Outbox, Settings, Watch};
 use signalbox_sip::{HeaderName, Limits, Message};
@@ -23,6 +26,8 @@ pub const INSIDE: &str = "10.0.0.5:5060";
 pub const PBX: &str = "10.0.1.1:5060";
 /// A phone; also where its messages say that they come from.
 pub const PHONE: &str = "198.51.100.10:5060";
+/// A carrier, at an edge that has one.
+pub const CARRIER: &str = "203.0.113.20:5060";
 /// A phone with IPv6.
 pub const PHONE_6: &str = "[2001:db8::9:1]:5060";
 
@@ -95,12 +100,52 @@ fn settings(domains: &[&'static str], calls_from: CallsFrom) -> Settings {
     settings
 }
 
+/// The same with a carrier, by numbers and routes, and nobody shall know of the other side.
+fn with_carrier(mut settings: Settings) -> Settings {
+    settings.listeners[0].serves.trunks = true;
+    let tenant = &mut settings.tenants[0];
+    tenant.numbering.own = NumberBlock::parse("+442079460000/4").into_iter().collect();
+    tenant.numbering.blocked_callers = vec![Pattern::Anonymous, Pattern::Prefix(Text::new("+4490"))];
+    tenant.backends[0].hide = Hide::Full;
+    let mut peer = tenant.backends[0].clone();
+    (peer.name, peer.network) = (Text::new("carrier"), 0);
+    peer.address.literal = Some(hosted(CARRIER));
+    peer.address.host = Text::from(hosted(CARRIER).ip().to_string());
+    settings.trunks.push(TrunkSettings {
+        peer,
+        tenant: None,
+        direction: TrunkDirection::Both,
+        limits: PeerLimits { calls: Some(3), calls_per_second: Some(5) },
+        template_in: None,
+        template_out: None,
+    });
+    let ring = Ring { stages: vec![vec![Text::new("401@example.com")]], ring_for: Duration::from_secs(20) };
+    let out = Group::in_order(Text::new("out"), [MemberName::Trunk(Text::new("carrier"))]);
+    for (number, to) in [("6", To::Ring(ring)), ("+", To::Group(Arc::new(out)))] {
+        let matches = Match { number: vec![Pattern::Prefix(Text::new(number))], ..Match::default() };
+        let name = Text::new(number);
+        let rule = Rule { name, tenant: None, matches, tags: Vec::new(), to: Some(to), template: None };
+        settings.rules.routes.push(rule);
+    }
+    settings
+}
+
 impl Edge {
     /// An edge that serves these domains.
     #[must_use]
     pub fn new(domains: &[&'static str], calls_from: CallsFrom) -> Self {
+        Self::of(settings(domains, calls_from))
+    }
+
+    /// The same with [`CARRIER`] outside, routes and `hide = "full"`.
+    #[must_use]
+    pub fn with_carrier(domains: &[&'static str], calls_from: CallsFrom) -> Self {
+        Self::of(with_carrier(settings(domains, calls_from)))
+    }
+
+    fn of(settings: Settings) -> Self {
         let journal = JournalId(1);
-        let engine = Engine::new(Arc::new(settings(domains, calls_from)), State::new(journal), [1, 2, 3]);
+        let engine = Engine::new(Arc::new(settings), State::new(journal), [1, 2, 3]);
         let mut edge = Self {
             engine,
             now: Now { mono: Mono(1_000_000_000), wall: Wall::from_secs(1_800_000_000) },

@@ -115,6 +115,21 @@ pub fn scripts() -> Vec<Vec<u8>> {
         ),
         format!("S{}\u{1}6{}\u{1}S{}", head("INVITE", 1), head("OPTIONS", 2), head("BYE", 3)),
         format!("P{}\u{1}Rs\u{1}P{}\u{1}RI\u{1}W\u{e}", head("INVITE", 1), head("INVITE", 2)),
+        format!(
+            "\u{2}T{}\u{1}RA\u{1}Rc\u{1}W\u{4}\u{1}T{}",
+            head("INVITE", 1).replace("sip:402@example.com SIP", "sip:+442079460001@192.0.2.1 SIP"),
+            to_edge(inside(head("BYE", 2)))
+        ),
+        format!(
+            "\u{2}B{}\u{1}UA\u{1}Uc\u{1}B{}\u{1}W\u{8}",
+            head("INVITE", 1).replace("sip:402@example.com SIP", "sip:+4930123456@example.com SIP"),
+            inside(head("INFO", 2)).replace("sip:402@example.com SIP", "{c} SIP")
+        ),
+        format!(
+            "\u{2}P{register}\u{1}Rc\u{1}P{}\u{1}Us\u{1}B{}\u{1}QA\u{1}Qc",
+            head("INVITE", 3).replace("sip:402@example.com SIP", "sip:+88212345678@example.com SIP"),
+            head("INVITE", 4).replace("sip:402@example.com SIP", "sip:600@example.com SIP")
+        ),
     ];
     let tortures = rfc4475::all().into_iter().chain(rfc5118::all());
     let single = tortures.map(|torture| [b"P", torture.bytes.as_slice(), b"\x01Rc"].concat());

@@ -400,11 +400,16 @@ fn identify<B: AsRef<[u8]>>(
     if message.call_id() != &*leg.call_id {
         forward.set_call_id(&*leg.call_id);
     }
-    if message.from_tag().unwrap_or_default() != &*leg.local_tag {
-        forward.set_from_tag(&*leg.local_tag)?;
+    // Whoever began without a tag (RFC 2543) goes on without one.
+    match &*leg.local_tag {
+        same if message.from_tag().unwrap_or_default() == same => {}
+        b"" => forward.set(HeaderName::From, &*leg.local),
+        tag => forward.set_from_tag(tag)?,
     }
-    if message.to_tag().unwrap_or_default() != &*leg.remote_tag {
-        forward.set_to_tag(&*leg.remote_tag)?;
+    match &*leg.remote_tag {
+        same if message.to_tag().unwrap_or_default() == same => {}
+        b"" => forward.set(HeaderName::To, &*leg.remote),
+        tag => forward.set_to_tag(tag)?,
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! The whole engine with hostile peers: a script of what phones, PBX and strangers send.
 //!
-//! A script is split at 0x01. The first byte of a piece says who does what with the rest:
-//! `P` the phone sends it, `B` the PBX, `S` a stranger, `6` a stranger with IPv6; in it `{c}` stands for the last Contact
-//! that the PBX saw, `{d}` for the phone's. `R` and `Q`: the PBX, the phone answers the last request that it got, with the
+//! A script that begins with 0x02 is for an edge with a carrier, routes and `hide = "full"`; any other is for a plain one.
+//! It is split at 0x01. The first byte of a piece says who does what with the rest:
+//! `P` the phone sends it, `B` the PBX, `S` a stranger, `6` a stranger with IPv6, `T` the carrier; in it `{c}` stands for the last Contact
+//! that the PBX saw, `{d}` for the phone's. `R`, `Q` and `U`: the PBX, the phone, the carrier answers the last request that it got, with the
 //! status of the next byte and the rest as headers. `W`: time passes, 2ⁿ ms by the next byte.
 
-use crate::edge::{Edge, PBX, PHONE, PHONE_6, Sent, response};
+use crate::edge::{CARRIER, Edge, PBX, PHONE, PHONE_6, Sent, response};
 use signalbox_engine::settings::CallsFrom;
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::{HeaderName, is_keepalive};
@@ -31,6 +32,7 @@ struct Play {
     edge: Edge,
     pbx: Peer,
     phone: Peer,
+    carrier: Peer,
     /// Bytes from and to the stranger.
     stranger: (usize, usize),
     /// Whether a stranger's call was accepted.
@@ -39,9 +41,13 @@ struct Play {
 
 /// See the module.
 pub fn engine(bytes: &[u8]) -> bool {
-    let edge = Edge::new(&["example.com", "example.net", "example.org"], CallsFrom::Any);
-    let mut play =
-        Play { edge, pbx: Peer::default(), phone: Peer::default(), stranger: (0, 0), accepted: false };
+    let domains = ["example.com", "example.net", "example.org"];
+    let (edge, bytes) = match bytes.strip_prefix(b"\x02") {
+        Some(bytes) => (Edge::with_carrier(&domains, CallsFrom::Any), bytes),
+        None => (Edge::new(&domains, CallsFrom::Any), bytes),
+    };
+    let [pbx, phone, carrier] = Default::default();
+    let mut play = Play { edge, pbx, phone, carrier, stranger: (0, 0), accepted: false };
     for piece in bytes.split(|b| *b == 1).take(PIECES_MAX) {
         play.piece(piece);
     }
@@ -52,7 +58,7 @@ pub fn engine(bytes: &[u8]) -> bool {
     let (received, sent) = play.stranger;
     // A call that the PBX has accepted is heard of whatever it costs (see `Turn::send`); nothing else is.
     assert!(play.accepted || sent <= 3 * received, "{sent} bytes for {received}: an amplifier");
-    play.pbx.request.is_some()
+    play.pbx.request.is_some() || play.carrier.request.is_some()
 }
 
 impl Play {
@@ -63,7 +69,9 @@ impl Play {
             b'B' => self.send(PBX, rest),
             b'S' => self.send(STRANGER, rest),
             b'6' => self.send(PHONE_6, rest),
+            b'T' => self.send(CARRIER, rest),
             b'R' => self.answer(PBX, rest),
+            b'U' => self.answer(CARRIER, rest),
             b'Q' => self.answer(PHONE, rest),
             b'W' => {
                 let power = rest.first().copied().unwrap_or(0).min(WAIT_MAX);
@@ -83,7 +91,11 @@ impl Play {
     }
 
     fn answer(&mut self, from: &str, rest: &[u8]) {
-        let peer = if from == PBX { &self.pbx } else { &self.phone };
+        let peer = match from {
+            PBX => &self.pbx,
+            PHONE => &self.phone,
+            _ => &self.carrier,
+        };
         let Some(request) = &peer.request else { return };
         let (code, lines) = rest.split_first().map_or((b'c', &[][..]), |(code, lines)| (*code, lines));
         // `A` is 180, `c` 200, `r` 487, `s` 401; others are what they are.
@@ -119,6 +131,7 @@ impl Play {
             let peer = match sent.to {
                 to if to == addr(PBX) => &mut self.pbx,
                 to if to == addr(PHONE) => &mut self.phone,
+                to if to == addr(CARRIER) => &mut self.carrier,
                 _ => continue,
             };
             let contact = message.values(HeaderName::Contact).next().and_then(|c| NameAddr::parse(c).ok());

@@ -93,3 +93,27 @@ fn given_a_caller_without_contact_whose_from_no_request_line_can_bear_when_its_c
     let to_caller = sent.iter().find(|sent| sent.to == addr(PHONE)).expect("no ACK came: the call ends");
     assert!(to_caller.message().is_some(), "{}", to_caller.bytes.escape_ascii());
 }
+
+#[test]
+fn given_a_caller_without_a_tag_when_its_ack_has_one_then_the_pbx_gets_none_and_no_empty_one() {
+    let begin = lines(&[
+        "INVITE sip:402@example.com SIP/2.0",
+        "Via: SIP/2.0/UDP 198.51.100.10;branch=z9hG4bK1",
+        "Max-Forwards: 70",
+        "From: <sip:401@example.com>",
+        "To: <sip:402@example.com>",
+        "Call-ID: c",
+        "CSeq: 1 INVITE",
+        "Contact: <sip:401@198.51.100.10>",
+        "Content-Length: 0",
+        "",
+        "",
+    ]);
+    let ack = begin
+        .replace("INVITE sip:402@example.com", "ACK {d}")
+        .replace("INVITE", "ACK")
+        .replace("401@example.com>", "401@example.com>;tag=1")
+        .replace("402@example.com>", "402@example.com>;tag=pbx");
+    // What the PBX gets is valid: the target looks.
+    assert!(signalbox_torture::targets::engine(format!("P{begin}\u{1}RA\u{1}Rc\u{1}P{ack}").as_bytes()));
+}

@@ -81,3 +81,10 @@ fn every_fuzz_target_is_run_here_and_by_make_fuzz() {
         assert!(manifest.contains(&format!("fuzz_targets/{}.rs", target.name)), "{}", target.name);
     }
 }
+
+#[test]
+fn given_the_scripts_with_a_carrier_then_each_gets_behind_the_first_check() {
+    let scripts = signalbox_torture::seeds::scripts();
+    let with_carrier: Vec<_> = scripts.iter().filter(|script| script.starts_with(b"\x02")).collect();
+    assert!(with_carrier.len() >= 3 && with_carrier.iter().all(|s| signalbox_torture::targets::engine(s)));
+}
