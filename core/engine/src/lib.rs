@@ -14,6 +14,7 @@ mod engine;
 pub mod facts;
 mod fields;
 pub mod gate;
+mod headers;
 mod hiding;
 pub mod media;
 pub mod net;

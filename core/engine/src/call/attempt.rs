@@ -111,7 +111,8 @@ impl Attempt {
         let via = identity::via(turn.settings, &flow, id, Some(invite.cookie));
         let Invite { breadth, unreliable, .. } = *invite;
         let names = names.as_deref();
-        let relayed = Relayed { cseq, breadth, unreliable, names, ..Relayed::new(&uri, &via, &core.caller) };
+        let relayed = Relayed::new(&core.tenant, &uri, &via, &core.caller);
+        let relayed = Relayed { cseq, breadth, unreliable, names, ..relayed };
         let mut bytes = turn.net.scratch();
         message::relay_request(&mut bytes, turn.settings, invite.request, &leg, &relayed).ok()?;
         core.new_legs.push((leg.token, number, leg.call_id.clone()));

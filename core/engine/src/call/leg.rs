@@ -69,6 +69,14 @@ impl Peer {
         }
     }
 
+    /// The name that the configuration has for it; a phone has none.
+    pub(crate) fn configured(&self) -> Option<&str> {
+        match self {
+            Self::Endpoint { .. } => None,
+            Self::Backend { name } | Self::Trunk { name } => Some(name),
+        }
+    }
+
     /// Its place in the settings, where it is a backend or trunk.
     pub(crate) fn place(&self, turn: &Turn<'_>, tenant: &str) -> Option<PeerRef> {
         match self {

@@ -92,7 +92,7 @@ pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[
     let settings = turn.settings;
     let whose = origin.tenant.as_str();
     let Some(tenant) = settings.tenant(&origin.tenant) else { return Refused::later("calls", whose) };
-    let (limits, now) = (tenant.limits, turn.now.mono);
+    let limits = tenant.limits;
     let calls = turn.state.calls();
     if limits.calls.is_some_and(|max| calls.active_of(&origin.tenant) >= max) {
         return Refused::later("calls", whose);
@@ -101,21 +101,29 @@ pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[
         && let Some(trunk) = peer.trunk
     {
         let who = Counted::Trunk(trunk.peer.name.clone());
-        let name = || Text::from(format!("trunk/{}", trunk.peer.name));
         if is_full(turn, trunk.limits.calls, &who) {
             return Refused::later("calls", &trunk.peer.name);
-        }
-        if !turn.net.pace.take(trunk.limits.calls_per_second, name, now) {
-            return Refused::later("calls_per_second", &trunk.peer.name);
         }
     }
     if let Some(refused) = refused_by_person(turn, tenant, origin, request) {
         return Some(refused);
     }
-    if turn.net.pace.take(limits.calls_per_second, || tenant.name.text().clone(), now) {
-        return None;
+    too_fast(turn, origin)
+}
+
+/// The trunk that it comes from, or its tenant, has as many as it takes this second; else it is counted.
+pub(super) fn too_fast(turn: &mut Turn<'_>, origin: &Origin) -> Option<Refused> {
+    const LIMIT: &str = "calls_per_second";
+    let (settings, now) = (turn.settings, turn.now.mono);
+    if let Some(trunk) = origin.peer().and_then(|at| turn.directory.peer(settings, at)?.trunk) {
+        let name = || Text::from(format!("trunk/{}", trunk.peer.name));
+        if !turn.net.pace.take(trunk.limits.calls_per_second, name, now) {
+            return Refused::later(LIMIT, &trunk.peer.name);
+        }
     }
-    Refused::later("calls_per_second", whose)
+    let per_second = settings.tenant(&origin.tenant).and_then(|tenant| tenant.limits.calls_per_second);
+    let fits = turn.net.pace.take(per_second, || origin.tenant.text().clone(), now);
+    if fits { None } else { Refused::later(LIMIT, origin.tenant.as_str()) }
 }
 
 /// The caller has as many calls as a user may (403: another try would be no better), or the number that it calls has (486).

@@ -1,17 +1,19 @@
 //! The messages of a leg: relayed ones by edits, our own from what the leg knows.
 //!
 //! A relayed message keeps every byte that a leg does not own. Owned are Via, Route, Record-Route, Contact, Call-ID, the
-//! tags, CSeq, Max-Forwards and RAck; Content-Length is written where a stream needs it.
+//! tags, CSeq, Max-Forwards and RAck; Content-Length is written where a stream needs it. Rules of its peers come last.
 
+use super::claims::{UNTRUSTED, assert_identity, guard_identity};
 use super::identity;
-use super::leg::{Leg, Peer};
+use super::leg::Leg;
 use super::names::Names;
 use super::raw::{ListWriter, Raw, RawList};
 use super::reference::domain_of;
+use crate::headers;
 use crate::hiding::Hiding;
 use crate::settings::Settings;
 use crate::state::calls::{Branch, PendingRequest};
-use signalbox_base::Flow;
+use signalbox_base::{Flow, TenantId};
 use signalbox_sip::header::{HeaderName, ListValues, NameAddr, lists_token};
 use signalbox_sip::message::{ForwardError, Sink, StampedVia};
 use signalbox_sip::uri::without_headers;
@@ -19,16 +21,10 @@ use signalbox_sip::{Forward, Message, Method, Put, RequestBuilder, ResponseBuild
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Who somebody says they are, in headers that whoever reads them believes. A phone's word for it does not count, so it goes
-/// no further (RFC 3325 §5). What it would like to be called, P-Preferred-Identity, is for the backend to judge.
-pub(crate) const CLAIMS: [HeaderName; 2] = [HeaderName::PAssertedIdentity, HeaderName::RemotePartyId];
-
-/// Whom a call came past, which tells who pays for it: a phone that calls says nothing of that which counts (RFC 5806 §7,
-/// RFC 7044 §9).
-const PAST: [HeaderName; 2] = [HeaderName::Diversion, HeaderName::HistoryInfo];
-
 /// What a request looks like on the leg it goes out on.
 pub(crate) struct Relayed<'a> {
+    /// The call's.
+    pub(crate) tenant: &'a str,
     pub(crate) uri: &'a [u8],
     pub(crate) via: &'a [u8],
     pub(crate) cseq: u32,
@@ -45,14 +41,26 @@ pub(crate) struct Relayed<'a> {
 }
 
 impl<'a> Relayed<'a> {
-    /// From `by`; its CSeq and what is rare are to be filled in.
-    pub(crate) fn new(uri: &'a [u8], via: &'a [u8], by: &'a Leg) -> Self {
-        Self { uri, via, cseq: 0, by, breadth: None, rack: None, unreliable: false, names: None }
+    /// From `by`, in a call of this tenant; its CSeq and what is rare are to be filled in.
+    pub(crate) fn new(tenant: &'a TenantId, uri: &'a [u8], via: &'a [u8], by: &'a Leg) -> Self {
+        Self {
+            tenant: tenant.as_str(),
+            uri,
+            via,
+            cseq: 0,
+            by,
+            breadth: None,
+            rack: None,
+            unreliable: false,
+            names: None,
+        }
     }
 }
 
 /// What a relayed response looks like on the leg it goes out on.
 pub(crate) struct Answering<'a> {
+    /// The call's.
+    pub(crate) tenant: &'a str,
     /// The request it answers.
     pub(crate) pending: &'a PendingRequest,
     /// Our tag in To.
@@ -68,9 +76,9 @@ pub(crate) struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    /// From `by`; what is rare is to be filled in.
-    pub(crate) fn new(pending: &'a PendingRequest, tag: &'a [u8], by: &'a Leg) -> Self {
-        Self { pending, tag, more: &[], by, unreliable: false, description: None }
+    /// From `by`, in a call of this tenant; what is rare is to be filled in.
+    pub(crate) fn new(tenant: &'a TenantId, pending: &'a PendingRequest, tag: &'a [u8], by: &'a Leg) -> Self {
+        Self { tenant: tenant.as_str(), pending, tag, more: &[], by, unreliable: false, description: None }
     }
 }
 
@@ -117,7 +125,7 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     rewrite_contact(&mut forward, settings, message, leg, hiding.is_some());
     guard_identity(&mut forward, message, &relayed.by.peer, &leg.peer);
     if relayed.by.peer.is_endpoint() {
-        PAST.into_iter().for_each(|name| forward.remove(name));
+        UNTRUSTED.into_iter().for_each(|name| forward.remove(name));
         assert_identity(&mut forward, message, relayed, &leg.peer);
     }
     if let Some(names) = relayed.names {
@@ -134,10 +142,7 @@ pub(crate) fn relay_request<B: AsRef<[u8]>>(
     if let Some(breadth) = relayed.breadth {
         forward.set(HeaderName::MaxBreadth, breadth);
     }
-    if leg.flow.transport.reliable() {
-        forward.ensure_content_length();
-    }
-    forward.write_into(out);
+    finish(forward, settings, relayed.tenant, (relayed.by, leg), out);
     Ok(())
 }
 
@@ -150,7 +155,7 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     leg: &Leg,
     answering: &Answering<'_>,
 ) {
-    let Answering { pending, tag, more, by, unreliable, description } = *answering;
+    let Answering { tenant, pending, tag, more, by, unreliable, description } = *answering;
     let status = message.status().unwrap_or(500);
     let mut forward = Forward::new(message);
     let hiding = hiding(settings, message, by, leg);
@@ -190,10 +195,26 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     for (name, value) in more {
         forward.append(*name, &**value);
     }
+    finish(forward, settings, tenant, (by, leg), out);
+}
+
+/// Writes what goes from one leg to the other, as the rules of both sides say.
+fn finish(
+    mut forward: Forward<'_>,
+    settings: &Settings,
+    tenant: &str,
+    (by, leg): (&Leg, &Leg),
+    out: &mut Vec<u8>,
+) {
     if leg.flow.transport.reliable() {
         forward.ensure_content_length();
     }
+    let start = out.len();
     forward.write_into(out);
+    // What the edge itself says to the caller has come over no other leg.
+    if by.token != leg.token {
+        headers::cross(&settings.rules, tenant, [by, leg].map(|leg| leg.peer.configured()), out, start);
+    }
 }
 
 /// Writes a response of our own to the request that waits on the leg with this Call-ID, with our `tag` in To.
@@ -454,38 +475,6 @@ fn drop_option<B: AsRef<[u8]>>(
         } else {
             forward.replace_nth(header.place, others.join(b", ".as_slice()));
         }
-    }
-}
-
-/// Claims of a phone go no further, and those of a backend not to a phone when their subject wants privacy (RFC 3325 §7,
-/// RFC 3323 §4.2).
-fn guard_identity<B: AsRef<[u8]>>(forward: &mut Forward<'_>, message: &Message<B>, by: &Peer, to: &Peer) {
-    if by.is_endpoint() || to.is_endpoint() && wants_privacy(message) {
-        CLAIMS.into_iter().for_each(|name| forward.remove(name));
-    }
-}
-
-fn wants_privacy<B: AsRef<[u8]>>(message: &Message<B>) -> bool {
-    let values = message.all(HeaderName::Privacy).flat_map(|header| header.value.split(|byte| *byte == b';'));
-    let hides = |value: &[u8]| {
-        [b"id".as_slice(), b"user", b"header"].iter().any(|word| value.eq_ignore_ascii_case(word))
-    };
-    values.map(<[u8]>::trim_ascii).any(hides)
-}
-
-/// Whoever calls over its registration is that AoR, which the edge says to the backend (RFC 3325 §5).
-fn assert_identity<B: AsRef<[u8]>>(
-    forward: &mut Forward<'_>,
-    message: &Message<B>,
-    relayed: &Relayed<'_>,
-    to: &Peer,
-) {
-    let begins = message.method() == Method::Invite && message.to_tag().is_none();
-    // A stranger is named by its address.
-    let aor = relayed.by.peer.name().split_once('@').filter(|_| begins && !to.is_endpoint());
-    if let Some((user, domain)) = aor {
-        let user = relayed.names.map_or(user, |names| &*names.known);
-        forward.append(HeaderName::PAssertedIdentity, ("<sip:", (user, ("@", (domain, ">")))));
     }
 }
 

@@ -10,7 +10,9 @@ mod attempt;
 mod begin;
 #[expect(clippy::module_inception, reason = "the room's central struct has the room's name (DESIGN.md §3)")]
 mod call;
+mod caller;
 pub(crate) mod cdr;
+mod claims;
 mod dismissal;
 mod early;
 mod find;
@@ -38,11 +40,15 @@ mod timers;
 pub(crate) mod transfer;
 pub(crate) mod watch;
 mod words;
+pub(crate) mod written;
 
 pub(crate) use attempt::Target;
-pub(crate) use message::{CLAIMS, is_request_uri, own_response, pending};
+pub(crate) use claims::{CLAIMS, UNTRUSTED, wants_privacy};
+pub(crate) use message::{is_request_uri, own_response, pending};
+pub(crate) use names::Names;
 pub(crate) use offer::reads_session;
 pub use timers::CallTimer;
+pub(crate) use words::Words;
 
 use crate::net::User;
 use crate::tenancy::Origin;

@@ -3,10 +3,12 @@
 use super::attempt::Target;
 use super::leg::Leg;
 use super::raw::Raw;
+use crate::hiding::Hiding;
 use crate::settings::{Numbering, Rewrite, Template};
 use signalbox_base::Text;
 use signalbox_sip::header::{HeaderName, NameAddr};
-use signalbox_sip::{Message, Uri};
+use signalbox_sip::{Forward, Message, Uri};
+use std::borrow::Cow;
 
 /// What an INVITE says anew.
 #[derive(Clone, Debug)]
@@ -54,6 +56,29 @@ impl Names {
         }
     }
 
+    /// A request outside calls is called so; its Request-URI is its target's. `asserted` says whether it may bear
+    /// P-Asserted-Identity.
+    pub(crate) fn edit<B: AsRef<[u8]>>(
+        &self,
+        forward: &mut Forward<'_>,
+        request: &Message<B>,
+        asserted: bool,
+        hiding: Option<&Hiding<'_>>,
+    ) {
+        for (address, user) in [(request.from(), &self.caller), (request.to(), &self.to)] {
+            if let Some(old) = address.ok().and_then(|address| user_in(address.uri)) {
+                let mut written = Vec::with_capacity(old.len() + user.len());
+                signalbox_sip::uri::write_escaped_user(user.as_bytes(), &mut written);
+                forward.replace_part(old, &*written);
+            }
+        }
+        let values = request.values(HeaderName::PAssertedIdentity).zip(&self.asserted);
+        for (old, new) in values.filter(|_| asserted) {
+            let new = hiding.map_or(Cow::Borrowed(&**new), |hiding| hiding.renamed(new));
+            forward.replace_part(old, &*new);
+        }
+    }
+
     /// A new leg is called so.
     pub(super) fn put(&self, leg: &mut Leg) {
         for (address, user) in [(&mut leg.local, &self.caller), (&mut leg.remote, &self.to)] {
@@ -82,12 +107,17 @@ fn with_user(value: &[u8], user: impl Fn(&str) -> Text) -> Option<Raw> {
     Some(Raw::from([&value[..start], &new, &value[start + uri.len()..]].concat()))
 }
 
+/// The user or number in a URI.
+fn user_in(uri: &[u8]) -> Option<&[u8]> {
+    match Uri::parse(uri).ok()? {
+        Uri::Sip(sip) => sip.user,
+        Uri::Tel(tel) => Some(tel.number),
+        Uri::Other { .. } => None,
+    }
+}
+
 fn replaced(uri: &[u8], user: impl Fn(&str) -> Text) -> Option<Raw> {
-    let old = match Uri::parse(uri).ok()? {
-        Uri::Sip(sip) => sip.user?,
-        Uri::Tel(tel) => tel.number,
-        Uri::Other { .. } => return None,
-    };
+    let old = user_in(uri)?;
     let new = user(std::str::from_utf8(&signalbox_sip::uri::decode(old)).ok()?);
     let mut written = Vec::with_capacity(uri.len() + new.len());
     let start = old.as_ptr() as usize - uri.as_ptr() as usize;

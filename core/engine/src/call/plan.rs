@@ -94,7 +94,9 @@ pub(super) fn plan(
         let has_backends = tenant.is_some_and(|tenant| !tenant.backends.is_empty());
         Choice::unruled(source, bound, has_backends)
     } else {
-        let asked = Asked::of(rules, tenant, template, facts::caller_of(turn, origin, request), request);
+        let name = caller.map(|found| found.backend.name.as_str());
+        let who = facts::caller_of(turn, origin, request);
+        let asked = Asked::of(rules, tenant, name, template, who, request);
         let peer = facts::ingress_name(turn, origin);
         let stranger = !origin.is_known();
         let ask = asked.ask(source, &peer, turn.now.wall);

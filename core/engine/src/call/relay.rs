@@ -127,7 +127,8 @@ pub(crate) fn start(
     let (branch, id) = branch_on(turn, onward, method, request.cseq().number);
     let mut bytes = turn.net.scratch();
     let rack = rack_of(core, dialog, from, request);
-    let relayed = Relayed { cseq: branch.cseq, rack, ..Relayed::new(&branch.uri, &branch.via, back) };
+    let relayed =
+        Relayed { cseq: branch.cseq, rack, ..Relayed::new(&core.tenant, &branch.uri, &branch.via, back) };
     if message::relay_request(&mut bytes, turn.settings, request, &branch.leg, &relayed).is_err() {
         return refuse(turn, tx, method, &flow, request, 400, None);
     }
@@ -261,7 +262,7 @@ pub(crate) fn on_response(
     }
     let mut bytes = turn.net.scratch();
     let tag = &relay.back.local_tag;
-    let answering = Answering::new(&relay.pending, tag, &relay.branch.leg);
+    let answering = Answering::new(&core.tenant, &relay.pending, tag, &relay.branch.leg);
     message::relay_response(&mut bytes, turn.settings, response, &relay.back, &answering);
     if event == LegEvent::Progress {
         let (server, method) = (relay.server, relay.method);

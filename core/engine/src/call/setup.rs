@@ -349,7 +349,7 @@ impl Setup {
         let mut bytes = Vec::with_capacity(512);
         match message {
             Some(message) => {
-                let answering = self.answering(core, &tag);
+                let answering = self.answering(core, &tag, message);
                 message::relay_response(&mut bytes, turn.settings, message, &core.caller, &answering);
             }
             None => message::own_response(
@@ -387,7 +387,7 @@ impl Setup {
     ) -> State {
         let tag = Self::failure_tag(core, turn, Some(message));
         let mut bytes = Vec::with_capacity(512);
-        let answering = Answering { more, ..self.answering(core, &tag) };
+        let answering = Answering { more, ..self.answering(core, &tag, message) };
         message::relay_response(&mut bytes, turn.settings, message, &core.caller, &answering);
         self.respond(core, turn, status, &bytes);
         State::Challenged(Challenged::new(self.attempts, self.called, status, turn))
@@ -411,7 +411,7 @@ impl Setup {
             Passes::Not => return,
         };
         let mut bytes = turn.net.scratch();
-        let answering = Answering { unreliable, ..self.answering(core, &tag) };
+        let answering = Answering { unreliable, ..self.answering(core, &tag, response) };
         message::relay_response(&mut bytes, turn.settings, response, &core.caller, &answering);
         self.respond(core, turn, status, &bytes);
         turn.net.give_back(bytes);
@@ -440,7 +440,8 @@ impl Setup {
         };
         core.agreement.start(End::Caller, self.offer.as_ref(), answer.as_ref());
         let mut bytes = turn.net.scratch();
-        let answering = Answering { description: description.as_ref(), ..self.answering(core, &caller_tag) };
+        let answering = self.answering(core, &caller_tag, response);
+        let answering = Answering { description: description.as_ref(), ..answering };
         message::relay_response(&mut bytes, turn.settings, response, &core.caller, &answering);
         let interval = Interval::of(response);
         let cseq_out = self.attempts[at].branch.cseq;
@@ -475,21 +476,6 @@ impl Setup {
         record_attempt(core, turn, &self.invite);
         for attempt in &mut self.attempts {
             attempt.record(core, turn, &self.invite);
-        }
-    }
-
-    /// How a response of an attempt looks for the caller.
-    fn answering<'a>(&'a self, core: &'a Core, tag: &'a [u8]) -> Answering<'a> {
-        // All attempts go to phones, or all to backends; behind a redirection the last one counts.
-        let by = self.attempts.last().map_or(&core.caller, |attempt| &attempt.branch.leg);
-        Answering::new(&self.invite, tag, by)
-    }
-
-    /// Our tag in a final failure: the one that the caller knows, else the message's.
-    fn failure_tag(core: &mut Core, turn: &mut Turn<'_>, message: Option<&Message<Raw>>) -> Raw {
-        match message.and_then(Message::to_tag) {
-            Some(tag) if !core.hide && core.caller.local_tag.is_empty() => Raw::from(tag),
-            _ => core.own_tag(turn),
         }
     }
 

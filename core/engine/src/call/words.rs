@@ -15,7 +15,7 @@ use signalbox_sip::{HeaderName, Limits, Message, Method, Put};
 
 /// What the caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Words {
+pub(crate) struct Words {
     status: u16,
     phrase: Text,
     headers: Vec<(HeaderName, Raw)>,
@@ -36,27 +36,38 @@ impl Words {
     /// Where else the caller may try.
     pub(super) fn redirection(contacts: &[Text]) -> Self {
         let contact = |uri: &Text| (HeaderName::Contact, Raw::from(format!("<{uri}>")));
-        let headers = contacts.iter().map(contact).collect();
-        Self { status: 302, phrase: Text::new(message::phrase(302)), headers, category: None }
+        Self { headers: contacts.iter().map(contact).collect(), ..Self::plain(302) }
     }
 
     /// The tenant hears nothing of this caller.
     pub(super) fn blocked() -> Self {
-        let category = Some(Category::Blocked);
-        Self { status: 603, phrase: Text::new(message::phrase(603)), headers: Vec::new(), category }
+        Self { category: Some(Category::Blocked), ..Self::plain(603) }
+    }
+
+    /// A status alone.
+    pub(crate) fn plain(status: u16) -> Self {
+        Self { status, phrase: Text::new(message::phrase(status)), headers: Vec::new(), category: None }
     }
 
     /// Whoever is called has as many calls as a user may.
     pub(super) fn busy() -> Self {
-        let category = Some(Category::Limit);
-        Self { status: 486, phrase: Text::new(message::phrase(486)), headers: Vec::new(), category }
+        Self { category: Some(Category::Limit), ..Self::plain(486) }
     }
 
     /// No peer of a group takes one more call.
     pub(super) fn full() -> Self {
         let headers = vec![(HeaderName::RetryAfter, Raw::from(RETRY_AFTER_SECS.to_string()))];
-        let category = Some(Category::Limit);
-        Self { status: 503, phrase: Text::new(message::phrase(503)), headers, category }
+        Self { headers, category: Some(Category::Limit), ..Self::plain(503) }
+    }
+
+    /// Status and phrase.
+    pub(crate) fn said(&self) -> (u16, &str) {
+        (self.status, &self.phrase)
+    }
+
+    /// Header lines beside those of any answer.
+    pub(crate) fn headers(&self) -> &[(HeaderName, Raw)] {
+        &self.headers
     }
 
     fn write(&self, call_id: &[u8], pending: &PendingRequest) -> Raw {

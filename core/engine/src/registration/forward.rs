@@ -4,7 +4,9 @@ use super::binding::{Asked, Wanted, WithExpires, is_same, token_of, write_params
 use super::register::{Pending, RETRY_SECS, Registrar};
 use super::service_route;
 use crate::backend::{self, Candidate};
+use crate::call::UNTRUSTED;
 use crate::classes::Sent;
+use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::settings::{ContactMode, Hide, Settings};
@@ -37,9 +39,14 @@ impl Registrar {
             record: None,
         };
         let own = EdgeAsHost::of(turn, pending);
-        let hiding = hiding_between(turn.settings, pending, &pending.request, &pending.flow);
-        let started =
-            turn.request(new, |out| write_request(pending, own, branch, (&host, hiding.as_ref()), out));
+        let settings = turn.settings;
+        let hiding = hiding_between(settings, pending, &pending.request, &pending.flow);
+        let started = turn.request(new, |out| {
+            let start = out.len();
+            write_request(pending, own, branch, (&host, hiding.as_ref()), out);
+            let sides = [None, Some(pending.at.name.as_str())];
+            headers::cross(&settings.rules, pending.tenant.as_str(), sides, out, start);
+        });
         let Ok(client) = started else { return self.finish_unavailable(turn, number) };
         pending.client = Some(client);
         let attempt = pending.attempt;
@@ -143,9 +150,13 @@ impl Registrar {
         let is_success = (200..300).contains(&status);
         let contacts = if is_success { shown(turn, pending, response, granted) } else { Shown::default() };
         let service = service_route::sealed(turn, pending, response).filter(|_| is_success);
-        let hiding = hiding_between(turn.settings, pending, response, &pending.at.flow);
+        let settings = turn.settings;
+        let hiding = hiding_between(settings, pending, response, &pending.at.flow);
         let sent = turn.respond(pending.tx, Method::Register, status, record, |out| {
+            let start = out.len();
             write_response(pending, response, (&contacts, service.as_deref(), hiding.as_ref()), out);
+            let sides = [Some(pending.at.name.as_str()), None];
+            headers::cross(&settings.rules, pending.tenant.as_str(), sides, out, start);
         });
         let _ = sent;
     }
@@ -350,7 +361,10 @@ fn write_request(
         ("SIP/2.0/", (transport.via(), (" ", (host, (";branch=", (Via::MAGIC_COOKIE, (id, ";rport"))))))),
     );
     forward.remove(HeaderName::Route);
+    forward.remove(HeaderName::RecordRoute);
     forward.remove(HeaderName::ProxyRequire);
+    // Who registers is who its credentials say.
+    UNTRUSTED.into_iter().for_each(|name| forward.remove(name));
     // At 0 it was refused on arrival; what is not a number too.
     let _ = forward.decrement_max_forwards();
     let suffix = if transport == signalbox_base::Transport::Udp { "" } else { ";transport=" };

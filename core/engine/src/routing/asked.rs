@@ -3,10 +3,12 @@
 use super::choose::Ask;
 use super::numbers::e164_of;
 use super::select::Source;
+use crate::call::UNTRUSTED;
 use crate::facts::call::user_or_whole;
+use crate::headers;
 use crate::settings::{Rules, Template, TenantSettings};
 use signalbox_base::{Text, Wall};
-use signalbox_sip::{HeaderName, Message};
+use signalbox_sip::{HeaderName, Limits, Message};
 
 /// What rules look at of a request.
 #[derive(Clone, Debug, Default)]
@@ -26,26 +28,44 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads a request of `caller`, for rules of a tenant. `template` is that of the trunk which it comes from.
+    /// Reads a request of `caller`, for rules of a tenant. `peer` is the backend or trunk which it comes from, and `template`
+    /// that trunk's; header fields are as the peer's own rules leave them.
     #[must_use]
     pub fn of<B: AsRef<[u8]>>(
         rules: &Rules,
         tenant: Option<&TenantSettings>,
+        peer: Option<&str>,
         template: Option<&Template>,
         caller: Text,
         request: &Message<B>,
     ) -> Self {
         let number = request.request_uri().map(user_or_whole).unwrap_or_default();
         let mut it = Self::by_numbers(tenant, template, number, caller);
-        for wanted in rules.routes.iter().flat_map(|rule| &rule.matches.headers) {
-            let name = HeaderName::from_bytes(wanted.name.as_bytes());
-            let mut add = |value: &[u8]| it.headers.push((wanted.name.clone(), Text::lossy(value)));
-            match name {
-                HeaderName::Other => request.extension(wanted.name.as_bytes()).for_each(|h| add(h.value)),
-                known => request.all(known).for_each(|header| add(header.value)),
+        if rules.routes.iter().all(|rule| rule.matches.headers.is_empty()) {
+            return it;
+        }
+        match headers::entered(rules, it.tenant.as_deref().unwrap_or_default(), peer, request) {
+            None => it.read(rules, peer, request),
+            // One that has grown too long to be read has nothing that a rule could go by.
+            Some(bytes) => {
+                if let Ok(request) = Message::parse(&*bytes, &Limits::DATAGRAM) {
+                    it.read(rules, peer, &request);
+                }
             }
         }
         it
+    }
+
+    /// Notes header fields that some rule asks for; what a phone claims to be is nothing to go by.
+    fn read<B: AsRef<[u8]>>(&mut self, rules: &Rules, peer: Option<&str>, request: &Message<B>) {
+        for wanted in rules.routes.iter().flat_map(|rule| &rule.matches.headers) {
+            let mut add = |value: &[u8]| self.headers.push((wanted.name.clone(), Text::lossy(value)));
+            match HeaderName::from_bytes(wanted.name.as_bytes()) {
+                HeaderName::Other => request.extension(wanted.name.as_bytes()).for_each(|h| add(h.value)),
+                claim if peer.is_none() && UNTRUSTED.contains(&claim) => {}
+                known => request.all(known).for_each(|header| add(header.value)),
+            }
+        }
     }
 
     /// Who calls whom, without a request.

@@ -236,6 +236,7 @@ mod tests {
                 rule("wide", number(&["+44", "+4420"]), Some(403)),
                 rule("narrow", number(&["+442079"]), Some(404)),
             ],
+            ..Rules::default()
         };
         let choice = choose(&rules, &ask("+442079460000"));
         assert_eq!((choice.rule.map(|rule| &*rule.name), choice.number), (Some("wide"), Some("+4420")));
@@ -248,7 +249,7 @@ mod tests {
         let tagged = Match { tags: vec![Text::new("night")], ..Match::default() };
         let mut first = rule("first", number(&["4"]), None);
         first.tags = vec![Text::new("night")];
-        let rules = Rules { routes: vec![first, rule("second", tagged, Some(480))] };
+        let rules = Rules { routes: vec![first, rule("second", tagged, Some(480))], ..Rules::default() };
         assert_eq!(by(&rules, &ask("402")).as_deref(), Some("second"));
         assert_eq!(by(&rules, &ask("502")), None);
     }
@@ -267,7 +268,7 @@ mod tests {
             when: vec![When { days: 1 << 3, from: 0, until: 60, zone }],
             ..number(&["+44"])
         };
-        let rules = Rules { routes: vec![rule("all", matches, Some(403))] };
+        let rules = Rules { routes: vec![rule("all", matches, Some(403))], ..Rules::default() };
         let headers = [(Text::new("x-way"), Text::new("a")), (Text::new("x-way"), Text::new("b"))];
         let good = Ask { source: Source::Trunk, peer: "carrier", headers: &headers, ..ask("+44") };
         assert_eq!(by(&rules, &good).as_deref(), Some("all"));
@@ -288,11 +289,12 @@ mod tests {
     fn given_another_tenants_rule_or_nobodys_call_then_only_a_rule_that_names_the_tenant_takes_it() {
         let mut of_bolt = rule("bolt", Match::default(), Some(403));
         of_bolt.tenant = Some("bolt".parse().expect("a name"));
-        let rules = Rules { routes: vec![rule("any", Match::default(), Some(404)), of_bolt] };
+        let rules =
+            Rules { routes: vec![rule("any", Match::default(), Some(404)), of_bolt], ..Rules::default() };
         assert_eq!(by(&rules, &ask("1")).as_deref(), Some("any"));
         let nobodys = Ask { source: Source::Trunk, ..ask("1") };
         assert_eq!(tenant_of(&rules, &nobodys).map(TenantId::as_str), Some("bolt"));
-        let only_bolt = Rules { routes: rules.routes[1..].to_vec() };
+        let only_bolt = Rules { routes: rules.routes[1..].to_vec(), ..Rules::default() };
         assert_eq!(by(&only_bolt, &ask("1")), None);
     }
 

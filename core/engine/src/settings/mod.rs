@@ -1,5 +1,6 @@
 //! What the engine is told about the world: valid by construction of the configuration loader (or of a test).
 
+mod headers;
 mod limits;
 mod outbound;
 mod peers;
@@ -8,6 +9,10 @@ mod routes;
 mod templates;
 mod trunks;
 
+pub(crate) use headers::Part;
+pub use headers::{
+    Border, BorderOf, Borders, FieldName, FieldValue, HeaderAction, HeaderRule, NamePattern, is_owned,
+};
 pub use limits::{NoiseBudget, ProbeSettings, TimerSettings};
 pub use outbound::OutboundSettings;
 pub use peers::{

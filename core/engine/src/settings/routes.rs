@@ -1,15 +1,18 @@
 //! Routes, the groups that they lead to, and what a tenant says of its numbers.
 
+use super::headers::Borders;
 use super::templates::Template;
 use signalbox_base::{TenantId, Text, Wall};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The rules, in the order of the file. The first that matches a call and leads somewhere decides, whatever stands behind it.
+/// What is said of calls beside who calls whom.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// The rules.
+    /// In the order of the file: the first that matches a call and leads somewhere decides, whatever stands behind it.
     pub routes: Vec<Rule>,
+    /// What peers want done to header fields.
+    pub borders: Borders,
 }
 
 /// One `[[route]]`.

@@ -3,19 +3,29 @@
 use super::token::{self, Side, Target};
 use super::{Pending, Standalone, subscription};
 use crate::backend::{self, Candidate};
-use crate::call::CLAIMS;
+use crate::call::{CLAIMS, Names, Target as Called, UNTRUSTED, wants_privacy};
 use crate::classes::Sent;
+use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::remote::{self, Located};
-use crate::settings::Hide;
+use crate::settings::{Hide, Settings};
 use crate::state::BindingKey;
+use crate::tenancy::PeerRef;
 use crate::turn::{Outgoing, Turn};
 use signalbox_base::{Flow, Text, Transport};
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::ClientTx;
-use signalbox_sip::{Forward, HeaderName, Message, ResponseBuilder, ResponseHead};
+use signalbox_sip::{Forward, HeaderName, Message, Method, ResponseBuilder, ResponseHead};
 use std::borrow::Cow;
+
+/// A place to be tried.
+#[derive(Debug)]
+pub(super) struct Hop {
+    pub(super) way: Way,
+    /// The backend or trunk whose health the answer tells of.
+    pub(super) peer: Option<PeerRef>,
+}
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -26,12 +36,28 @@ pub(super) struct Way {
     routes: Vec<Text>,
     /// Who is there, for the token of its Contact.
     side: Side,
+    /// How both ends are called there, where templates say.
+    names: Option<Box<Names>>,
 }
 
 impl Way {
     /// `uri` is the Request-URI where it is not as it came.
     pub(super) fn to_backend(candidate: &Candidate, uri: Option<Text>) -> Self {
-        Self { flow: candidate.flow, uri, routes: Vec::new(), side: Side::Backend(candidate.name.clone()) }
+        let side = Side::Backend(candidate.name.clone());
+        Self { flow: candidate.flow, uri, routes: Vec::new(), side, names: None }
+    }
+
+    /// Where a call would go.
+    pub(super) fn of_call(target: Called) -> Self {
+        let binding = target.event.binding.as_ref().and_then(|key| BindingKey::from_user(key.as_bytes()));
+        let side = target.peer.configured().map(|name| Side::Backend(Text::new(name)));
+        Self {
+            flow: target.flow,
+            uri: Some(Text::lossy(&target.uri)),
+            routes: target.routes.iter().map(Text::lossy).collect(),
+            side: side.unwrap_or(Side::Phone(binding)),
+            names: target.names,
+        }
     }
 
     /// The same by these routes, first to be met first.
@@ -46,6 +72,7 @@ impl Way {
             uri: Some(binding.request_uri()),
             routes: binding.path.iter().cloned().collect(),
             side: Side::Phone(Some(key)),
+            names: None,
         })
     }
 
@@ -53,7 +80,8 @@ impl Way {
         match located {
             Located::Here(key) => Self::to_binding(turn, key),
             Located::Away(key, flow, uri, route) => {
-                Some(Self { flow, uri: Some(uri), routes: vec![route], side: Side::Phone(Some(key)) })
+                let side = Side::Phone(Some(key));
+                Some(Self { flow, uri: Some(uri), routes: vec![route], side, names: None })
             }
         }
     }
@@ -75,6 +103,7 @@ impl Way {
             uri: Some(target.uri.clone()),
             routes: target.routes.clone(),
             side: target.side.clone(),
+            names: None,
         }
     }
 }
@@ -87,7 +116,7 @@ impl Standalone {
         let flow = pending.way.flow;
         let (branch, host) = (turn.branch(method), turn.advertised(&flow));
         let via = format!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via());
-        let contact = our_contact(turn, &pending.sender, &flow);
+        let contact = our_contact(turn, pending, &pending.sender, &flow);
         let new = Outgoing {
             method,
             sent: Sent::Request,
@@ -101,8 +130,9 @@ impl Standalone {
         let hiding = host
             .as_deref()
             .map(|host| Hiding::of(settings, &pending.sender.tenant, &pending.request, &pending.flow, host));
-        let started =
-            turn.request(new, |out| write_request(pending, &via, contact.as_deref(), hiding.as_ref(), out));
+        let started = turn.request(new, |out| {
+            write_request(pending, settings, (&via, contact.as_deref()), hiding.as_ref(), out)
+        });
         let Ok(client) = started else { return self.give_up(turn, number) };
         pending.client = Some(client);
         if pending.peer.is_some() {
@@ -164,12 +194,8 @@ impl Standalone {
         if let Some(peer) = pending.peer.filter(|_| at_fault) {
             backend::on_traffic(turn, peer, remote, false);
         }
-        if pending.next.is_empty() {
-            return self.give_up(turn, number);
-        }
-        let next = pending.next.remove(0);
-        pending.way = Way::to_backend(&next, pending.way.uri.take());
-        pending.peer = Some(next.peer);
+        let Some(Hop { way, peer }) = pending.next.pop_front() else { return self.give_up(turn, number) };
+        (pending.way, pending.peer) = (way, peer);
         self.forward(turn, number);
     }
 
@@ -196,8 +222,9 @@ impl Standalone {
 }
 
 /// Our Contact for one side of a dialog: a token of the other. `None` for who has none.
-fn our_contact(turn: &Turn<'_>, target: &Target, towards: &Flow) -> Option<String> {
-    if target.uri.is_empty() {
+fn our_contact(turn: &Turn<'_>, pending: &Pending, target: &Target, towards: &Flow) -> Option<String> {
+    // Of a MESSAGE comes no dialog (RFC 3428 §4): neither side is given a way to the other.
+    if target.uri.is_empty() || pending.request.method() == Method::Message {
         return None;
     }
     let token = token::seal(&turn.settings.cluster_key, target);
@@ -212,7 +239,7 @@ fn our_contact(turn: &Turn<'_>, target: &Target, towards: &Flow) -> Option<Strin
 fn hidden_host(turn: &Turn<'_>, pending: &Pending) -> Option<Text> {
     let sides = [&pending.sender.side, pending.way.side()];
     let hides = |name: &Text| {
-        let peer = turn.directory.find(turn.settings, &pending.sender.tenant, name)?;
+        let peer = turn.directory.named(turn.settings, &pending.sender.tenant, name)?;
         Some(turn.directory.peer(turn.settings, peer)?.backend.hide == Hide::Full)
     };
     let backends =
@@ -228,8 +255,8 @@ fn hidden_host(turn: &Turn<'_>, pending: &Pending) -> Option<Text> {
 
 fn write_request(
     pending: &Pending,
-    via: &str,
-    contact: Option<&str>,
+    settings: &Settings,
+    (via, contact): (&str, Option<&str>),
     hiding: Option<&Hiding<'_>>,
     out: &mut Vec<u8>,
 ) {
@@ -255,13 +282,23 @@ fn write_request(
         // None, or one that nobody could be called by: it would only show where the sender is.
         None => forward.remove(HeaderName::Contact),
     }
-    if matches!(pending.sender.side, Side::Phone(_)) {
+    let [from_phone, to_phone] =
+        [&pending.sender.side, &pending.way.side].map(|side| matches!(side, Side::Phone(_)));
+    if from_phone {
+        UNTRUSTED.into_iter().for_each(|name| forward.remove(name));
+    } else if to_phone && wants_privacy(&pending.request) {
         CLAIMS.into_iter().for_each(|name| forward.remove(name));
+    }
+    if let Some(names) = &pending.way.names {
+        names.edit(&mut forward, &pending.request, !from_phone, hiding);
     }
     if pending.way.flow.transport.reliable() {
         forward.ensure_content_length();
     }
+    let start = out.len();
     forward.write_into(out);
+    let sides = [&pending.sender.side, &pending.way.side].map(Side::configured);
+    headers::cross(&settings.rules, &pending.sender.tenant, sides, out, start);
 }
 
 /// The answer for the sender: its own Vias, and our Contact in place of the receiver's.
@@ -281,13 +318,16 @@ fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
             routes,
             other: pending.flow.remote.ip(),
         };
-        our_contact(turn, &target, &pending.flow)
+        our_contact(turn, pending, &target, &pending.flow)
     });
     let (host, settings) = (hidden_host(turn, pending), turn.settings);
     let tenant = &pending.sender.tenant;
     let hiding = host.as_deref().map(|host| Hiding::of(settings, tenant, response, &pending.way.flow, host));
     let sent = turn.respond(pending.tx, pending.request.method(), status, None, |out| {
+        let start = out.len();
         write_response(pending, response, contact.as_deref(), hiding.as_ref(), out);
+        let sides = [&pending.way.side, &pending.sender.side].map(Side::configured);
+        headers::cross(&settings.rules, tenant, sides, out, start);
     });
     // Too late means that the sender has given up.
     let _ = sent;

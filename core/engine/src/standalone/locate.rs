@@ -7,15 +7,12 @@ use crate::tenancy::Origin;
 use crate::turn::Turn;
 use signalbox_sip::Message;
 
-/// Nobody is there, and what to say.
+/// Nobody is there: the status that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nobody {
-    pub(crate) status: u16,
-    pub(crate) reason: &'static str,
-}
+pub(crate) struct Nobody(pub(crate) u16);
 
-const NOT_FOUND: Nobody = Nobody { status: 404, reason: "Not Found" };
-pub(crate) const UNAVAILABLE: Nobody = Nobody { status: 480, reason: "Temporarily Unavailable" };
+pub(super) const NOT_FOUND: Nobody = Nobody(404);
+pub(crate) const UNAVAILABLE: Nobody = Nobody(480);
 
 /// The one binding for a request that does not fork: a token's own; else of `user@domain` the one with the highest q, the
 /// latest among equals. Always within the origin's tenant.

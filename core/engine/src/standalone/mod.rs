@@ -1,7 +1,7 @@
 //! Requests outside calls: OPTIONS, MESSAGE, SUBSCRIBE, NOTIFY and whatever else is not INVITE or REGISTER.
 //!
-//! Out of a dialog an endpoint's request goes to a backend of its tenant, a backend's to a binding. Dialogs that come of it
-//! (SUBSCRIBE, REFER) are stateless: see [`token`].
+//! Out of a dialog an endpoint's request goes to a backend of its tenant, a backend's to a binding; a MESSAGE goes by the routes
+//! of calls too. Dialogs that come of the others (SUBSCRIBE, REFER) are stateless: see [`token`].
 
 mod forward;
 mod locate;
@@ -10,7 +10,8 @@ pub(crate) mod token;
 
 pub(crate) use locate::{Nobody, UNAVAILABLE, locate};
 
-use crate::backend::{self, Asked, Candidates};
+use crate::backend::{self, Asked, Candidate};
+use crate::call::{Target as Called, Words, written};
 use crate::dispatch::to_tag;
 use crate::net::User;
 use crate::registration;
@@ -20,13 +21,15 @@ use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::Turn;
 use foldhash::HashMap;
-use forward::Way;
+use forward::{Hop, Way};
+use locate::NOT_FOUND;
 use signalbox_base::{Flow, Text};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{ClientTx, End, ServerTx, TimerId};
 use signalbox_sip::uri::{SipUri, without_headers};
-use signalbox_sip::{HeaderName, Message, ResponseBuilder, ResponseHead, Uri};
+use signalbox_sip::{HeaderName, Message, Method, ResponseBuilder, ResponseHead, Uri};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use token::{Side, Target};
 
@@ -55,8 +58,8 @@ struct Pending {
     peer: Option<PeerRef>,
     /// Whether it said anything yet.
     heard: bool,
-    /// Backends to try after this one.
-    next: Candidates,
+    /// Where to after this one.
+    next: VecDeque<Hop>,
 }
 
 impl Pending {
@@ -104,28 +107,30 @@ impl Standalone {
             OriginKind::Endpoint { binding } => Side::Phone(*binding),
             OriginKind::Backend { name, .. } | OriginKind::Trunk { name, .. } => Side::Backend(name.clone()),
         };
-        let (way, peer, next) = match &origin.kind {
+        let routed = request.method() == Method::Message && !turn.settings.rules.routes.is_empty();
+        let found = match &origin.kind {
+            OriginKind::Trunk { .. } => as_a_call(turn, &origin, request),
+            OriginKind::Endpoint { .. } if source == Source::Endpoint && routed => {
+                as_a_call(turn, &origin, request)
+            }
             OriginKind::Endpoint { binding } if source == Source::Endpoint => {
-                let aor =
-                    binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|a| a.name.clone());
-                let mut next = backend::candidates(turn, &origin.tenant, aor.as_deref());
-                if next.is_empty() {
-                    return refuse(turn, tx, request, &origin.flow, 503, "Service Unavailable");
-                }
-                let first = next.remove(0);
-                let routes = registration::service_routes(turn, &origin, request, &first.name);
-                let way = Way::to_backend(&first, in_its_domain(turn, &origin, request)).by(routes);
-                (way, Some(first.peer), next)
+                Ok(to_backends(turn, &origin, *binding, request))
             }
             _ => match remote::locate(turn, &origin, request) {
                 Ok(located) => {
-                    let Some(way) = Way::to_located(turn, located) else { return };
-                    (way, None, Candidates::new())
+                    let way = Way::to_located(turn, located);
+                    Ok(way.map(|way| Hop { way, peer: None }).into_iter().collect())
                 }
-                Err(Nobody { status, reason }) => {
-                    return refuse(turn, tx, request, &origin.flow, status, reason);
-                }
+                Err(nobody) if routed && nobody == NOT_FOUND => as_a_call(turn, &origin, request),
+                Err(Nobody(status)) => Err(Words::plain(status)),
             },
+        };
+        let mut hops = match found {
+            Ok(hops) => hops,
+            Err(words) => return refuse(turn, tx, request, &origin.flow, &words),
+        };
+        let Some(Hop { way, peer }) = hops.pop_front() else {
+            return refuse(turn, tx, request, &origin.flow, &Words::plain(503));
         };
         let sender = Target {
             tenant,
@@ -135,7 +140,7 @@ impl Standalone {
             routes: routes(request),
             other: way.flow.remote.ip(),
         };
-        self.start(turn, request, tx, sender, way, peer, next);
+        self.start(turn, (tx, request), sender, Hop { way, peer }, hops);
     }
 
     /// A request inside a stateless dialog: its token says where it goes, and who may say so.
@@ -148,11 +153,11 @@ impl Standalone {
     ) {
         let user = request.request_uri().and_then(sip_uri).and_then(|uri| uri.user).unwrap_or_default();
         let Some(target) = token::open(&turn.settings.cluster_key, user) else {
-            return refuse(turn, tx, request, &flow, 481, "Call/Transaction Does Not Exist");
+            return refuse(turn, tx, request, &flow, &Words::plain(481));
         };
         let Some(side) = sender_of(turn, &flow, &target) else {
             turn.reject_request(flow.remote.ip(), RequestRule::UnknownPeer, None, request);
-            return refuse(turn, tx, request, &flow, 403, "Forbidden");
+            return refuse(turn, tx, request, &flow, &Words::plain(403));
         };
         let way = Way::to_target(turn, &target);
         let sender = Target {
@@ -163,19 +168,16 @@ impl Standalone {
             routes: routes(request),
             other: way.flow.remote.ip(),
         };
-        self.start(turn, request, tx, sender, way, None, Candidates::new());
+        self.start(turn, (tx, request), sender, Hop { way, peer: None }, VecDeque::new());
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a pending request is made of, given once")]
     fn start(
         &mut self,
         turn: &mut Turn<'_>,
-        request: &Message<&[u8]>,
-        tx: ServerTx,
+        (tx, request): (ServerTx, &Message<&[u8]>),
         sender: Target,
-        way: Way,
-        peer: Option<PeerRef>,
-        next: Candidates,
+        Hop { way, peer }: Hop,
+        next: VecDeque<Hop>,
     ) {
         self.last_number += 1;
         let number = self.last_number;
@@ -225,12 +227,12 @@ impl Standalone {
     pub(crate) fn on_reload(&mut self, turn: &Turn<'_>) {
         for pending in self.pending.values_mut() {
             let tenant = pending.sender.tenant.clone();
-            if pending.peer.is_some()
-                && let Side::Backend(name) = pending.way.side()
-            {
-                pending.peer = turn.directory.find(turn.settings, &tenant, name);
-            }
-            pending.next.retain(|candidate| candidate.find_again(turn, &tenant));
+            let place = |way: &Way| turn.directory.named(turn.settings, &tenant, way.side().configured()?);
+            pending.peer = pending.peer.and_then(|_| place(&pending.way));
+            pending.next.retain_mut(|hop| {
+                let was = std::mem::replace(&mut hop.peer, place(&hop.way));
+                was.is_none() || hop.peer.is_some()
+            });
         }
     }
 
@@ -243,6 +245,38 @@ impl Standalone {
             self.failed(turn, number, true);
         }
     }
+}
+
+/// The tenant's backends, in the order to try them.
+fn to_backends(
+    turn: &mut Turn<'_>,
+    origin: &Origin,
+    binding: Option<BindingKey>,
+    request: &Message<&[u8]>,
+) -> VecDeque<Hop> {
+    let aor = binding.and_then(|key| turn.state.registrations().aor_of(key)).map(|aor| aor.name.clone());
+    let list = backend::candidates(turn, &origin.tenant, aor.as_deref());
+    let uri = in_its_domain(turn, origin, request);
+    let hop = |candidate: &Candidate| Hop {
+        way: Way::to_backend(candidate, uri.clone()).by(registration::service_routes(
+            turn,
+            origin,
+            request,
+            &candidate.name,
+        )),
+        peer: Some(candidate.peer),
+    };
+    list.iter().map(hop).collect()
+}
+
+/// Where a call to the same would go.
+fn as_a_call(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Result<VecDeque<Hop>, Words> {
+    let targets = written::ways(turn, origin, request)?;
+    let hop = |target: Called| Hop {
+        peer: target.peer.place(turn, origin.tenant.as_str()),
+        way: Way::of_call(target),
+    };
+    Ok(targets.into_iter().map(hop).collect())
 }
 
 /// The Request-URI with the domain that the request is in, when the sender wrote the edge's own address there: what a PBX
@@ -305,18 +339,12 @@ fn neighbour(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
 }
 
 /// Answers within the transaction what goes no further.
-fn refuse(
-    turn: &mut Turn<'_>,
-    tx: ServerTx,
-    request: &Message<&[u8]>,
-    flow: &Flow,
-    status: u16,
-    reason: &str,
-) {
-    let tag = to_tag(turn, request);
+fn refuse(turn: &mut Turn<'_>, tx: ServerTx, request: &Message<&[u8]>, flow: &Flow, words: &Words) {
+    let (tag, (status, reason)) = (to_tag(turn, request), words.said());
     let sent = turn.respond(tx, request.method(), status, None, |out| {
         let head = ResponseHead { status, reason, to_tag: Some(tag.as_bytes()), source: Some(flow.remote) };
-        ResponseBuilder::new(out, request, &head).finish();
+        let response = ResponseBuilder::new(out, request, &head);
+        words.headers().iter().fold(response, |it, (name, value)| it.header(*name, &**value)).finish();
     });
     // The transaction was opened in this turn: nothing can have answered it.
     debug_assert!(sent.is_ok());

@@ -57,6 +57,16 @@ pub(crate) enum Side {
     Backend(Text),
 }
 
+impl Side {
+    /// The name that the configuration has for it; a phone has none.
+    pub(crate) fn configured(&self) -> Option<&str> {
+        match self {
+            Self::Phone(_) => None,
+            Self::Backend(name) => Some(name),
+        }
+    }
+}
+
 /// Whether a user part looks like a token.
 pub(crate) fn is_token(user: &[u8]) -> bool {
     DIALOG.is(user)

@@ -241,6 +241,11 @@ impl Directory {
         self.find_backend(settings, tenant, backend).or_else(trunk)
     }
 
+    /// A tenant's backend, or any trunk: no two of these share a name.
+    pub(crate) fn named(&self, settings: &Settings, tenant: &str, name: &str) -> Option<PeerRef> {
+        self.find_backend(settings, tenant, name).or_else(|| self.find_trunk(settings, name))
+    }
+
     fn find_backend(&self, settings: &Settings, tenant: &str, backend: &str) -> Option<PeerRef> {
         let at = self.tenant_place(tenant)?;
         let (place, _) =

@@ -91,7 +91,7 @@ pub enum Refusal {
     NoDomain,
     /// A shared trunk calls a number that is no tenant's, and no route takes it: 404.
     NobodysNumber,
-    /// A trunk only calls: 403.
+    /// A trunk calls and sends messages, and nothing else outside calls: 403.
     Method,
 }
 
@@ -273,7 +273,7 @@ impl Look<'_> {
         ruri: Option<&SipUri<'_>>,
     ) -> Result<Origin, Refusal> {
         let found = self.directory.peer(self.settings, peer).ok_or(Refusal::UnknownPeer)?;
-        if request.method() != Method::Invite {
+        if !matches!(request.method(), Method::Invite | Method::Message) {
             return Err(Refusal::Method);
         }
         if !found.trunk.is_some_and(|trunk| trunk.direction.is_in()) {
@@ -282,7 +282,8 @@ impl Look<'_> {
         let tenant = found.tenant.or_else(|| {
             let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
             let caller = request.from().ok().map(|from| user_or_whole(from.uri)).unwrap_or_default();
-            let asked = Asked::of(&self.settings.rules, None, template, caller, request);
+            let name = Some(found.backend.name.as_str());
+            let asked = Asked::of(&self.settings.rules, None, name, template, caller, request);
             self.directory.owner_of(self.settings, &asked.number).or_else(|| {
                 let ask = asked.ask(Source::Trunk, &found.backend.name, self.known.wall);
                 self.settings.tenant(tenant_of(&self.settings.rules, &ask)?)
@@ -307,7 +308,8 @@ impl Look<'_> {
         let found = trunks.iter().copied().find(|peer| {
             let Some(found) = self.directory.peer(self.settings, *peer) else { return false };
             let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
-            let asked = Asked::of(&self.settings.rules, None, template, Text::default(), request);
+            let name = Some(found.backend.name.as_str());
+            let asked = Asked::of(&self.settings.rules, None, name, template, Text::default(), request);
             let owner = self.directory.owner_of(self.settings, &asked.number);
             found.tenant.is_none()
                 || owner.is_some() && found.tenant.map(|t| &t.name) == owner.map(|t| &t.name)

@@ -118,7 +118,7 @@ fn given_a_trunk_when_it_calls_nobodys_number_or_sends_what_is_no_call_then_it_i
     let register = request("REGISTER", "sip:acme.test", "sip:401@acme.test", flow.remote, "reg");
     world.deliver(flow, register);
     assert_eq!(world.one_to(flow.remote).status(), Some(403));
-    let message = request("MESSAGE", DID, "sip:401@acme.test", flow.remote, "msg");
+    let message = request("SUBSCRIBE", DID, "sip:401@acme.test", flow.remote, "msg");
     world.deliver(flow, message);
     assert_eq!(world.one_to(flow.remote).status(), Some(403));
     assert!(world.take().is_empty(), "neither PBX nor the other carrier");

@@ -39,6 +39,7 @@ pub(super) fn check(file: &File, sources: &Sources) -> Result<Vec<Problem>, Prob
     super::trunk::check(&mut check, file);
     super::route::check(&mut check, file);
     super::template::check(&mut check, file);
+    super::headers::check(&mut check, file);
     check.rest(file);
     super::connections::check(&mut check, file);
     super::dns::check(&mut check, file);

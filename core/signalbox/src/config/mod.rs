@@ -3,6 +3,7 @@
 //! `load` finds and reads the files and keeps where each value came from ([`span`]); `env` overlays the environment;
 //! `check` judges meaning, `bus` that of `[bus]`; `settings` builds what the engine runs on; `explain` prints values with their origin.
 
+mod backend;
 mod bus;
 mod calls;
 mod check;
@@ -11,6 +12,7 @@ mod connections;
 mod dns;
 mod env;
 mod explain;
+mod headers;
 mod journal;
 mod limits;
 mod load;

@@ -85,7 +85,7 @@ impl<T> Many<T> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
     }
 }

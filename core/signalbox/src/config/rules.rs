@@ -44,6 +44,7 @@ pub(super) fn compile(file: &File, faults: &mut Vec<Fault>) -> Rules {
     let routes = file.route.iter().enumerate();
     Rules {
         routes: routes.filter_map(|(at, route)| compiler.route(&format!("route[{at}]"), route)).collect(),
+        borders: super::headers::borders(file),
     }
 }
 

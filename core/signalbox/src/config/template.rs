@@ -1,6 +1,7 @@
-//! `[[template]]`: how numbers are written for whoever gets a call.
+//! `[[template]]`: how numbers are written for whoever gets a call, and header fields of what peers send and get.
 
 use super::check::Check;
+use super::headers::HeaderRule;
 use super::model::File;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,33 @@ pub struct Template {
     /// Who calls: in From and P-Asserted-Identity.
     #[serde(default)]
     pub caller: Rewrite,
+    /// Header fields of all messages, in the order of these rules. At trunks, backends and phones, not in routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderRule>,
+}
+
+/// `template` of a trunk, of a backend, or of `phones`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Templates {
+    /// Of what comes from there.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub inward: Option<String>,
+    /// Of what goes there.
+    #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
+    pub outward: Option<String>,
+}
+
+impl Templates {
+    /// Whether none is named.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Both, with their paths below that of their owner.
+    pub(super) fn each(&self, owner: &str) -> [(String, &Option<String>); 2] {
+        [(format!("{owner}.template.in"), &self.inward), (format!("{owner}.template.out"), &self.outward)]
+    }
 }
 
 /// How a number is written anew: stripped, brought into a form, prefixed.
@@ -85,11 +113,7 @@ pub(super) fn check(check: &mut Check<'_>, file: &File) {
     }
     let of_routes =
         file.route.iter().enumerate().map(|(i, route)| (format!("route[{i}].template"), &route.template));
-    let of_trunks = file.trunk.iter().enumerate().flat_map(|(i, trunk)| {
-        let path = format!("trunk[{i}].template");
-        [(format!("{path}.in"), &trunk.template.inward), (format!("{path}.out"), &trunk.template.outward)]
-    });
-    for (path, name) in of_routes.chain(of_trunks) {
+    for (path, name) in of_routes.chain(super::headers::uses(file).into_iter().map(|at| (at.path, at.name))) {
         if let Some(name) = name
             && !file.template.iter().any(|template| template.name == *name)
         {

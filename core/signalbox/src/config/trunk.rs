@@ -6,6 +6,7 @@ use super::model::{EarlyDialogs, File, Hide, Probe, Redirects, Register, Served,
 use super::route::{Pattern, pattern};
 use super::settings::{PeerParts, index, peer, probe};
 use super::span::Problem;
+use super::template::Templates;
 use super::value::Address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,21 +54,9 @@ pub struct Trunk {
     /// How much it carries, both ways together.
     #[serde(default)]
     pub limits: PeerLimits,
-    /// Templates by which numbers are written in calls from and to it.
+    /// Templates of what comes from it, before anything is decided by its numbers, and of what goes to it.
     #[serde(default)]
     pub template: Templates,
-}
-
-/// `template` of a trunk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Templates {
-    /// Of calls from it, before anything is decided by their numbers.
-    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
-    pub inward: Option<String>,
-    /// Of calls to it.
-    #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
-    pub outward: Option<String>,
 }
 
 /// Which way calls may go.

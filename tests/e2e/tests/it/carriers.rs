@@ -3,14 +3,18 @@
 use crate::given::{ACME, registered, sipp_registers};
 use signalbox_e2e::edge::HOST;
 use signalbox_e2e::kamailio::Kamailio;
+use signalbox_e2e::message::Message;
 use signalbox_e2e::sipp::Sipp;
-use signalbox_e2e::{Edge, World, wait};
+use signalbox_e2e::tap::Tap;
+use signalbox_e2e::{Edge, Phone, World, wait};
 use std::net::{IpAddr, SocketAddr};
 
-/// What the README shows under "Connect a carrier", with the story's addresses.
-fn configuration(world: &World, pbx: &Kamailio) -> String {
+const DID: &str = "sip:+442079460001@acme.test";
+
+/// What the README shows first under a title, with the story's addresses.
+fn configuration(world: &World, pbx: &Kamailio, title: &str) -> String {
     let readme = include_str!("../../../../README.md");
-    let section = readme.split("## Connect a carrier").nth(1).expect("the section is there");
+    let section = readme.split(&format!("## {title}\n")).nth(1).expect("the section is there");
     let shown =
         section.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
     // SIPp as a carrier takes a probe for a call.
@@ -25,9 +29,13 @@ fn configuration(world: &World, pbx: &Kamailio) -> String {
 }
 
 fn given(name: &str) -> (World, Edge, Kamailio) {
+    given_by(name, "Connect a carrier")
+}
+
+fn given_by(name: &str, title: &str) -> (World, Edge, Kamailio) {
     let world = World::new(name);
     let pbx = Kamailio::start(&world, "pbx", world.at(2, 5060), world.ip(HOST));
-    let mut edge = Edge::configured(&world, &configuration(&world, &pbx));
+    let mut edge = Edge::configured(&world, &configuration(&world, &pbx, title));
     edge.start();
     edge.await_backend("pbx", "up");
     (world, edge, pbx)
@@ -108,4 +116,45 @@ fn given_the_readmes_carriers_when_route_is_asked_then_it_says_what_would_happen
     assert!(shown.contains("carrier") && shown.contains("+442079470000"), "{shown}");
     assert_eq!(edge.verb(&["backends", "drain", "carrier"]).code, 0);
     edge.await_backend("carrier", "draining");
+}
+
+/// The first message like this that the tapped host was sent.
+fn tapped(tap: &Tap, what: &str, is: impl Fn(&Message) -> bool) -> Message {
+    wait::until(what, || tap.heard().into_iter().find(|message| is(message)))
+}
+
+#[test]
+fn given_the_readmes_header_rules_when_calls_and_messages_pass_then_a_real_pbx_and_the_carrier_see_what_they_leave()
+ {
+    let (world, edge, pbx) = given_by("header-rules", "Header rules");
+    let tap = Tap::on(pbx.address().ip());
+    let mut phone = registered(&world, &edge, "401", 5060);
+    let mut carrier = Phone::new("+4930123456", "carrier.example", world.at(30, 5060), edge.sip());
+    for method in ["INVITE", "MESSAGE"] {
+        let headers = |cseq: u32| {
+            format!(
+                "From: <sip:+4930123456@carrier.example>;tag=t\r\nTo: <{DID}>\r\nCall-ID: {method}\r\n\
+                 CSeq: {cseq} {method}\r\nContact: <sip:c@{}>\r\nX-Junk: carrier\r\nX-Trunk: another\r\n\
+                 P-Charging-Vector: icid-value=1\r\n",
+                world.at(30, 5060)
+            )
+        };
+        let answer = carrier.transaction(DID, method, headers, "");
+        assert_eq!(answer.status(), Some(404), "Kamailio has no such user: {answer}");
+        let at_pbx = tapped(&tap, "Kamailio to hear of it", |m| m.status().is_none() && m.method() == method);
+        assert_eq!(at_pbx.all("X-Trunk").collect::<Vec<_>>(), ["carrier"], "{at_pbx}");
+        assert!(at_pbx.header("X-Junk").or(at_pbx.header("P-Charging-Vector")).is_none(), "{at_pbx}");
+        assert!(pbx.log().contains(&format!("seen {method} to +442079460001@")), "{}", pbx.log());
+    }
+
+    let dialing = phone.dial(&format!("sip:902079470000@{ACME}"));
+    let invite = carrier.rung();
+    assert_eq!(invite.header("User-Agent"), Some("acme"), "{invite}");
+    assert_eq!(invite.header("Organization"), Some("Acme Ltd"));
+    carrier.answer_with(&invite, 486, "Busy Here", "X-Inner: 1\r\nServer: Carrier/2\r\n", "");
+    let (answer, _) = phone.conclude(dialing);
+    assert_eq!((answer.status(), answer.header("X-Inner")), (Some(486), None), "{answer}");
+    let refused = tapped(&tap, "Kamailio to be refused", |m| m.status() == Some(486));
+    assert_eq!(refused.all("X-Trunk").collect::<Vec<_>>(), ["carrier"], "{refused}");
+    assert_eq!(refused.header("Server"), Some("Carrier/2"), "what no rule names stays");
 }

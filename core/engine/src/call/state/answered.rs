@@ -178,7 +178,7 @@ impl Answered {
                 turn.net.transactions_mut().acked(tx, now);
             }
             self.resend = None;
-            let sent = ack::forward(turn, &core.caller, &self.callee, self.cseqs.1, request);
+            let sent = ack::forward(turn, &core.tenant, &core.caller, &self.callee, self.cseqs.1, request);
             if !std::mem::replace(&mut self.acked, true)
                 && core.agreement.codecs.is_empty()
                 && let Some(answer) = Description::of(request)

@@ -136,7 +136,14 @@ impl Ending {
                     turn.net.transactions_mut().acked(tx, now);
                 }
                 if let Some(dialog) = dialog.as_mut().filter(|dialog| dialog.ack.is_none()) {
-                    dialog.ack = ack::forward(turn, &core.caller, &dialog.callee, dialog.cseqs.1, request);
+                    dialog.ack = ack::forward(
+                        turn,
+                        &core.tenant,
+                        &core.caller,
+                        &dialog.callee,
+                        dialog.cseqs.1,
+                        request,
+                    );
                 }
             }
         }
