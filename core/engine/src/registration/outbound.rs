@@ -217,7 +217,8 @@ pub(crate) fn arrived(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) ->
     }
     let to = request.to().ok().and_then(|to| sip_uri(to.uri)?.user);
     let account = found.register.as_ref()?.aor_user().as_bytes();
-    let user = to.filter(|user| !user.is_empty()).unwrap_or(account);
+    // Asterisk's To is our Contact: that names nobody but the account.
+    let user = to.filter(|user| !user.is_empty() && Some(*user) != contact.user).unwrap_or(account);
     let scheme = if contact.secure { &b"sips:"[..] } else { b"sip:" };
     let mut forward = Forward::new(request);
     forward.set_request_uri(&*[scheme, user, b"@", contact.host_port].concat());

@@ -201,3 +201,16 @@ fn given_a_call_on_the_registration_then_it_is_the_trunk_s_from_wherever_it_come
         "whoever does not know the Contact is a stranger"
     );
 }
+
+#[test]
+fn given_a_registrar_whose_to_is_our_contact_then_the_call_is_for_the_account() {
+    let (mut world, register_request) = registered();
+    let contact = register_request.header(HeaderName::Contact).expect("a Contact");
+    let uri = contact.trim_matches(['<', '>']).to_owned();
+    world.deliver(
+        outside(REGISTRAR),
+        request("INVITE", &uri, "sip:+441632960000@provider.test", addr(REGISTRAR), "in1"),
+    );
+    let at_pbx = world.one_to(addr("10.0.1.1:5060"));
+    assert!(at_pbx.uri().starts_with("sip:442079460000@"), "{}", at_pbx.text());
+}
