@@ -18,6 +18,7 @@ use crate::turn::{About, Turn};
 use crate::{backend, remote, standalone};
 use signalbox_base::{Flow, Transport};
 use signalbox_schemas::words::RequestRule;
+use signalbox_sip::header::NameAddr;
 use signalbox_sip::transaction::{
     ClientKey, NewServer, OnAck, OnRequest, OnResponse, ServerKey, ServerTx, TRYING_WITHIN,
 };
@@ -103,6 +104,7 @@ fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message
     }
     let Ok(fields) = fields_of(request, &flow) else { return };
     let key = turn.net.hasher.key(&fields);
+    reuse::consider(turn, &flow, request);
     match method {
         Method::Ack => ack(turn, rooms, flow, key, request),
         _ => {

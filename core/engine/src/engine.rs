@@ -346,6 +346,9 @@ pub(crate) fn unreachable(turn: &mut Turn<'_>, rooms: &mut Rooms, remote: Socket
 /// Whoever is registered over it cannot be reached, and requests that were sent over it and not answered have failed
 /// (RFC 3261 §17.1.4). What has been answered provisionally may still be answered over another connection (§18.2.2).
 fn flow_closed(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: &Flow) {
+    if let Some(conn) = flow.conn {
+        turn.net.reused.remove(&conn);
+    }
     rooms.hops.on_flow_closed(flow);
     rooms.registrar.on_flow_closed(turn, flow);
     rooms.registrar.outbound.on_flow_closed(turn, flow);

@@ -20,6 +20,7 @@ pub mod media;
 pub mod net;
 pub mod registration;
 pub mod remote;
+mod reuse;
 pub mod routing;
 pub mod settings;
 mod standalone;

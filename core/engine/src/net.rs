@@ -89,6 +89,8 @@ pub struct Net {
     pub(crate) draining: bool,
     /// Bindings whose connection is gone: nobody is there until they register again.
     pub(crate) lost: HashSet<BindingKey>,
+    /// Connections of peers' making that the driver was asked to send over.
+    pub(crate) reused: HashSet<ConnId>,
     /// Memory is being given back.
     pub(crate) tidying: bool,
     /// Where a phone is now whose connection is gone: dialogs and answers follow it.
@@ -125,6 +127,7 @@ impl Net {
             stalled: false,
             draining: false,
             lost: HashSet::default(),
+            reused: HashSet::default(),
             tidying: false,
             moved: Moved::default(),
             pace: Pace::default(),

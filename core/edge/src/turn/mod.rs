@@ -308,6 +308,11 @@ impl Core {
                         streams.close(flow);
                     }
                 }
+                Ask::Reuse { flow, stands_for } => {
+                    if let Some(streams) = &self.parts.wires.streams {
+                        streams.reuse(flow, stands_for);
+                    }
+                }
             }
         }
         for note in outbox.notes.drain(..) {

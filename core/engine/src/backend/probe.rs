@@ -6,6 +6,7 @@ use crate::classes::Sent;
 use crate::contract::{Ask, BackendWish, CommandReply, QueryId, ResolvedTarget};
 use crate::facts::{admin, backend as facts};
 use crate::net::{Timer, User};
+use crate::reuse;
 use crate::settings::{ProbeSettings, Settings};
 use crate::state::Wish;
 use crate::tenancy::{Directory, Peer, PeerRef};
@@ -232,6 +233,7 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
 fn probe(turn: &mut Turn<'_>, peer: PeerRef, flow: Flow) -> Option<InFlight> {
     let branch = turn.branch(Method::Options);
     let (host, version) = (turn.advertised(&flow), turn.settings.version.clone());
+    let alias = reuse::parameter(&flow);
     let (tag, call) = (turn.entropy.next_u64(), turn.entropy.next_u64());
     let new = Outgoing {
         method: Method::Options,
@@ -245,7 +247,7 @@ fn probe(turn: &mut Turn<'_>, peer: PeerRef, flow: Flow) -> Option<InFlight> {
         RequestBuilder::new(out, Method::Options, ("sip:", flow.remote))
             .header(
                 HeaderName::Via,
-                format_args!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via()),
+                format_args!("SIP/2.0/{} {host};branch={branch};rport{alias}", flow.transport.via()),
             )
             .header(HeaderName::MaxForwards, 70_u32)
             .header(HeaderName::From, format_args!("<sip:{host}>;tag={tag:016x}"))

@@ -12,7 +12,7 @@ const WEIGHT_OF_NONE: f64 = 0.01;
 
 /// Flows to a backend, first to be tried first: to its address, or to the places of its name. An AoR always draws the same
 /// order; without one the seed draws. What failed last comes behind what did not.
-pub(super) fn flows_to(turn: &Turn<'_>, peer: PeerRef, aor: Option<&str>, seed: u64) -> SmallVec<[Flow; 1]> {
+pub(crate) fn flows_to(turn: &Turn<'_>, peer: PeerRef, aor: Option<&str>, seed: u64) -> SmallVec<[Flow; 1]> {
     let Some(found) = turn.directory.peer(turn.settings, peer) else { return SmallVec::new() };
     let PeerAddress { transport, literal, .. } = found.backend.address;
     if let Some(literal) = literal {

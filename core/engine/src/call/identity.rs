@@ -2,6 +2,7 @@
 
 use super::raw::Raw;
 use crate::contract::Entropy;
+use crate::reuse;
 use crate::settings::Settings;
 use crate::tenancy::{Origin, OriginKind};
 use signalbox_base::{CallUid, Flow, ShortToken, Text, fnv1a};
@@ -54,7 +55,13 @@ pub(crate) fn via(settings: &Settings, flow: &Flow, branch: Branch, cookie: Opti
     let (mut line, by) = (Line::new(), advertised(settings, flow));
     let transport = flow.transport.via();
     let id = ShortToken(branch.0).digits();
-    ("SIP/2.0/", (transport, (" ", (&*by, (";branch=", (Via::MAGIC_COOKIE, (id, ";rport")))))))
+    (
+        "SIP/2.0/",
+        (
+            transport,
+            (" ", (&*by, (";branch=", (Via::MAGIC_COOKIE, (id, (";rport", reuse::parameter(flow))))))),
+        ),
+    )
         .put(&mut line);
     if let Some(cookie) = cookie {
         (";", (LOOP_PARAM, ("=", ShortToken(cookie).digits()))).put(&mut line);

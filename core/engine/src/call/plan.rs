@@ -258,7 +258,7 @@ fn to_peer(
     let (name, ruri) = (candidate.name.clone(), request.request_uri().unwrap_or_default());
     let trunk = candidate.peer.is_trunk();
     let (peer, kind, uri) = if trunk {
-        (Peer::Trunk { name: name.clone() }, TargetKind::Trunk, at_trunk(turn, candidate.peer, ruri))
+        (Peer::Trunk { name: name.clone() }, TargetKind::Trunk, at_trunk(turn, candidate, ruri))
     } else {
         (Peer::Backend { name: name.clone() }, TargetKind::Backend, dialled(turn, origin, ruri))
     };

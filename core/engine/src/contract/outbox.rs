@@ -106,6 +106,14 @@ pub enum Ask {
         /// Which.
         flow: Flow,
     },
+    /// Send what is for an address over a connection that came from there, if it did (RFC 5923): over TLS its certificate
+    /// must be good for the peer at that address.
+    Reuse {
+        /// The connection.
+        flow: Flow,
+        /// As the address is dialled.
+        stands_for: Flow,
+    },
 }
 
 /// What is asked of DNS (RFC 3263 §4).

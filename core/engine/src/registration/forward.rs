@@ -9,6 +9,7 @@ use crate::classes::Sent;
 use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
+use crate::reuse;
 use crate::settings::{ContactMode, Hide, Settings};
 use crate::standalone::sip_uri;
 use crate::state::BindingKey;
@@ -355,10 +356,13 @@ fn write_request(
     }
     own.rewrite(&mut forward, request, pending.domain());
     forward.remove(HeaderName::Via);
-    let id = ShortToken(branch.0).digits();
+    let (id, alias) = (ShortToken(branch.0).digits(), reuse::parameter(&pending.at.flow));
     forward.insert_first(
         HeaderName::Via,
-        ("SIP/2.0/", (transport.via(), (" ", (host, (";branch=", (Via::MAGIC_COOKIE, (id, ";rport"))))))),
+        (
+            "SIP/2.0/",
+            (transport.via(), (" ", (host, (";branch=", (Via::MAGIC_COOKIE, (id, (";rport", alias))))))),
+        ),
     );
     forward.remove(HeaderName::Route);
     forward.remove(HeaderName::RecordRoute);

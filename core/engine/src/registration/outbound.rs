@@ -15,6 +15,7 @@ use crate::backend::flow_to;
 use crate::classes::Sent;
 use crate::facts::registration as facts;
 use crate::net::{Timer, User};
+use crate::reuse;
 use crate::settings::{Asking, OutboundSettings, Settings};
 use crate::standalone::sip_uri;
 use crate::tenancy::{Directory, PeerRef};
@@ -272,10 +273,10 @@ impl Registration {
             record: None,
         };
         let (aor, via, version) = (&*self.settings.aor, flow.transport.via(), turn.settings.version.clone());
-        let (call_id, cseq, asked) = (&*self.call_id, self.cseq, self.asked);
+        let (call_id, cseq, asked, alias) = (&*self.call_id, self.cseq, self.asked, reuse::parameter(&flow));
         let sent = turn.request(new, |out| {
             let mut request = RequestBuilder::new(out, method, &*uri)
-                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport"))
+                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport{alias}"))
                 .header(HeaderName::MaxForwards, 70_u32)
                 .header(HeaderName::From, format_args!("<sip:{aor}>;tag={tag:016x}"))
                 .header(HeaderName::To, format_args!("<sip:{aor}>"))

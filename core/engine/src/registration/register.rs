@@ -134,7 +134,7 @@ impl Registrar {
             return self.on_own(turn, &arrived, own, users);
         }
         let prepared = self.prepare(turn, &origin, &name, request).and_then(|(aor, wanted)| {
-            let at = self.choose(turn, &origin, &name, request);
+            let at = self.choose(turn, &origin, &name, request)?;
             Ok((aor, wanted, at.ok_or(Stop::Later(RETRY_SECS, "No Backend Is Up"))?))
         });
         let (aor, wanted, at) = match prepared {
@@ -275,7 +275,7 @@ impl Registrar {
         origin: &Origin,
         name: &AorName,
         request: &Message<&[u8]>,
-    ) -> Option<Candidate> {
+    ) -> Result<Option<Candidate>, Stop> {
         let aor = turn.state.registrations().aor(name.as_str());
         let mut candidates = backend::registrars(turn, &origin.tenant, name.as_str(), aor);
         if !self.challenged.is_empty() {

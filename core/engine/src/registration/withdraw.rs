@@ -4,6 +4,7 @@ use super::register::Registrar;
 use crate::backend::flow_to;
 use crate::classes::Sent;
 use crate::net::User;
+use crate::reuse;
 use crate::state::BindingKey;
 use crate::turn::{Outgoing, Turn};
 use signalbox_sip::{HeaderName, Method, RequestBuilder};
@@ -28,10 +29,10 @@ impl Registrar {
             String::new()
         };
         let new = Outgoing { method, sent: Sent::Request, flow, branch, user: User::Nobody, record: None };
-        let via = flow.transport.via();
+        let (via, alias) = (flow.transport.via(), reuse::parameter(&flow));
         let sent = turn.request(new, |out| {
             RequestBuilder::new(out, method, ("sip:", &*domain))
-                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport"))
+                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport{alias}"))
                 .header(HeaderName::MaxForwards, 70_u32)
                 .header(HeaderName::From, format_args!("<sip:{address}>;tag={tag:016x}"))
                 .header(HeaderName::To, format_args!("<sip:{address}>"))

@@ -9,6 +9,7 @@ use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::remote::{self, Located};
+use crate::reuse;
 use crate::settings::{Hide, Settings};
 use crate::state::BindingKey;
 use crate::tenancy::PeerRef;

@@ -40,6 +40,7 @@ mod registration;
 mod registration_flows;
 mod registration_path;
 mod registration_rules;
+mod reuse;
 mod routes;
 mod standalone;
 mod tenancy;

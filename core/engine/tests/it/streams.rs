@@ -11,7 +11,7 @@ use signalbox_sip::HeaderName;
 use std::time::Duration;
 
 /// `acme` with a listener for TCP outside (2) and one inside (3).
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let mut settings = acme();
     for network in [0, 1] {
         let udp = settings.listeners[network].clone();

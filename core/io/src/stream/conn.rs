@@ -33,7 +33,9 @@ pub(super) struct Conn {
     socket: Socket,
     /// As the edge knows it: connections of our own making have no `conn` in it.
     pub(super) flow: Flow,
-    session: Session,
+    /// A connection that a peer has made is found as this one, which the edge would make, too.
+    pub(super) stands_for: Option<Box<Flow>>,
+    pub(super) session: Session,
     /// Bytes for the wire; those before `written` are out.
     queue: Vec<u8>,
     written: usize,
@@ -71,6 +73,7 @@ impl Conn {
         Self {
             socket,
             flow,
+            stands_for: None,
             session,
             queue: Vec::new(),
             written: 0,

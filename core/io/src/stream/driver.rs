@@ -16,6 +16,7 @@ use signalbox_base::{ConnId, Flow, Mono, Text, Transport, canonical};
 use signalbox_sip::{Limits, Message};
 use socket2::Socket;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -292,6 +293,9 @@ impl StreamDriver {
         let mut orders = std::mem::take(&mut self.orders);
         self.streams.take_orders(&mut orders);
         let now = self.clock.now().mono;
+        for (flow, stands_for) in orders.reuses.drain(..) {
+            self.reuse(&flow, stands_for);
+        }
         for send in &orders.sends {
             self.send(send.flow, &orders.arena[send.bytes.clone()], send.ticket, now);
         }
@@ -317,7 +321,20 @@ impl StreamDriver {
     fn find(&self, flow: &Flow) -> Option<ConnId> {
         match flow.conn {
             Some(id) => self.conns.contains_key(&id).then_some(id),
-            None => self.targets.get(&(flow.listener.0, flow.transport, flow.remote)).copied(),
+            None => self.targets.get(&target(flow)).copied(),
+        }
+    }
+
+    /// A connection that a peer has made is found as if the edge had made it, where there is none of the edge's own.
+    fn reuse(&mut self, flow: &Flow, stands_for: Flow) {
+        let (Some(id), now) = (self.find(flow), self.clock.now().wall) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.stands_for.is_some() || !self.streams.is_peer(&conn.session, &stands_for, now) {
+            return;
+        }
+        if let Entry::Vacant(vacant) = self.targets.entry(target(&stands_for)) {
+            vacant.insert(id);
+            conn.stands_for = Some(Box::new(stands_for));
         }
     }
 
@@ -365,7 +382,7 @@ impl StreamDriver {
             }
         };
         let id = self.insert(Conn::dialled(socket, flow, session, now))?;
-        self.targets.insert((flow.listener.0, flow.transport, flow.remote), id);
+        self.targets.insert(target(&flow), id);
         Some(id)
     }
 
@@ -385,9 +402,11 @@ impl StreamDriver {
         counts.closed[kind].fetch_add(1, Ordering::Relaxed);
         match flow.conn {
             Some(_) => self.gate.leave(flow.remote.ip()),
-            None => {
-                self.targets.remove(&(flow.listener.0, flow.transport, flow.remote));
-            }
+            None => drop(self.targets.remove(&target(&flow))),
+        }
+        if let Some(stands_for) = conn.stands_for.take() {
+            self.targets.remove(&target(&stands_for));
+            self.batch.closed(*stands_for, end);
         }
         tracing::debug!(%flow, end = end.as_str(), "connection ended");
         self.batch.closed(flow, end);
@@ -448,6 +467,11 @@ pub enum OpenError {
     /// The operating system refused something else.
     #[error(transparent)]
     System(#[from] Fault),
+}
+
+/// What a connection is found by that the edge makes, or would make.
+fn target(flow: &Flow) -> (u16, Transport, SocketAddr) {
+    (flow.listener.0, flow.transport, flow.remote)
 }
 
 /// Where the top Via of a response says that its receiver listens, when that is an address.

@@ -203,6 +203,8 @@ pub(super) struct Orders {
     pub(super) arena: Vec<u8>,
     pub(super) sends: Vec<Send>,
     pub(super) closes: Vec<Flow>,
+    /// Connections, and as what each is to be found.
+    pub(super) reuses: Vec<(Flow, Flow)>,
     pub(super) stop: bool,
 }
 
@@ -225,6 +227,7 @@ impl Orders {
         self.arena.clear();
         self.sends.clear();
         self.closes.clear();
+        self.reuses.clear();
         self.arena.shrink_to(KEPT_BYTES);
         self.sends.shrink_to(KEPT_BYTES / size_of::<Send>());
     }

@@ -28,7 +28,7 @@ use crate::udp::SendFailure;
 use crate::wake::Waker;
 use mail::Orders;
 use session::{Framing, Session};
-use signalbox_base::{Flow, Transport};
+use signalbox_base::{Flow, Transport, Wall};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -163,14 +163,23 @@ impl Streams {
         let tls = match flow.transport {
             Transport::Tcp => None,
             Transport::Tls => {
-                let names = lock(&self.0.names);
-                let address = flow.remote.ip().to_string();
-                let name = names.get(&flow.remote).unwrap_or(&address);
-                Some(lock(&self.0.tls).as_ref()?.connect(flow.listener, name)?)
+                let name = self.name_of(flow.remote);
+                Some(lock(&self.0.tls).as_ref()?.connect(flow.listener, &name)?)
             }
             Transport::Udp | Transport::Ws | Transport::Wss => return None,
         };
         Some(Session::new(tls, Framing::sip()))
+    }
+
+    /// Whether a session's peer is who would be dialled there.
+    fn is_peer(&self, session: &Session, stands_for: &Flow, now: Wall) -> bool {
+        let Some(shown) = session.certificates() else { return stands_for.transport == Transport::Tcp };
+        let name = self.name_of(stands_for.remote);
+        lock(&self.0.tls).as_ref().is_some_and(|tls| tls.is_good(shown, &name, now))
+    }
+
+    fn name_of(&self, address: SocketAddr) -> String {
+        lock(&self.0.names).get(&address).cloned().unwrap_or_else(|| address.ip().to_string())
     }
 
     /// Sends messages, in their order for each connection, and says how many. What cannot be sent arrives as
@@ -192,6 +201,13 @@ impl Streams {
     /// Closes a connection once what waits for it is written.
     pub fn close(&self, flow: Flow) {
         lock(&self.0.orders).closes.push(flow);
+        self.0.driver.wake();
+    }
+
+    /// What is to be sent as `stands_for` goes over a connection that a peer has made, unless there is one already: over
+    /// TLS only if its certificate is good for whoever would be dialled there (RFC 5923).
+    pub fn reuse(&self, flow: Flow, stands_for: Flow) {
+        lock(&self.0.orders).reuses.push((flow, stands_for));
         self.0.driver.wake();
     }
 
@@ -253,7 +269,8 @@ impl Streams {
 
     fn has_orders(&self) -> bool {
         let orders = lock(&self.0.orders);
-        orders.stop || !orders.sends.is_empty() || !orders.closes.is_empty()
+        let Orders { sends, closes, reuses, stop, .. } = &*orders;
+        *stop || !sends.is_empty() || !closes.is_empty() || !reuses.is_empty()
     }
 }
 

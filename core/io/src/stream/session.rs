@@ -2,6 +2,7 @@
 
 use super::websocket::{Upgrade, WebSocket};
 use rustls::Connection;
+use rustls::pki_types::CertificateDer;
 use signalbox_sip::stream::{Frame, Framer};
 use signalbox_sip::{Limits, Malformed};
 use std::io::{ErrorKind, Read, Write};
@@ -154,6 +155,11 @@ impl Session {
                 let _ = encrypt(tls, b"", wire);
             }
         }
+    }
+
+    /// What the peer has shown over TLS, verified: nothing, maybe. `None` without TLS.
+    pub(super) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.tls.as_ref().map(|tls| tls.peer_certificates().unwrap_or_default())
     }
 
     /// Whether messages may flow: handshakes are over.

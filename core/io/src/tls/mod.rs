@@ -13,20 +13,22 @@ pub use error::TlsError;
 
 use crate::tls::certificate::{ByName, Certificate};
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
 };
-use signalbox_base::ListenerId;
+use signalbox_base::{ListenerId, Wall};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +83,8 @@ pub enum ClientAuth {
 pub struct Tls {
     servers: HashMap<ListenerId, Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
+    /// Whom peers' certificates must be issued by, whoever connects; none where nobody is trusted.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
     /// For connections from a listener whose other side is of one kind with us.
     peers: HashMap<ListenerId, Arc<ClientConfig>>,
     certificates: Vec<CertificateInfo>,
@@ -109,14 +113,15 @@ impl Tls {
                 let own = Certificate::load(own, &provider)?;
                 certificates.push(own.info.clone());
                 shown = Arc::new(ByName::new(vec![own]));
-                let config = client(&provider, versions, Some(ca_file), &shown)?;
-                peers.insert(*listener, Arc::new(config));
+                let verifier = verifier(&provider, Some(ca_file))?;
+                peers.insert(*listener, Arc::new(client(&provider, versions, verifier, &shown)?));
             }
             let config = server(&provider, versions, auth, shown)?;
             servers.insert(*listener, Arc::new(config));
         }
-        let client = Arc::new(client(&provider, versions, files.backend_ca_file.as_deref(), &by_name)?);
-        Ok(Self { servers, client, peers, certificates })
+        let verifier = verifier(&provider, files.backend_ca_file.as_deref())?;
+        let client = Arc::new(client(&provider, versions, verifier.clone(), &by_name)?);
+        Ok(Self { servers, client, verifier, peers, certificates })
     }
 
     /// The certificates that are served.
@@ -138,13 +143,27 @@ impl Tls {
 
     /// The calling side of a connection from a listener to a peer of this name.
     pub(crate) fn connect(&self, listener: ListenerId, name: &str) -> Option<Box<Connection>> {
-        let name = match name.parse::<IpAddr>() {
-            Ok(ip) => ServerName::IpAddress(ip.into()),
-            Err(_) => ServerName::try_from(name.to_owned()).ok()?,
-        };
         let config = self.peers.get(&listener).unwrap_or(&self.client);
-        let connection = ClientConnection::new(Arc::clone(config), name).ok()?;
+        let connection = ClientConnection::new(Arc::clone(config), server_name(name)?).ok()?;
         Some(Box::new(connection.into()))
+    }
+
+    /// Whether what somebody who connected has shown would be good enough if the edge had dialled a peer of this name.
+    pub(crate) fn is_good(&self, shown: &[CertificateDer<'_>], name: &str, now: Wall) -> bool {
+        let (Some(verifier), Some((first, others))) = (&self.verifier, shown.split_first()) else {
+            return false;
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.secs()).unwrap_or(0)));
+        let is_good = |name| verifier.verify_server_cert(first, others, &name, &[], now).is_ok();
+        server_name(name).is_some_and(is_good)
+    }
+}
+
+/// The name of a peer, or its address.
+fn server_name(name: &str) -> Option<ServerName<'static>> {
+    match name.parse::<IpAddr>() {
+        Ok(ip) => Some(ServerName::IpAddress(ip.into())),
+        Err(_) => ServerName::try_from(name.to_owned()).ok(),
     }
 }
 
@@ -184,9 +203,25 @@ fn server(
 fn client(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    ca_file: Option<&Path>,
+    verifier: Option<Arc<WebPkiServerVerifier>>,
     certificates: &Arc<ByName>,
 ) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(TlsError::Library)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_webpki_verifier(verifier),
+        // Nobody is trusted: fine for an edge that has no backends over TLS.
+        None => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    Ok(builder.with_client_cert_resolver(Arc::clone(certificates) as _))
+}
+
+/// Judges peers by their issuers: those of a file, else the system's.
+fn verifier(
+    provider: &Arc<CryptoProvider>,
+    ca_file: Option<&Path>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, TlsError> {
     let roots = match ca_file {
         Some(file) => roots_of(file)?,
         None => {
@@ -196,22 +231,14 @@ fn client(
             roots
         }
     };
-    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)
-        .map_err(TlsError::Library)?;
-    let builder = if roots.is_empty() {
-        // Nobody is trusted: fine for an edge that has no backends over TLS.
-        builder.with_root_certificates(roots)
-    } else {
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| TlsError::Authorities {
-                file: ca_file.unwrap_or(Path::new("the system's authorities")).to_owned(),
-                why: error.to_string(),
-            })?;
-        builder.with_webpki_verifier(verifier)
-    };
-    Ok(builder.with_client_cert_resolver(Arc::clone(certificates) as _))
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    built.map(Some).map_err(|error| TlsError::Authorities {
+        file: ca_file.unwrap_or(Path::new("the system's authorities")).to_owned(),
+        why: error.to_string(),
+    })
 }
 
 fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {

@@ -353,3 +353,26 @@ fn given_an_order_to_close_then_what_was_sent_before_arrives_and_the_connection_
     assert_eq!(rest(&phone), b"bye");
     assert_eq!(world.take(1), [Came::Closed(flow, StreamEnd::Closed)]);
 }
+
+#[test]
+fn given_a_connection_that_stands_for_an_address_then_what_is_for_that_goes_over_it_until_it_ends() {
+    let mut world = World::new(limits());
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let mut peer = world.connect();
+    peer.write_all(ASK).unwrap();
+    let (flow, dialled) = (world.asked(), world.towards(nobody));
+    world.streams.reuse(flow, dialled);
+    world.send(dialled, ASK, Some(5));
+    let mut read = vec![0; ASK.len()];
+    peer.read_exact(&mut read).unwrap();
+    assert_eq!(read, ASK);
+    drop(peer);
+    let ended = [Came::Closed(dialled, StreamEnd::Closed), Came::Closed(flow, StreamEnd::Closed)];
+    assert_eq!(world.take(2), ended, "what was sent there is not waited for");
+    world.send(dialled, ASK, Some(6));
+    assert_eq!(
+        world.take(2)[0],
+        Came::Unsent(Some(6), SendFailure::Refused),
+        "nobody is there to be dialled"
+    );
+}

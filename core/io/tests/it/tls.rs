@@ -257,6 +257,42 @@ fn given_a_backend_over_tls_then_messages_wait_for_the_handshake_and_its_name_mu
     }
 }
 
+#[test]
+fn given_who_wants_its_connection_used_for_a_backend_then_its_certificate_must_be_what_dialling_would_want() {
+    let (authority, devices) = (Authority::new(), Authority::new());
+    let own = authority.sign("edge", &["edge.example"]);
+    let (pbx, other) = (authority.sign("pbx", &["pbx.example"]), authority.sign("other", &["other.example"]));
+    // Who issues certificates to phones says nothing about backends.
+    let phone_s = devices.sign("phone", &["pbx.example"]);
+    for (shown, ca, good) in [
+        (Some(&pbx), &authority.ca, true),
+        (Some(&other), &authority.ca, false),
+        (Some(&phone_s), &devices.ca, false),
+        (None, &authority.ca, false),
+    ] {
+        let mut world = World::over(Transport::Tls, limits());
+        let auth = ClientAuth::Request { ca_file: ca.clone() };
+        world.streams.set_tls(Arc::new(Tls::load(&authority.files(vec![own.clone()], auth)).unwrap()));
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialled = world.towards(backend.local_addr().unwrap());
+        world.streams.set_name(dialled.remote, "pbx.example");
+        let mut line = phone(&world, &authority, "edge.example", shown);
+        line.write_all(ASK).unwrap();
+        let flow = world.asked();
+        world.streams.reuse(flow, dialled);
+        world.send(dialled, ASK, None);
+        if good {
+            let mut read = vec![0; ASK.len()];
+            line.read_exact(&mut read).unwrap();
+            assert_eq!(read, ASK);
+        } else {
+            backend.accept().unwrap();
+        }
+        backend.set_nonblocking(true).unwrap();
+        assert!(backend.accept().is_err(), "{shown:?}");
+    }
+}
+
 /// An edge of a cluster, with a certificate for its name.
 fn edge(authority: &Authority, name: &str) -> World {
     let own = authority.sign(name, &[name]);

@@ -108,6 +108,25 @@ fn given_sipp_over_tcp_and_kamailio_on_udp_or_tcp_then_registrations_and_calls_g
 }
 
 #[test]
+fn given_an_edge_that_nobody_connects_to_then_its_pbx_calls_over_the_connection_that_the_edge_has_made() {
+    let world = World::new("alias");
+    let pbx = Kamailio::start(&world, "pbx", world.at(2, 5060), world.ip(HOST));
+    let tenant = acme(pbx.address()).replace("udp:", "tcp:");
+    let (at, nowhere) = (world.at(HOST, TCP), world.at(HOST, 5070));
+    let listeners = format!(
+        "[[listener]]\naddress = \"udp:{at}\"\n\
+         [[listener]]\naddress = \"tcp:{at}\"\nadvertise = \"{nowhere}\"\n"
+    );
+    let mut edge = Edge::configured(&world, &(listeners + &tenant));
+    edge.start();
+    edge.await_backend("pbx", "up");
+    let (mut caller, mut called) =
+        (registered(&world, &edge, "401", 5071), registered(&world, &edge, "402", 5072));
+    let (mut dialog, _) = talk(&mut caller, &mut called, &format!("sip:402@{ACME}"));
+    hang_up(&mut caller, &mut dialog, &mut called);
+}
+
+#[test]
 fn given_an_asterisk_on_udp_when_a_phone_over_tls_calls_it_then_it_answers_and_names_stay_on_their_sides() {
     let world = World::new("tls-asterisk");
     let authority = Authority::new(&world, "ca");
