@@ -15,7 +15,7 @@ use crate::settings::CallsFrom;
 use crate::tenancy::{Known, Origin, PeerRef, Refusal, resolve_among};
 use crate::trace::Traceparent;
 use crate::turn::{About, Turn};
-use crate::{backend, remote, standalone};
+use crate::{backend, remote, reuse, sips, standalone};
 use signalbox_base::{Flow, Transport};
 use signalbox_schemas::words::RequestRule;
 use signalbox_sip::header::NameAddr;
@@ -204,6 +204,14 @@ impl Fresh<'_, '_, '_> {
         if self.names_an_unknown_scheme() {
             return self.reject(416, "Unsupported URI Scheme");
         }
+        let uri = self.request.request_uri().unwrap_or_default();
+        if !sips::may_go(uri, &self.flow) {
+            // The hop before this one broke what it asks for.
+            return sips::refuse(self.turn, self.flow, self.request);
+        }
+        if sips::is_sips(uri) && self.has_another_contact() {
+            return self.reject(400, "Contact Is Not SIPS");
+        }
         if self.method == Method::Register {
             if !origin.is_endpoint() {
                 self.turn.reject_request(self.flow.remote.ip(), RequestRule::Method, None, self.request);
@@ -258,6 +266,13 @@ impl Fresh<'_, '_, '_> {
             Some(Ok(Uri::Other { scheme, .. })) => !scheme.eq_ignore_ascii_case(b"urn"),
             _ => false,
         }
+    }
+
+    /// Whether it asks for `sips:` and wants to be answered by another scheme (RFC 3261 §8.1.1.8).
+    fn has_another_contact(&self) -> bool {
+        let mut contacts =
+            self.request.values(HeaderName::Contact).filter_map(|value| NameAddr::parse(value).ok());
+        self.method != Method::Register && contacts.any(|contact| !sips::is_sips(contact.uri))
     }
 
     /// OPTIONS to the edge itself, from a peer or a registered phone: 200, or 503 while draining. `false` for strangers,

@@ -23,6 +23,7 @@ pub mod remote;
 mod reuse;
 pub mod routing;
 pub mod settings;
+mod sips;
 mod standalone;
 pub mod state;
 pub mod tenancy;

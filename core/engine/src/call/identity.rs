@@ -4,6 +4,7 @@ use super::raw::Raw;
 use crate::contract::Entropy;
 use crate::reuse;
 use crate::settings::Settings;
+use crate::sips;
 use crate::tenancy::{Origin, OriginKind};
 use signalbox_base::{CallUid, Flow, ShortToken, Text, fnv1a};
 use signalbox_sip::header::{HeaderName, ListValues, Via};
@@ -124,10 +125,12 @@ pub(crate) fn is_loop<B: AsRef<[u8]>>(settings: &Settings, origin: &Origin, mess
     }
 }
 
-/// Our Contact on a leg. Header parameters of the peer's own Contact (feature tags, RFC 3840) follow it.
-pub(crate) fn contact(settings: &Settings, flow: &Flow, token: ShortToken, features: &[u8]) -> Line {
-    let (mut line, host) = (Line::new(), advertised(settings, flow));
-    ("<sip:", (super::leg::contact_user(token), ("@", &*host))).put(&mut line);
+/// Our Contact on a leg, of the scheme that its other end has. Header parameters of the peer's own Contact (feature tags,
+/// RFC 3840) follow it.
+pub(crate) fn contact(settings: &Settings, leg: &super::leg::Leg, features: &[u8]) -> Line {
+    let (mut line, flow) = (Line::new(), &leg.flow);
+    let (scheme, host) = (sips::scheme_towards(&leg.target, flow), advertised(settings, flow));
+    ("<", (scheme, (super::leg::contact_user(leg.token), ("@", &*host)))).put(&mut line);
     if flow.transport != signalbox_base::Transport::Udp {
         (";transport=", flow.transport.in_uri()).put(&mut line);
     }

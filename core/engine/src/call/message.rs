@@ -252,8 +252,7 @@ pub(crate) fn own_request(
         .header(HeaderName::CallId, &*leg.call_id)
         .header(HeaderName::CSeq, (cseq, (" ", method)));
     if method == Method::Options {
-        request =
-            request.header(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, b""));
+        request = request.header(HeaderName::Contact, &*identity::contact(settings, leg, b""));
     }
     if let Some((name, value)) = more {
         request = request.header(name, value);
@@ -457,7 +456,7 @@ fn rewrite_contact<B: AsRef<[u8]>>(
         Some(Ok(address)) if address.bracketed && !hidden => address.params.as_bytes(),
         _ => b"",
     };
-    forward.set(HeaderName::Contact, &*identity::contact(settings, &leg.flow, leg.token, features));
+    forward.set(HeaderName::Contact, &*identity::contact(settings, leg, features));
 }
 
 /// Takes an option tag out of every header of this name (RFC 3261 §20.32, §20.37).

@@ -33,6 +33,7 @@ mod redirect;
 pub(crate) mod reference;
 mod reinvite;
 mod relay;
+mod secure;
 mod setup;
 mod state;
 mod stray;

@@ -17,6 +17,7 @@ use crate::routing::{
 use crate::settings::{
     Affinity, EarlyDialogs, Group, Hide, Member, MemberName, PeerLimits, Ring, Rule, Template, To,
 };
+use crate::sips;
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::{About, Turn};
@@ -131,7 +132,7 @@ pub(super) fn plan(
     let caller = caller.map(|found| found.backend);
     plan.single = caller.is_some_and(|caller| caller.early_dialogs == EarlyDialogs::Single);
     plan.hide |= caller.is_some_and(|caller| caller.hide == Hide::Full);
-    plan
+    plan.by_scheme(turn, origin, ruri)
 }
 
 /// Users who have as many calls as they may are not rung; a call that takes another's place is none more.
@@ -301,8 +302,8 @@ fn dialled(turn: &Turn<'_>, origin: &Origin, ruri: &[u8]) -> Raw {
 }
 
 /// The Request-URI towards a trunk: the number, at the trunk's own address.
-fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
-    let Some(found) = turn.directory.peer(turn.settings, trunk) else { return Raw::from(ruri) };
+fn at_trunk(turn: &Turn<'_>, candidate: &Candidate, ruri: &[u8]) -> Raw {
+    let Some(found) = turn.directory.peer(turn.settings, candidate.peer) else { return Raw::from(ruri) };
     let address = &found.backend.address;
     let mut uri = Vec::with_capacity(64);
     let (user, phone) = match Uri::parse(ruri) {
@@ -313,7 +314,7 @@ fn at_trunk(turn: &Turn<'_>, trunk: PeerRef, ruri: &[u8]) -> Raw {
         Ok(Uri::Tel(tel)) => (Some(tel.number.to_vec()), true),
         _ => return Raw::from(ruri),
     };
-    uri.extend_from_slice(b"sip:");
+    uri.extend_from_slice(sips::scheme_towards(ruri, &candidate.flow).as_bytes());
     if let Some(user) = user {
         uri.extend_from_slice(&user);
         uri.push(b'@');

@@ -5,6 +5,7 @@ use super::attempt::Target;
 use super::call::Core;
 use super::leg::Peer;
 use super::plan::to_contact;
+use super::secure::fits;
 use super::setup::Setup;
 use crate::routing::{Query, Route, Source, select};
 use crate::settings::Redirects;
@@ -31,7 +32,8 @@ impl Setup {
             return false;
         }
         let Ok(request) = Message::parse(request, &Limits::DATAGRAM) else { return false };
-        let targets = self.named(core, turn, at, response);
+        let asked = request.request_uri().unwrap_or_default();
+        let targets = self.named(core, turn, at, (asked, response));
         if targets.is_empty() {
             return false;
         }
@@ -42,8 +44,14 @@ impl Setup {
         (0..count).fold(false, |sent, _| self.launch(core, turn, &request, None) | sent)
     }
 
-    /// Bindings of the users that it names, which were not called yet.
-    fn named(&self, core: &Core, turn: &Turn<'_>, at: usize, response: &Message<&[u8]>) -> Vec<Target> {
+    /// Bindings of the users that it names, which were not called yet, by the scheme that was asked for.
+    fn named(
+        &self,
+        core: &Core,
+        turn: &Turn<'_>,
+        at: usize,
+        (asked, response): (&[u8], &Message<&[u8]>),
+    ) -> Vec<Target> {
         let by = &self.attempts[at].branch.leg.peer;
         let mut targets: Vec<Target> = Vec::new();
         for contact in response.values(HeaderName::Contact).filter_map(|value| NameAddr::parse(value).ok()) {
@@ -71,6 +79,9 @@ impl Setup {
             let Route::Contacts { contacts, .. } = route else { continue };
             for (aor, binding) in contacts {
                 let mut target = to_contact(aor.address(), binding, RouteBasis::Binding);
+                if !fits(&mut target, asked) {
+                    continue;
+                }
                 let known = |uri: &[u8]| *uri == *target.uri;
                 if self.attempts.iter().any(|attempt| known(&attempt.branch.uri))
                     || targets.iter().any(|other| known(&other.uri))

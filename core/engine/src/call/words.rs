@@ -7,6 +7,7 @@ use super::message;
 use super::raw::Raw;
 use super::setup::Setup;
 use crate::settings::Rejection;
+use crate::sips;
 use crate::state::calls::PendingRequest;
 use crate::turn::Turn;
 use signalbox_base::Text;
@@ -68,6 +69,12 @@ impl Words {
     /// Header lines beside those of any answer.
     pub(crate) fn headers(&self) -> &[(HeaderName, Raw)] {
         &self.headers
+    }
+
+    /// `sips:` was asked for, and nobody can be reached by it (RFC 5630).
+    pub(crate) fn sips_not_allowed(warning: &str) -> Self {
+        let headers = vec![(HeaderName::Warning, Raw::from(warning.as_bytes()))];
+        Self { status: sips::STATUS, phrase: Text::new(sips::REASON), headers, category: None }
     }
 
     fn write(&self, call_id: &[u8], pending: &PendingRequest) -> Raw {

@@ -22,6 +22,8 @@ pub(super) enum Stop {
     Later(u32, &'static str),
     /// Above a limit of the tenant.
     Limit,
+    /// `sips:` was asked for, and no backend is reached by it.
+    Insecure,
 }
 
 pub(super) const TOO_MANY: Stop = Stop::Reject(403, "Too Many Contacts");

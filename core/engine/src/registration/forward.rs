@@ -11,6 +11,7 @@ use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::reuse;
 use crate::settings::{ContactMode, Hide, Settings};
+use crate::sips;
 use crate::standalone::sip_uri;
 use crate::state::BindingKey;
 use crate::turn::{About, Outgoing, Turn};
@@ -103,9 +104,9 @@ impl Registrar {
             backend::on_traffic(turn, peer, remote, false);
         }
         let aor = turn.state.registrations().aor(&pending.name);
-        let next = backend::registrars(turn, &pending.tenant, &pending.name, aor)
-            .into_iter()
-            .find(|c: &Candidate| !pending.tried.contains(&(c.peer, c.flow.remote)));
+        let mut next = backend::registrars(turn, &pending.tenant, &pending.name, aor);
+        sips::keep_secure(&pending.request, &mut next);
+        let next = next.into_iter().find(|c: &Candidate| !pending.tried.contains(&(c.peer, c.flow.remote)));
         match next {
             Some(next) => {
                 pending.at = next;
@@ -405,7 +406,9 @@ fn write_tokens<'m>(pending: &'m Pending, each: &[Asked], here: Here<'_>, forwar
     for (asked, value) in each.iter().zip(pending.request.values(HeaderName::Contact)) {
         let Ok(contact) = NameAddr::parse(value) else { continue };
         line.clear();
-        ("<sip:", (asked.key.digits(), ("@", (host, (suffix, (transport, ">")))))).put(&mut line);
+        // A phone that is reached by `sips:` is told to the backend so, where that one is, too.
+        let scheme = sips::scheme_towards(contact.uri, &pending.at.flow);
+        ("<", (scheme, (asked.key.digits(), ("@", (host, (suffix, (transport, ">"))))))).put(&mut line);
         write_params(&contact, without, &mut line);
         forward.replace_part(contact.raw, &*line);
     }

@@ -12,6 +12,7 @@ use crate::dispatch::{open, reject, reject_after, reject_with};
 use crate::facts::admin;
 use crate::facts::registration::{self as facts, Refused};
 use crate::net::{Timer, User};
+use crate::sips;
 use crate::state::{AorName, BindingKey, NameParts};
 use crate::tenancy::{Origin, PeerRef};
 use crate::tidy::{is_sparse, shrink};
@@ -199,6 +200,10 @@ impl Registrar {
                 self.tell_refused(turn, origin, name, request, 503, reason);
                 reject_after(turn, flow, request, 503, "Service Unavailable", Some(secs));
             }
+            Stop::Insecure => {
+                self.tell_refused(turn, origin, name, request, sips::STATUS, "SIPS Not Allowed");
+                sips::refuse(turn, flow, request);
+            }
             Stop::Limit => {
                 const REASON: &str = "Registration Limit Reached";
                 turn.reject_request(flow.remote.ip(), RequestRule::Limit, None, request);
@@ -278,16 +283,19 @@ impl Registrar {
     ) -> Result<Option<Candidate>, Stop> {
         let aor = turn.state.registrations().aor(name.as_str());
         let mut candidates = backend::registrars(turn, &origin.tenant, name.as_str(), aor);
+        if sips::keep_secure(request, &mut candidates) {
+            return Err(Stop::Insecure);
+        }
         if !self.challenged.is_empty() {
             let challenger = self.challenged.remove(&challenge_key(turn, request, name.as_str()));
             if let Some((peer, until)) = challenger
                 && turn.now.mono < until
                 && let Some(at) = candidates.iter().position(|c| c.peer == peer)
             {
-                return Some(candidates.swap_remove(at));
+                return Ok(Some(candidates.swap_remove(at)));
             }
         }
-        candidates.into_iter().next()
+        Ok(candidates.into_iter().next())
     }
 
     /// Remembers who challenged, so that the answer goes there.

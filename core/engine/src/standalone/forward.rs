@@ -11,6 +11,7 @@ use crate::net::{Timer, User};
 use crate::remote::{self, Located};
 use crate::reuse;
 use crate::settings::{Hide, Settings};
+use crate::sips;
 use crate::state::BindingKey;
 use crate::tenancy::PeerRef;
 use crate::turn::{Outgoing, Turn};
@@ -91,6 +92,23 @@ impl Way {
         &self.side
     }
 
+    /// The Request-URI that it goes with.
+    fn uri<'a>(&'a self, request: &'a Message<impl AsRef<[u8]>>) -> &'a [u8] {
+        self.uri.as_ref().map_or(request.request_uri().unwrap_or_default(), |uri| uri.as_bytes())
+    }
+
+    /// Whether a request may go this way by its scheme (RFC 5630). What is asked for by `sip:` is sent so.
+    pub(super) fn fits(&mut self, request: &Message<&[u8]>) -> bool {
+        let asked = request.request_uri().unwrap_or_default();
+        if sips::is_sips(asked) {
+            return sips::is_sips(self.uri(request)) && sips::may_go(asked, &self.flow);
+        }
+        if let Some(uri) = self.uri.as_mut().filter(|uri| sips::is_sips(uri.as_bytes())) {
+            *uri = Text::lossy(&sips::plain(uri.as_bytes()));
+        }
+        true
+    }
+
     /// A phone is where its binding says now; anything else where it was.
     pub(super) fn to_target(turn: &Turn<'_>, target: &Target) -> Self {
         let binding = match &target.side {
@@ -116,8 +134,10 @@ impl Standalone {
         let method = pending.request.method();
         let flow = pending.way.flow;
         let (branch, host) = (turn.branch(method), turn.advertised(&flow));
-        let via = format!("SIP/2.0/{} {host};branch={branch};rport", flow.transport.via());
-        let contact = our_contact(turn, pending, &pending.sender, &flow);
+        let (transport, alias) = (flow.transport.via(), reuse::parameter(&flow));
+        let via = format!("SIP/2.0/{transport} {host};branch={branch};rport{alias}");
+        let asked = pending.way.uri(&pending.request);
+        let contact = our_contact(turn, pending, &pending.sender, (asked, &flow));
         let new = Outgoing {
             method,
             sent: Sent::Request,
@@ -223,7 +243,12 @@ impl Standalone {
 }
 
 /// Our Contact for one side of a dialog: a token of the other. `None` for who has none.
-fn our_contact(turn: &Turn<'_>, pending: &Pending, target: &Target, towards: &Flow) -> Option<String> {
+fn our_contact(
+    turn: &Turn<'_>,
+    pending: &Pending,
+    target: &Target,
+    (uri, towards): (&[u8], &Flow),
+) -> Option<String> {
     // Of a MESSAGE comes no dialog (RFC 3428 §4): neither side is given a way to the other.
     if target.uri.is_empty() || pending.request.method() == Method::Message {
         return None;
@@ -233,7 +258,8 @@ fn our_contact(turn: &Turn<'_>, pending: &Pending, target: &Target, towards: &Fl
         Transport::Udp => String::new(),
         other => format!(";transport={}", other.in_uri()),
     };
-    Some(format!("<sip:{token}@{}{transport}>", turn.advertised(towards)))
+    let scheme = sips::scheme_towards(uri, towards);
+    Some(format!("<{scheme}{token}@{}{transport}>", turn.advertised(towards)))
 }
 
 /// What a phone knows its side of the edge by, where one of the two hides from the other.
@@ -319,7 +345,8 @@ fn relay(turn: &mut Turn<'_>, pending: &Pending, response: &Message<&[u8]>) {
             routes,
             other: pending.flow.remote.ip(),
         };
-        our_contact(turn, pending, &target, &pending.flow)
+        let asked = pending.request.request_uri().unwrap_or_default();
+        our_contact(turn, pending, &target, (asked, &pending.flow))
     });
     let (host, settings) = (hidden_host(turn, pending), turn.settings);
     let tenant = &pending.sender.tenant;

@@ -17,6 +17,7 @@ use crate::net::User;
 use crate::registration;
 use crate::remote;
 use crate::routing::Source;
+use crate::sips;
 use crate::state::BindingKey;
 use crate::tenancy::{Origin, OriginKind, PeerRef};
 use crate::turn::Turn;
@@ -125,7 +126,7 @@ impl Standalone {
                 Err(Nobody(status)) => Err(Words::plain(status)),
             },
         };
-        let mut hops = match found {
+        let mut hops = match found.and_then(|hops| by_scheme(turn, &origin.flow, request, hops)) {
             Ok(hops) => hops,
             Err(words) => return refuse(turn, tx, request, &origin.flow, &words),
         };
@@ -336,6 +337,21 @@ fn neighbour(turn: &Turn<'_>, flow: &Flow, target: &Target) -> Option<Side> {
     let mut over = turn.state.registrations().over_flow(flow);
     let (_, binding) = over.find(|(aor, _)| aor.tenant() == &*target.tenant)?;
     (flow.remote.ip() == target.other).then_some(Side::Phone(Some(binding.key)))
+}
+
+/// The ways that the scheme of the Request-URI lets a request go; when it lets none of them, what is said (RFC 5630).
+fn by_scheme(
+    turn: &Turn<'_>,
+    flow: &Flow,
+    request: &Message<&[u8]>,
+    mut hops: VecDeque<Hop>,
+) -> Result<VecDeque<Hop>, Words> {
+    let before = hops.len();
+    hops.retain_mut(|hop| hop.way.fits(request));
+    if before > 0 && hops.is_empty() {
+        return Err(Words::sips_not_allowed(&sips::warning(turn, flow)));
+    }
+    Ok(hops)
 }
 
 /// Answers within the transaction what goes no further.

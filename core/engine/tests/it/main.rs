@@ -42,6 +42,7 @@ mod registration_path;
 mod registration_rules;
 mod reuse;
 mod routes;
+mod sips;
 mod standalone;
 mod tenancy;
 mod tidy;

@@ -3,6 +3,7 @@
 use super::{Admitted, Between, End, Refused, Sender, Way};
 use crate::remote::ticket::{self, Hand, Ticket};
 use crate::remote::{call_of, flow_to, is_peer, ticket_of};
+use crate::sips;
 use crate::state::Binding;
 use crate::turn::Turn;
 use foldhash::HashSet;
@@ -104,7 +105,8 @@ fn handed(
         flow: between.phone,
         between,
         to: End::Phone,
-        uri: binding.request_uri(),
+        // Between edges it is `sip:` alone.
+        uri: Text::lossy(&sips::plain(binding.request_uri().as_bytes())),
         routes: binding.path.iter().cloned().collect(),
     })
 }
