@@ -111,7 +111,7 @@ case "${1:-}" in
     install_rust
     ;;
   peers)
-    install_packages kamailio sip-tester sipsak baresip-core postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
+    install_packages kamailio sip-tester sipsak baresip-core dnsmasq-base postgresql postgresql-client iproute2 iptables procps util-linux mmdebstrap debian-archive-keyring \
       openssl default-jre-headless maven python3-venv kcat jq prometheus
     command -v go >/dev/null || install_packages golang-go
     install_wasm

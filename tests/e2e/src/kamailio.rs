@@ -23,7 +23,7 @@ impl Kamailio {
     /// Starts one and waits until it answers. `edge` is the only address that it takes requests from.
     #[must_use]
     pub fn start(world: &World, name: &str, address: SocketAddr, edge: IpAddr) -> Self {
-        Self::with_service(world, name, address, edge, address)
+        Self::with(world, name, address, edge, &[])
     }
 
     /// The same; calls to the user `service` go to an address of its own (a voicemail, say), past this Kamailio once
@@ -36,7 +36,23 @@ impl Kamailio {
         edge: IpAddr,
         service: SocketAddr,
     ) -> Self {
-        let text = configuration(world, name, address, edge).replace("@SERVICE@", &service.to_string());
+        Self::with(world, name, address, edge, &[("@SERVICE@", service.to_string())])
+    }
+
+    /// The same; it takes requests from another address too, as a provider does from its other customers.
+    #[must_use]
+    pub fn with_neighbour(
+        world: &World,
+        name: &str,
+        address: SocketAddr,
+        edge: IpAddr,
+        neighbour: IpAddr,
+    ) -> Self {
+        Self::with(world, name, address, edge, &[("@NEIGHBOUR@", neighbour.to_string())])
+    }
+
+    fn with(world: &World, name: &str, address: SocketAddr, edge: IpAddr, words: &[(&str, String)]) -> Self {
+        let text = configuration(world, name, address, edge, words);
         let config = world.file(&format!("{name}.cfg"), &text);
         let mut pbx = Self { name: name.into(), address, config, process: None, dir: world.dir().to_owned() };
         pbx.start_again();
@@ -87,9 +103,19 @@ impl Kamailio {
     }
 }
 
-fn configuration(world: &World, name: &str, address: SocketAddr, edge: IpAddr) -> String {
+fn configuration(
+    world: &World,
+    name: &str,
+    address: SocketAddr,
+    edge: IpAddr,
+    words: &[(&str, String)],
+) -> String {
     let fifo = world.path(&format!("{name}.run"));
-    include_str!("kamailio.cfg")
+    let text = include_str!("kamailio.cfg").to_owned();
+    let text = words.iter().fold(text, |text, (word, value)| text.replace(word, value));
+    // What nobody named is the edge's, and its own.
+    text.replace("@NEIGHBOUR@", &edge.to_string())
+        .replace("@SERVICE@", &address.to_string())
         .replace("@ADDRESS@", &address.to_string())
         .replace("@EDGE@", &edge.to_string())
         .replace("@RUN@", &fifo.display().to_string())

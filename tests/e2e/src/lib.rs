@@ -13,6 +13,7 @@ pub mod janitor;
 pub mod kamailio;
 pub mod load;
 pub mod message;
+pub mod name_server;
 pub mod netns;
 pub mod phone;
 pub mod postgres;

@@ -1,8 +1,9 @@
 //! Stock SIPp with the scenarios of `tests/e2e/scenarios`.
 
 use crate::process::Process;
+use crate::wait;
 use crate::world::World;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -178,6 +179,18 @@ impl Running {
     fn errors(&self) -> String {
         std::fs::read_to_string(self.dir.join(format!("{}.sipp.err", self.name))).unwrap_or_default()
     }
+}
+
+/// Waits until somebody listens there over UDP: nothing is sent, as SIPp would take it for a call.
+///
+/// # Panics
+/// Nobody does.
+pub fn await_bound(address: SocketAddr) {
+    let IpAddr::V4(ip) = address.ip() else { panic!("stories have IPv4 networks") };
+    let bound = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    wait::until_true(&format!("{address} to be bound"), || {
+        std::fs::read_to_string("/proc/net/udp").is_ok_and(|sockets| sockets.contains(&bound))
+    });
 }
 
 impl Counted {

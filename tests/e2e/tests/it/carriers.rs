@@ -4,10 +4,9 @@ use crate::given::{ACME, registered, sipp_registers};
 use signalbox_e2e::edge::HOST;
 use signalbox_e2e::kamailio::Kamailio;
 use signalbox_e2e::message::Message;
-use signalbox_e2e::sipp::Sipp;
+use signalbox_e2e::sipp::{self, Sipp};
 use signalbox_e2e::tap::Tap;
 use signalbox_e2e::{Edge, Phone, World, wait};
-use std::net::{IpAddr, SocketAddr};
 
 const DID: &str = "sip:+442079460001@acme.test";
 
@@ -41,13 +40,6 @@ fn given_by(name: &str, title: &str) -> (World, Edge, Kamailio) {
     (world, edge, pbx)
 }
 
-/// Whether somebody listens there: nothing is sent, as SIPp would take it for a call.
-fn is_bound(address: SocketAddr) -> bool {
-    let IpAddr::V4(ip) = address.ip() else { return false };
-    let bound = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
-    std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound)
-}
-
 #[test]
 fn given_the_readmes_carriers_when_one_calls_a_did_then_the_pbxs_phone_answers_and_billing_sees_the_trunk() {
     let (world, edge, _pbx) = given("carrier-in");
@@ -78,7 +70,7 @@ fn given_the_readmes_carriers_when_a_phone_dials_nine_then_the_second_takes_what
     let full = Sipp::new(&world, "carrier", "refuse", world.at(30, 5060)).calls(1, 1).start();
     let free = Sipp::new(&world, "carrier-2", "answer", world.at(31, 5060)).calls(1, 1).start();
     for carrier in [30, 31] {
-        wait::until_true("SIPp to listen", || is_bound(world.at(carrier, 5060)));
+        sipp::await_bound(world.at(carrier, 5060));
     }
     let (answer, dialog) = phone.call(&format!("sip:902079470000@{ACME}"));
     assert_eq!(answer.status(), Some(200), "{answer}");
