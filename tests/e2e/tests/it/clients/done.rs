@@ -27,7 +27,7 @@ const WHAT: [&str; 18] = [
 
 /// Transports that a client does not have.
 const WITHOUT: [&str; 3] = [
-    "wss: none of the four speaks WebSocket; the phones of the story `streams` do",
+    "wss: baresip 1.0, PJSIP, SIPp and sipsak have no WebSocket; JsSIP has nothing else",
     "sipp tls: Debian's 3.6.1 is built without",
     "sipsak tls: 0.9.8.1 sends its request and does not wait for the answer",
 ];

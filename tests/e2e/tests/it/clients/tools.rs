@@ -4,7 +4,7 @@ use super::done::Done;
 use super::{PROXY, Place, TRANSPORTS};
 use signalbox_e2e::World;
 use signalbox_e2e::edge::{HOST, said};
-use signalbox_e2e::sipp::Sipp;
+use signalbox_e2e::sipp::{Sipp, await_bound};
 use std::process::Command;
 
 const SCRIPTED: &str = "would need a scenario for each of these; the phones do them";
@@ -23,6 +23,7 @@ pub(super) fn sipp(world: &World, place: &Place, transport: &'static str, host: 
         register.word("domain", PROXY).word("expires", "600").lines(&[line]).calls(1, 10).run().all_good(1);
     }
     let answering = Sipp::new(world, &format!("answer-{transport}"), "answer", called).calls(1, 10).start();
+    await_bound(called);
     let calling = over(Sipp::new(world, &format!("call-{transport}"), "call", caller).to(edge));
     let line = format!("{};{}", users[0], users[1]);
     calling.word("domain", PROXY).talk(10).lines(&[line]).calls(1, 10).run().all_good(1);
