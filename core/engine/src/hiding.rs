@@ -45,6 +45,18 @@ const UNTOUCHED: [HeaderName; 8] = [
 /// Attributes of a dialog-info document (RFC 4235 §4.1.2) that name a dialog.
 const DIALOG_NAMES: [&[u8]; 3] = [b"call-id=\"", b"local-tag=\"", b"remote-tag=\""];
 
+/// Attributes that say where media goes (RFC 8839 §5, RFC 3605).
+const MEDIA: [&[u8]; 3] = [b"candidate:", b"remote-candidates:", b"rtcp:"];
+
+/// Headers that say who somebody is: their hosts are of the sender's side, wherever it has them from.
+const NAMING: [HeaderName; 5] = [
+    HeaderName::From,
+    HeaderName::PAssertedIdentity,
+    HeaderName::RemotePartyId,
+    HeaderName::Diversion,
+    HeaderName::ReplyTo,
+];
+
 /// Bits of the numbers in `o=`: peers read them as signed.
 const NUMBER_MASK: u64 = (1 << 62) - 1;
 
@@ -83,6 +95,12 @@ impl<'a> Hiding<'a> {
         add(from.remote.ip().to_string().as_bytes());
         add(from.local.ip().to_string().as_bytes());
         let vias = message.all(HeaderName::Via).filter(|_| message.is_request());
+        for name in NAMING {
+            let named = message.values(name).next().and_then(|value| NameAddr::parse(value).ok());
+            if let Some(Uri::Sip(uri)) = named.and_then(|named| Uri::parse(named.uri).ok()) {
+                add(uri.host);
+            }
+        }
         let contact =
             message.values(HeaderName::Contact).next().and_then(|value| NameAddr::parse(value).ok());
         if let Some(Uri::Sip(uri)) = contact.and_then(|contact| Uri::parse(contact.uri).ok()) {
@@ -228,7 +246,7 @@ impl<'a> Hiding<'a> {
         let mut at = 0;
         while at < text.len() {
             // Hosts begin where words do, so that a long one is looked at once.
-            let begins = at == 0 || !is_host_byte(text[at - 1]);
+            let begins = at == 0 || !is_host_byte(text[at - 1]) || is_behind_escape(text, at);
             let known = || self.hosts.iter().find_map(|host| host_at(text, at, host));
             // An address is of its sender's side, whoever has it.
             match begins.then(|| address_at(text, at).or_else(known)).flatten() {
@@ -252,6 +270,10 @@ impl<'a> Hiding<'a> {
                 [b's', b'=', ..] => out.extend_from_slice(b"s=-\r\n"),
                 [b'i' | b'u' | b'e' | b'p', b'=', ..] => {}
                 line if line.starts_with(b"a=tool:") => {}
+                // Where media goes to stays; other attributes may name their sender.
+                [b'a', b'=', attribute @ ..] if !MEDIA.iter().any(|name| attribute.starts_with(name)) => {
+                    out.extend_from_slice(&self.renamed(line));
+                }
                 line => out.extend_from_slice(line),
             }
         }
@@ -321,7 +343,7 @@ fn host_at(text: &[u8], at: usize, host: &[u8]) -> Option<Range<usize>> {
         return None;
     }
     let before = at.checked_sub(1).map(|place| text[place]);
-    if before.is_some_and(is_host_byte) {
+    if before.is_some_and(is_host_byte) && !is_behind_escape(text, at) {
         return None;
     }
     let bracketed = before == Some(b'[') && text.get(end) == Some(&b']');
@@ -336,6 +358,11 @@ fn host_at(text: &[u8], at: usize, host: &[u8]) -> Option<Range<usize>> {
         end += 1 + digits;
     }
     Some(start..end)
+}
+
+/// Whether what is before this place is an escaped byte (`%40`).
+fn is_behind_escape(text: &[u8], at: usize) -> bool {
+    at >= 3 && text[at - 3] == b'%' && text[at - 2..at].iter().all(u8::is_ascii_hexdigit)
 }
 
 fn is_multipart(kind: &[u8]) -> bool {
@@ -378,6 +405,7 @@ mod tests {
             ),
             ("sip:a@[2001:db8::1]:5061", "sip:a@acme.test"),
             ("10.0.1.1:", "acme.test:"),
+            ("sip:401%4010.0.1.1?X=sip%3apbx.local%3b", "sip:401%40acme.test?X=sip%3aacme.test%3b"),
             (
                 "<http://[fd00::7]/x> fd00::7, 2001:DB8:0:0:1:0:0:7.",
                 "<http://acme.test/x> acme.test, acme.test.",

@@ -354,6 +354,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether whoever is there needs no budget: a registered phone, or a peer of the configuration, in whose name anybody may
+    /// have sent something to a listener for strangers.
+    fn is_at_home(&self, flow: &Flow) -> bool {
+        let listener = self.settings.listener(flow.listener);
+        self.state.registrations().knows_flow(flow)
+            || listener.is_some_and(|listener| self.directory.is_peer(listener, flow.remote))
+    }
+
     /// Puts a message into the outbox, unless its receiver has proven nothing and has had its share.
     pub(crate) fn transmit(
         &mut self,
@@ -370,12 +378,14 @@ impl Turn<'_> {
         let is_answer = self.out.bytes(&bytes).starts_with(b"SIP/2.0 ");
         if flow.transport == Transport::Udp
             && is_answer
-            && matches!(release, Release::Now(_))
             && self.net.sources.counts(flow.remote)
-            && !self.state.registrations().knows_flow(&flow)
-            && !self.net.sources.may_send(flow.remote, len)
+            && !self.is_at_home(&flow)
         {
-            return;
+            match release {
+                Release::Now(_) if !self.net.sources.may_send(flow.remote, len) => return,
+                Release::Now(_) => {}
+                Release::After(_) => self.net.sources.earned(flow.remote, len),
+            }
         }
         if let Release::After(seq) = release
             && let Some(record) = self.out.records.iter_mut().rev().find(|r| r.seq <= seq)

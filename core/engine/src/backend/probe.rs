@@ -140,9 +140,14 @@ pub(crate) fn on_resolved(
 ) {
     let Some(peer) = turn.backends.queries.remove(&query) else { return };
     resolve_after(turn, peer, again_after);
-    if !targets.is_empty() {
-        let settings = turn.settings;
-        turn.directory.set_resolved(settings, peer, targets);
+    let settings = turn.settings;
+    // A name that leads to the edge itself would have it call itself.
+    let is_ours = |target: &&ResolvedTarget| {
+        settings.listeners.iter().any(|listener| listener.address == target.address)
+    };
+    let others: Vec<ResolvedTarget> = targets.iter().filter(|target| !is_ours(target)).cloned().collect();
+    if !others.is_empty() {
+        turn.directory.set_resolved(settings, peer, &others);
     }
 }
 

@@ -142,7 +142,9 @@ fn refused_by_person(
         return Refused::now(403, "calls_per_user", name);
     }
     limits.calls_per_number?;
-    let number = crate::facts::call::user_or_whole(request.request_uri()?);
+    let dialled = crate::facts::call::user_or_whole(request.request_uri()?);
+    // As it is counted: a number is one, however it is written.
+    let number = crate::routing::e164_of(&dialled, Some(&tenant.numbering)).unwrap_or(dialled);
     if !is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number)) {
         return None;
     }

@@ -161,6 +161,7 @@ pub(crate) fn relay_response<B: AsRef<[u8]>>(
     let hiding = hiding(settings, message, by, leg);
     if let Some(hiding) = &hiding {
         hiding.edit(&mut forward, message);
+        forward.set_status(status, &*hiding.renamed(message.reason().unwrap_or_default()));
     }
     forward.remove(HeaderName::Via);
     for via in pending.vias() {

@@ -79,6 +79,11 @@ impl Names {
         }
     }
 
+    /// Whether there is anybody to be called.
+    pub(super) fn calls_somebody(&self) -> bool {
+        !self.called.is_empty()
+    }
+
     /// A new leg is called so.
     pub(super) fn put(&self, leg: &mut Leg) {
         for (address, user) in [(&mut leg.local, &self.caller), (&mut leg.remote, &self.to)] {

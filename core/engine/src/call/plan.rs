@@ -25,6 +25,7 @@ use signalbox_base::{TenantId, Text};
 use signalbox_schemas::call::{RouteTarget, RouteWhy};
 use signalbox_schemas::values::TransportAddress;
 use signalbox_schemas::words::{RouteBasis, TargetKind};
+use signalbox_sip::uri::write_escaped_user;
 use signalbox_sip::{Message, Uri};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -123,7 +124,11 @@ pub(super) fn plan(
     }
     leave_out_busy(turn, origin, request, &mut plan);
     let by_rule = rule.and_then(|rule| rule.template.as_deref());
+    let any = !plan.targets.is_empty();
     name_anew(turn, origin, request, &mut plan.targets, [template, by_rule]);
+    if any && plan.targets.is_empty() {
+        plan.end = Some(Final::Nobody(Nobody::NotFound));
+    }
     if let Some(place) = first.and_then(|name| plan.targets.iter().position(|t| t.peer.name() == name))
         && !plan.fork
     {
@@ -169,6 +174,8 @@ fn name_anew(
             target.renamed(Names::written(&all, numbering, &known, request));
         }
     }
+    // A number of which nothing is left is none that could be called.
+    targets.retain(|target| target.names.as_ref().is_none_or(|names| names.calls_somebody()));
 }
 
 /// Bindings of this and of other edges; what nobody is where there are none.
@@ -308,15 +315,16 @@ fn at_trunk(turn: &Turn<'_>, candidate: &Candidate, ruri: &[u8]) -> Raw {
     let mut uri = Vec::with_capacity(64);
     let (user, phone) = match Uri::parse(ruri) {
         // A phone's parameters of a number would have the carrier call another one (RFC 4694 §4).
-        Ok(Uri::Sip(uri)) => {
-            (uri.user.map(|user| facts::number_of(user).to_vec()), uri.param(b"user").is_some())
-        }
-        Ok(Uri::Tel(tel)) => (Some(tel.number.to_vec()), true),
+        Ok(Uri::Sip(uri)) => (
+            uri.decoded_user().map(|user| facts::number_of(&user).into_owned()),
+            uri.param(b"user").is_some(),
+        ),
+        Ok(Uri::Tel(tel)) => (Some(facts::number_of(tel.number).into_owned()), true),
         _ => return Raw::from(ruri),
     };
     uri.extend_from_slice(sips::scheme_towards(ruri, &candidate.flow).as_bytes());
     if let Some(user) = user {
-        uri.extend_from_slice(&user);
+        write_escaped_user(&user, &mut uri);
         uri.push(b'@');
     }
     let host =

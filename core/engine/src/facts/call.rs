@@ -26,6 +26,7 @@ use signalbox_schemas::words::{
 use signalbox_sip::header::{HeaderName, NameAddr};
 use signalbox_sip::sdp::Session;
 use signalbox_sip::{Message, Uri};
+use std::borrow::Cow;
 
 /// Whose record it is.
 #[derive(Clone, Copy, Debug)]
@@ -463,20 +464,30 @@ fn uri_of(address: Option<NameAddr<'_>>) -> Text {
 /// The number or user of a URI, unescaped; the whole URI when it has none.
 fn user_of(uri: &Text) -> Text {
     match Uri::parse(uri.as_bytes()) {
-        Ok(Uri::Sip(sip)) => sip.decoded_user().map(|user| Text::lossy(number_of(&user))).unwrap_or_default(),
+        Ok(Uri::Sip(sip)) => {
+            sip.decoded_user().map(|user| Text::lossy(&number_of(&user))).unwrap_or_default()
+        }
         Ok(Uri::Tel(_)) => {
             let number = uri.split_once(':').map_or("", |(_, rest)| rest);
-            Text::new(number.split(';').next().unwrap_or_default())
+            Text::lossy(&number_of(number.as_bytes()))
         }
         _ => uri.clone(),
     }
 }
 
-/// A telephone number without its parameters (RFC 3261 §19.1.6); other users as they are.
-pub(crate) fn number_of(user: &[u8]) -> &[u8] {
-    let is_number = user.strip_prefix(b"+").unwrap_or(user).first().is_some_and(u8::is_ascii_digit);
-    let end = user.iter().position(|byte| *byte == b';').filter(|_| is_number);
-    &user[..end.unwrap_or(user.len())]
+/// A telephone number without its parameters (RFC 3261 §19.1.6) and visual separators, which mean nothing (RFC 3966 §5.1.1);
+/// other users as they are.
+pub(crate) fn number_of(user: &[u8]) -> Cow<'_, [u8]> {
+    let number = user.split(|byte| *byte == b';').next().unwrap_or_default();
+    let is_separator = |byte: &u8| b"-.()".contains(byte);
+    let is_number = |byte: &u8| byte.is_ascii_digit() || b"+*#".contains(byte) || is_separator(byte);
+    if !number.iter().any(u8::is_ascii_digit) || !number.iter().all(is_number) {
+        return Cow::Borrowed(user);
+    }
+    if !number.iter().any(is_separator) {
+        return Cow::Borrowed(number);
+    }
+    Cow::Owned(number.iter().copied().filter(|byte| !is_separator(byte)).collect())
 }
 
 /// The Session-ID without its parameters (RFC 7989 §5).

@@ -29,7 +29,7 @@ struct Budget {
 
 impl Budget {
     fn take(&mut self, bytes: u64) -> bool {
-        let fits = self.sent + bytes <= self.received.saturating_mul(FACTOR);
+        let fits = self.sent.saturating_add(bytes) <= self.received.saturating_mul(FACTOR);
         if fits {
             self.sent += bytes;
         }
@@ -80,6 +80,13 @@ impl Sources {
     #[must_use]
     pub fn held(&self) -> usize {
         self.each.len()
+    }
+
+    /// So many bytes go there whatever the budget says; what may follow is less by them.
+    pub fn earned(&mut self, to: SocketAddr, bytes: usize) {
+        if let Some(budget) = self.each.get_mut(&to) {
+            budget.sent = budget.sent.saturating_add(bytes as u64);
+        }
     }
 
     /// Whether a budget is kept for this source.

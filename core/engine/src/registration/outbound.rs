@@ -364,7 +364,11 @@ impl Registration {
         let contacts = response.values(HeaderName::Contact).filter_map(|v| NameAddr::parse(v).ok());
         let named = contacts.filter(|c| c.uri.starts_with(ours.as_bytes())).find_map(|c| c.expires());
         let general = response.value(HeaderName::Expires).and_then(|v| delta_seconds(v).ok());
-        let secs = named.or(general).unwrap_or(self.asked).max(1);
+        let secs = named.or(general).unwrap_or(self.asked);
+        if secs == 0 {
+            // It keeps nothing, whatever its status says.
+            return self.failed(turn, Some((200, None)), None);
+        }
         let routes = response.values(HeaderName::ServiceRoute).take(ROUTES_MAX).map(Text::lossy).collect();
         self.failures = 0;
         // 80 % to 90 % of it: edges that started together must not refresh together for ever.
@@ -398,7 +402,9 @@ impl Registration {
 
     fn may_ask_for_more(&mut self, response: &Message<&[u8]>) -> bool {
         let min = response.value(HeaderName::MinExpires).and_then(|v| delta_seconds(v).ok());
-        let more = min.filter(|min| *min > self.asked && *min <= EXPIRES_MAX_SECS && self.asked > 0);
+        self.answers += 1;
+        let longer = |min: &u32| *min > self.asked && *min <= EXPIRES_MAX_SECS;
+        let more = min.filter(longer).filter(|_| self.asked > 0 && self.answers <= ANSWERS_MAX);
         self.asked = more.unwrap_or(self.asked);
         more.is_some()
     }

@@ -333,8 +333,13 @@ impl Numbering {
             return false;
         }
         let e164 = crate::routing::e164_of(caller, Some(self));
+        // Carriers write E.164 numbers without their + as well.
+        let bare = caller.trim();
+        let bare = bare.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("+{bare}"));
         let is = |pattern: &Pattern| {
-            pattern.is_match(caller) || e164.as_ref().is_some_and(|e164| pattern.is_match(e164))
+            pattern.is_match(caller)
+                || e164.as_ref().is_some_and(|e164| pattern.is_match(e164))
+                || bare.as_ref().is_some_and(|bare| pattern.is_match(bare))
         };
         self.blocked_callers.iter().any(is)
     }

@@ -42,7 +42,17 @@ impl Rewrite {
     /// The number anew. `numbering` is the tenant's.
     #[must_use]
     pub fn apply(&self, number: &str, numbering: Option<&Numbering>) -> Text {
-        let Some(bare) = number.strip_prefix(&*self.strip) else { return Text::new(number) };
+        let e164;
+        let bare = match number.strip_prefix(&*self.strip) {
+            Some(bare) => bare,
+            // Routes match a number by its E.164 form too, however it was dialled.
+            None if self.strip.starts_with('+') => {
+                e164 = e164_of(number, numbering).unwrap_or_default();
+                let Some(bare) = e164.strip_prefix(&*self.strip) else { return Text::new(number) };
+                bare
+            }
+            None => return Text::new(number),
+        };
         let formed = self.formed(bare, numbering);
         Text::from(format!("{}{}", self.prefix, formed.as_deref().unwrap_or(bare)))
     }

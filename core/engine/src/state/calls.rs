@@ -455,7 +455,8 @@ impl CallState {
         };
         let ingress = peer(cdr.ingress_kind, &cdr.ingress_peer);
         let egress = cdr.egress_kind.zip(cdr.egress_peer.as_ref()).and_then(|(kind, name)| peer(kind, name));
-        let number = Counted::Number(self.tenant.clone(), cdr.callee.clone());
+        let number =
+            Counted::Number(self.tenant.clone(), cdr.callee_e164.as_ref().unwrap_or(&cdr.callee).clone());
         ingress.into_iter().chain(egress).chain([number]).collect()
     }
 

@@ -125,8 +125,16 @@ fn given_a_number_with_separators_and_parameters_then_rules_owners_and_carriers_
     let mut settings = with_carriers();
     settings.rules.routes =
         vec![rule("dear", "+882", refusal(488)), rule("abroad", "+", to_trunks(&["carrier"]))];
+    settings.rules.routes.insert(0, rule("premium", "90900", refusal(488)));
+    settings.rules.routes.push(rule("out", "9", to_trunks(&["carrier"])));
     let (mut world, phone) = with_phone_under(settings);
-    for (number, id) in [("+8-8212345;x=1", "a"), ("%2B88212345678;npdi", "b"), ("+(882)12345678", "c")] {
+    for (number, id) in [
+        ("+8-8212345;x=1", "a"),
+        ("%2B88212345678;npdi", "b"),
+        ("+(882)12345678", "c"),
+        ("9-0900.1234567", "f"),
+        ("9%2d09001234567", "g"),
+    ] {
         let uri = format!("sip:{number}@acme.test");
         world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", &uri, id, ""));
         assert_eq!(said(&mut world, phone.flow.remote), ["100", "488"], "{number}");
@@ -147,6 +155,8 @@ fn given_a_blocked_caller_when_its_carrier_writes_it_in_another_form_then_it_is_
     let mut world = World::new(settings);
     let flow = carrier_calls(&mut world, CARRIER, "442079460999", DID, "a");
     assert_eq!(said(&mut world, flow.remote), ["100", "603"]);
+    let flow = carrier_calls(&mut world, OTHER, "442079460999", DID, "bare");
+    assert_eq!(said(&mut world, flow.remote), ["100", "603"], "without a template too");
 }
 
 fn rewrite() -> Rewrite {
@@ -197,4 +207,66 @@ fn given_a_users_limit_when_it_has_a_call_then_another_for_it_is_486_and_one_tha
     assert!(world.take_to(phone.flow.remote).is_empty());
     let unknown = "Replaces: x@y;from-tag=a;to-tag=b\r\n";
     assert_ne!(from_pbx(&mut world, "third", unknown), ["100", "486"]);
+}
+
+#[test]
+fn given_a_packet_in_a_carriers_name_where_strangers_are_heard_then_the_carrier_still_gets_its_answers() {
+    let mut world = World::new(with_carriers());
+    let carrier = addr("10.0.9.9:5060");
+    let mut settings = with_carriers();
+    settings.listeners[1].serves.trunks = true;
+    settings.trunks = vec![trunk("inner", "10.0.9.9:5060")];
+    settings.trunks[0].peer.network = settings.listeners[1].network;
+    std::mem::swap(&mut world, &mut World::new(settings));
+    let spoofed = outside("10.0.9.9:5060");
+    world
+        .deliver(spoofed, request("OPTIONS", "sip:x@nowhere.test", "sip:y@nowhere.test", carrier, "spoofed"));
+    world.take();
+    let flow = inside("10.0.9.9:5060");
+    for id in ["a", "b", "c", "d"] {
+        world.deliver(flow, invite(&flow, "sip:+4930123456@carrier.example", DID, id, ""));
+        assert_eq!(said(&mut world, carrier), ["100"], "{id}");
+    }
+}
+
+#[test]
+fn given_a_numbers_limit_then_it_is_one_number_however_it_is_dialled() {
+    let mut settings = with_carriers();
+    settings.tenants[0].limits.calls_per_number = Some(1);
+    let (mut world, phone) = with_phone_under(settings);
+    let call = |world: &mut World, number: &str| {
+        let uri = format!("sip:{number}@acme.test");
+        world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", &uri, number, ""));
+        said(world, phone.flow.remote)
+    };
+    assert_eq!(call(&mut world, "+4930123456"), ["100"]);
+    for number in ["004930123456", "+49-30-123456", "+49(30)123456", "+4930123456;x=y"] {
+        assert_eq!(call(&mut world, number), ["486"], "{number}");
+    }
+}
+
+#[test]
+fn given_a_template_that_strips_an_e164_prefix_then_any_form_of_the_number_loses_it_and_nothing_is_left_is_404()
+ {
+    let mut settings = with_carriers();
+    let strip = |what: &str| {
+        Some(Arc::new(Template {
+            called: Rewrite { strip: Text::new(what), ..rewrite() },
+            caller: rewrite(),
+        }))
+    };
+    settings.rules.routes[0].template = strip("+4930");
+    settings.rules.routes.push(Rule { template: strip("9"), ..rule("out", "9", to_trunks(&["carrier"])) });
+    let (mut world, phone) = with_phone_under(settings);
+    for (number, id) in [("+4930123456", "a"), ("004930123456", "b"), ("+49-30-123456", "c")] {
+        let uri = format!("sip:{number}@acme.test");
+        world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", &uri, id, ""));
+        assert_eq!(invited(&mut world, CARRIER), ["sip:123456@198.51.100.10:5060"], "{number}");
+    }
+    world.take();
+    world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", "sip:9@acme.test", "d", ""));
+    assert_eq!(
+        (said(&mut world, phone.flow.remote), invited(&mut world, CARRIER)),
+        (vec!["100".to_owned(), "404".to_owned()], vec![])
+    );
 }

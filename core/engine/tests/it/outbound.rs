@@ -171,6 +171,27 @@ fn given_a_name_of_two_places_when_the_first_says_503_then_the_second_is_asked_a
 }
 
 #[test]
+fn given_a_registrar_that_never_has_enough_or_grants_nothing_then_it_has_refused() {
+    let mut world = World::new(with(account()));
+    let mut request = asked(&mut world, 3);
+    for tries in 1.. {
+        let longer = 600 + tries * 60;
+        answer(&mut world, &request, 423, &format!("Min-Expires: {longer}\r\n"));
+        match world.take_to(addr(REGISTRAR)).pop() {
+            Some(again) => request = again,
+            None => break,
+        }
+        assert!(tries < 9, "it goes on for ever");
+    }
+    assert_eq!(states(&world), ["refused 423"]);
+    let again = asked(&mut world, 31);
+    answer(&mut world, &again, 200, &granted_for(&again, 0));
+    assert_eq!(states(&world), ["refused 423", "refused 200"]);
+    world.advance(Duration::from_secs(25));
+    assert!(world.take_to(addr(REGISTRAR)).is_empty(), "it is left alone for longer");
+}
+
+#[test]
 fn given_a_registrar_that_grants_a_second_then_it_is_not_asked_every_second() {
     let (mut world, request) = registered();
     let refresh = asked(&mut world, 280);

@@ -276,7 +276,7 @@ to       = "backends"
             ("\"X-Peer\"", "\"Contact\"", "template[0].headers[1].set", "\"Contact\" is the edge's own"),
             ("\"Subject\"", "\"Sub ject\"", "template[1].headers[1].add", "is no name"),
             ("{peer} of", "{caller} of", "template[0].headers[1].value", "neither {tenant} nor {peer}"),
-            ("{peer} of", "a\\r\\nVia: b", "template[0].headers[1].value", "line end"),
+            ("{peer} of", "a\\r\\nVia: b", "template[0].headers[1].value", "control character"),
             ("set = \"X-Peer\", ", "", "template[0].headers[1]", "no rule"),
             ("value = \"none\", ", "", "template[1].headers[1]", "no rule"),
             ("add = \"Subject\"", "add = \"Subject\", remove = \"X\"", "template[1].headers[1]", "no rule"),

@@ -77,6 +77,10 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
         merge_file(&mut merged, &mut sources, file.display().to_string(), text)?;
     }
     env::overlay(&mut merged, &mut sources, environment)?;
+    let unprintable = unprintable(&merged, &sources);
+    if !unprintable.is_empty() {
+        return Err(Problems(unprintable));
+    }
     check::unsupported(&merged, &sources)?;
     let mut file = deserialize(merged, &sources)?;
     registrar::anchor(&mut file, path);
@@ -221,6 +225,33 @@ fn plain(sources: &mut Sources, file: usize, path: &str, value: &Value) -> toml:
             toml::Value::Table(items.collect())
         }
     }
+}
+
+/// Texts with control characters: none is meant, and in a header one would be another line.
+fn unprintable(merged: &toml::Table, sources: &Sources) -> Vec<Problem> {
+    fn look(value: &toml::Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            toml::Value::String(text) if text.chars().any(char::is_control) => found.push(path.to_owned()),
+            toml::Value::Array(list) => {
+                list.iter().enumerate().for_each(|(at, item)| look(item, &format!("{path}[{at}]"), found));
+            }
+            toml::Value::Table(table) => {
+                let path = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                table.iter().for_each(|(key, item)| look(item, &path(key), found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    look(&toml::Value::Table(merged.clone()), "", &mut found);
+    let problem = |path: &String| {
+        sources.problem(
+            path,
+            "there is a control character in it",
+            "write it on one line, without \\r, \\n or \\t",
+        )
+    };
+    found.iter().map(problem).collect()
 }
 
 fn deserialize(merged: toml::Table, sources: &Sources) -> Result<model::File, Problems> {

@@ -340,7 +340,7 @@ pub(super) fn check(check: &mut Check<'_>, file: &File) {
         let taken = file.group[..i].iter().any(|other| other.name == group.name)
             || file.trunk.iter().any(|trunk| trunk.name == group.name)
             || file.tenant.iter().any(|t| t.backends.iter().any(|b| b.name == group.name));
-        if taken || group.name == "backends" {
+        if taken || ["backends", "trunks", "endpoints"].contains(&&*group.name) {
             let message = format!("\"{}\" names something else too", group.name);
             check.wrong(&format!("{path}.name"), message, "give each trunk, group and backend its own name");
         }

@@ -69,7 +69,10 @@ impl Sources {
             None => self.files.first().map(|(name, _)| name.clone()).unwrap_or_default(),
         };
         let excerpt = match &origin {
-            Some(Origin::File(file, range)) => Some(excerpt(&self.files[*file].1, range)),
+            Some(Origin::File(file, range)) => {
+                let text = &self.files[*file].1;
+                (!may_show_a_secret(line_of(text, range.start).2)).then(|| excerpt(text, range))
+            }
             _ => None,
         };
         Problem { place, path: path.to_owned(), message: message.into(), excerpt, fix: fix.into() }
@@ -82,6 +85,18 @@ fn line_of(text: &str, at: usize) -> (usize, usize, &str) {
     let start = text[..at].rfind('\n').map_or(0, |i| i + 1);
     let end = text[at..].find('\n').map_or(text.len(), |i| at + i);
     (text[..start].matches('\n').count() + 1, text[start..at].chars().count() + 1, &text[start..end])
+}
+
+/// Whether a line has the look of one with a secret in it, whatever the key means: it is not put on screens and into logs.
+fn may_show_a_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    let follows = |word: &str| {
+        line.match_indices(word)
+            .any(|(at, _)| line[at + word.len()..].trim_start_matches('"').trim_start().starts_with('='))
+    };
+    let login = |part: &str| part.split('@').next().is_some_and(|before| before.matches(':').count() > 1);
+    ["password", "passwd", "secret", "token"].iter().any(|word| follows(word))
+        || line.split(['"', '\'']).filter(|part| part.contains('@')).any(login)
 }
 
 /// The line with carets under the range; a range over several lines is cut at the end of its first.
