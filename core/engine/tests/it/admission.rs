@@ -211,13 +211,12 @@ fn given_a_users_limit_when_it_has_a_call_then_another_for_it_is_486_and_one_tha
 
 #[test]
 fn given_a_packet_in_a_carriers_name_where_strangers_are_heard_then_the_carrier_still_gets_its_answers() {
-    let mut world = World::new(with_carriers());
     let carrier = addr("10.0.9.9:5060");
     let mut settings = with_carriers();
     settings.listeners[1].serves.trunks = true;
     settings.trunks = vec![trunk("inner", "10.0.9.9:5060")];
     settings.trunks[0].peer.network = settings.listeners[1].network;
-    std::mem::swap(&mut world, &mut World::new(settings));
+    let mut world = World::new(settings);
     let spoofed = outside("10.0.9.9:5060");
     world
         .deliver(spoofed, request("OPTIONS", "sip:x@nowhere.test", "sip:y@nowhere.test", carrier, "spoofed"));
@@ -236,11 +235,14 @@ fn given_a_numbers_limit_then_it_is_one_number_however_it_is_dialled() {
     let (mut world, phone) = with_phone_under(settings);
     let call = |world: &mut World, number: &str| {
         let uri = format!("sip:{number}@acme.test");
-        world.deliver(phone.flow, invite(&phone.flow, "sip:401@acme.test", &uri, number, ""));
+        world.deliver(
+            phone.flow,
+            invite(&phone.flow, "sip:401@acme.test", &uri, &format!("id{}", number.len()), ""),
+        );
         said(world, phone.flow.remote)
     };
     assert_eq!(call(&mut world, "+4930123456"), ["100"]);
-    for number in ["004930123456", "+49-30-123456", "+49(30)123456", "+4930123456;x=y"] {
+    for number in ["004930123456", "+49-30-123456", "+49(30)12.3456", "+4930123456;x=y"] {
         assert_eq!(call(&mut world, number), ["486"], "{number}");
     }
 }

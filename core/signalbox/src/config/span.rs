@@ -187,3 +187,27 @@ impl From<Problem> for Problems {
         Self(vec![problem])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::may_show_a_secret;
+
+    #[test]
+    fn given_a_line_that_may_have_a_secret_then_it_is_not_shown() {
+        for line in [
+            "register = { user = \"a\", password = \"hunter2\" }",
+            "\"Password\"=\"hunter2\"",
+            "address = \"udp:u:hunter2@host\"",
+            "api_token = 'x'",
+        ] {
+            assert!(may_show_a_secret(line), "{line}");
+        }
+        for line in [
+            "password_file = \"/etc/signalbox/pw\"",
+            "url = \"postgres://signalbox@db/signalbox\"",
+            "to = \"sip:600@elsewhere.example\"",
+        ] {
+            assert!(!may_show_a_secret(line), "{line}");
+        }
+    }
+}
