@@ -4,6 +4,7 @@ mod reject;
 
 pub(crate) use reject::{malformed, reject, reject_after, reject_with, to_tag};
 
+use crate::call::is_emergency;
 use crate::classes::{self, Sent};
 use crate::contract::{ClassB, METHODS, Release};
 use crate::engine::Rooms;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 /// Raw bytes of a datagram or a framed stream message.
 pub(crate) fn packet(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, bytes: &[u8]) {
-    if rooms.blocks.contains(turn.now.mono, flow.remote.ip()) {
+    if rooms.blocks.contains(turn.now.mono, flow.remote.ip()) && !is_for_help(turn, &flow, bytes) {
         turn.counters.rejected[ACL] += 1;
         return;
     }
@@ -51,6 +52,18 @@ pub(crate) fn packet(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, bytes: 
         Ok(message) => self::message(turn, rooms, flow, &message),
         Err(fault) => malformed(turn, &flow, bytes, &fault),
     }
+}
+
+/// Whether a registered phone in a banned network calls for help, or says what belongs to calls that are there.
+fn is_for_help(turn: &Turn<'_>, flow: &Flow, bytes: &[u8]) -> bool {
+    let Some((aor, _)) = turn.state.registrations().over_flow(flow).next() else { return false };
+    let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return false };
+    let of_a_call = matches!(message.method(), Method::Ack | Method::Cancel) || message.to_tag().is_some();
+    let numbering = turn.settings.tenants.iter().find(|tenant| tenant.name.as_str() == aor.tenant());
+    of_a_call
+        || !message.is_request()
+        || message.method() == Method::Invite
+            && is_emergency(numbering.map(|tenant| &tenant.numbering), &message)
 }
 
 /// A message that has been parsed.

@@ -272,3 +272,33 @@ fn given_a_template_that_strips_an_e164_prefix_then_any_form_of_the_number_loses
         (vec!["100".to_owned(), "404".to_owned()], vec![])
     );
 }
+
+#[test]
+fn given_a_banned_network_when_a_registered_phone_there_calls_for_help_then_that_call_goes_through_and_no_other()
+ {
+    let mut settings = acme();
+    settings.tenants[0].numbering.emergency = vec![Text::new("112")];
+    let (mut world, phone) = with_phone_under(settings);
+    let network = format!("{}/32", phone.flow.remote.ip()).parse().expect("a network");
+    world.engine.blocks_mut().block(network, world.now.mono.plus(Duration::from_secs(600)));
+    let call = |world: &mut World, flow: &signalbox_base::Flow, number: &str| {
+        let uri = format!("sip:{number}@acme.test");
+        let offer = sdp("192.0.2.7", "sendrecv", "PCMA");
+        world.deliver(*flow, invite(flow, "sip:401@acme.test", &uri, number, &offer));
+    };
+    call(&mut world, &phone.flow, "402");
+    let elsewhere = outside(&format!("{}:9", phone.flow.remote.ip()));
+    call(&mut world, &elsewhere, "112");
+    assert!(world.take().is_empty(), "a ban is silent");
+    call(&mut world, &phone.flow, "112");
+    let at_pbx = world.one_to(addr(PBX));
+    world.deliver(
+        inside(PBX),
+        respond(&at_pbx, 200, "<sip:112@10.0.1.1:5060>", &sdp("10.0.1.1", "sendrecv", "PCMA")),
+    );
+    let ok = world.take_to(phone.flow.remote).pop().expect("the answer");
+    let mut caller = Dialog::calling(phone.flow, &ok);
+    world.deliver(phone.flow, caller.ack(1, ""));
+    world.deliver(phone.flow, caller.request("BYE", ""));
+    assert_eq!(said(&mut world, addr(PBX)), ["ACK", "BYE"]);
+}

@@ -298,7 +298,7 @@ pub struct MemberTable {
     /// Share among equals of a priority. Default: 1.
     #[serde(default = "one")]
     pub weight: u16,
-    /// How much it takes of this group.
+    /// How many calls it has at most when it is given one of this group, wherever they come from.
     #[serde(default)]
     pub limits: PeerLimits,
 }
