@@ -94,10 +94,7 @@ const LIMIT: usize = 6;
 
 /// Whether the source has shown that it receives what is sent to it: streams, backends, and who is registered over this flow.
 fn is_proven(turn: &Turn<'_>, flow: &Flow) -> bool {
-    flow.transport != Transport::Udp
-        || remote::is_peer(turn.settings, flow)
-        || turn.state.registrations().knows_flow(flow)
-        || turn.settings.listener(flow.listener).is_some_and(|l| turn.directory.is_peer(l, flow.remote))
+    flow.transport != Transport::Udp || remote::is_peer(turn.settings, flow) || turn.is_at_home(flow)
 }
 
 fn request(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, request: &Message<&[u8]>) {
@@ -166,7 +163,7 @@ impl Fresh<'_, '_, '_> {
         self.flow = self.rooms.hops.home(self.turn, self.flow);
         let owner = self.rooms.calls.owner(self.turn, &self.flow, self.request);
         let mut origin = None;
-        if owner.is_none() && !is_known(self.turn, &self.flow) {
+        if owner.is_none() && !self.turn.is_at_home(&self.flow) {
             let found = self.origin();
             // A stranger who asks for a domain that is not here gets silence, whatever else is wrong with its request.
             if found == Err(Refusal::UnknownDomain) && !standalone::opens_token(self.turn, self.request) {
@@ -291,7 +288,7 @@ impl Fresh<'_, '_, '_> {
     /// OPTIONS to the edge itself, from a peer or a registered phone: 200, or 503 while draining. `false` for strangers,
     /// who are treated like any other request of theirs.
     fn answer_options(&mut self) -> bool {
-        if !is_known(self.turn, &self.flow) {
+        if !self.turn.is_at_home(&self.flow) {
             return false;
         }
         if self.request.value(HeaderName::Require).is_some() {
@@ -318,7 +315,7 @@ impl Fresh<'_, '_, '_> {
     fn refuse(&mut self, refusal: Refusal) {
         refuse(self.turn, &self.flow, self.request, refusal);
         match refusal {
-            Refusal::UnknownDomain if is_known(self.turn, &self.flow) => self.reject(404, "Not Found"),
+            Refusal::UnknownDomain if self.turn.is_at_home(&self.flow) => self.reject(404, "Not Found"),
             // A stranger who asks for a domain that is not here learns nothing.
             Refusal::UnknownDomain => {}
             Refusal::UnknownPeer => self.reject(403, "Forbidden"),
@@ -472,15 +469,9 @@ fn response(turn: &mut Turn<'_>, rooms: &mut Rooms, flow: Flow, response: &Messa
     }
 }
 
-/// Whether the source is a backend's or trunk's address on a listener for these, or a registered phone's flow.
-fn is_known(turn: &Turn<'_>, flow: &Flow) -> bool {
-    let peer = turn.settings.listener(flow.listener).is_some_and(|l| turn.directory.is_peer(l, flow.remote));
-    peer || turn.state.registrations().knows_flow(flow)
-}
-
 /// Whether a stranger asks for a domain that is not here: it gets silence, whatever else is wrong with its request.
 fn is_for_nobody(turn: &Turn<'_>, flow: &Flow, request: &Message<&[u8]>) -> bool {
-    !is_known(turn, flow) && origin_of(turn, flow, request, None) == Err(Refusal::UnknownDomain)
+    !turn.is_at_home(flow) && origin_of(turn, flow, request, None) == Err(Refusal::UnknownDomain)
 }
 
 fn origin_of(

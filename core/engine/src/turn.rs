@@ -354,9 +354,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether whoever is there needs no budget: a registered phone, or a peer of the configuration, in whose name anybody may
-    /// have sent something to a listener for strangers.
-    fn is_at_home(&self, flow: &Flow) -> bool {
+    /// Whether a registered phone is there, or a peer of the configuration at a listener for these. Such need no budget:
+    /// anybody may have sent something in a peer's name to a listener for strangers.
+    pub(crate) fn is_at_home(&self, flow: &Flow) -> bool {
         let listener = self.settings.listener(flow.listener);
         self.state.registrations().knows_flow(flow)
             || listener.is_some_and(|listener| self.directory.is_peer(listener, flow.remote))
