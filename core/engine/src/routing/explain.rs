@@ -3,6 +3,7 @@
 use super::choose::{Choice, Chosen, choose, tenant_of};
 use super::select::Source;
 use super::{Ask, Asked};
+use crate::facts::call::user_or_whole;
 use crate::settings::{DomainPolicy, MemberName, Settings, Template, TenantSettings};
 use crate::tenancy::Directory;
 use signalbox_base::{Text, Wall};
@@ -51,7 +52,8 @@ pub fn explain<'s>(
         Some((number, domain)) => (number, Some(domain)),
         None => (question.to, None),
     };
-    let number = Text::new(number);
+    // As a call to it is read: escapes, separators and parameters mean nothing.
+    let number = user_or_whole(format!("sip:{number}@x").as_bytes());
     let from = Origin::of(settings, directory, question, &number)?;
     let Origin { source, peer, caller, tenant, domain, template } = from;
     let named = named.and_then(|name| directory.domain(settings, name.as_bytes()));

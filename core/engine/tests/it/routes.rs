@@ -299,7 +299,9 @@ proptest! {
     fn given_any_rules_when_anybody_calls_then_what_was_explained_happens(
         rules in prop::collection::vec(any_rule(), 0..6),
         who in 0..3_usize,
-        dialled in prop_oneof![Just("401"), Just("402"), Just("600"), Just("+442079460001")],
+        dialled in prop_oneof![
+            Just("401"), Just("402"), Just("600"), Just("+442079460001"), Just("%2b44-2079460001;npdi"),
+        ],
         hour in 0..24_u64,
     ) {
         let mut settings = with_carriers();

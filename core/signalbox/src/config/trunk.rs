@@ -126,6 +126,10 @@ pub(super) fn numbering(tenant: &Tenant) -> engine::Numbering {
 pub(super) fn check(check: &mut Check<'_>, file: &File) {
     for (i, trunk) in file.trunk.iter().enumerate() {
         one(check, file, &format!("trunk[{i}]"), i, trunk);
+        if ["backends", "trunks", "endpoints"].contains(&&*trunk.name) {
+            let message = format!("\"{}\" means all of these in routes", trunk.name);
+            check.wrong(&format!("trunk[{i}].name"), message, "give it a name of its own");
+        }
     }
     numbers(check, file);
     for (i, tenant) in file.tenant.iter().enumerate() {
