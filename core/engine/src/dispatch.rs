@@ -59,11 +59,11 @@ fn is_for_help(turn: &Turn<'_>, flow: &Flow, bytes: &[u8]) -> bool {
     let Some((aor, _)) = turn.state.registrations().over_flow(flow).next() else { return false };
     let Ok(message) = Message::parse(bytes, &Limits::DATAGRAM) else { return false };
     let of_a_call = matches!(message.method(), Method::Ack | Method::Cancel) || message.to_tag().is_some();
-    let numbering = turn.settings.tenants.iter().find(|tenant| tenant.name.as_str() == aor.tenant());
+    let tenant = turn.directory.tenant_place(aor.tenant()).map(|at| &turn.settings.tenants[usize::from(at)]);
     of_a_call
         || !message.is_request()
         || message.method() == Method::Invite
-            && is_emergency(numbering.map(|tenant| &tenant.numbering), &message)
+            && is_emergency(tenant.map(|tenant| &tenant.numbering), &message)
 }
 
 /// A message that has been parsed.

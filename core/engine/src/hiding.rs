@@ -49,7 +49,8 @@ const DIALOG_NAMES: [&[u8]; 3] = [b"call-id=\"", b"local-tag=\"", b"remote-tag=\
 const MEDIA: [&[u8]; 3] = [b"candidate:", b"remote-candidates:", b"rtcp:"];
 
 /// Headers that say who somebody is: their hosts are of the sender's side, wherever it has them from.
-const NAMING: [HeaderName; 5] = [
+const NAMING: [HeaderName; 6] = [
+    HeaderName::Contact,
     HeaderName::From,
     HeaderName::PAssertedIdentity,
     HeaderName::RemotePartyId,
@@ -94,18 +95,13 @@ impl<'a> Hiding<'a> {
         };
         add(from.remote.ip().to_string().as_bytes());
         add(from.local.ip().to_string().as_bytes());
-        let vias = message.all(HeaderName::Via).filter(|_| message.is_request());
         for name in NAMING {
             let named = message.values(name).next().and_then(|value| NameAddr::parse(value).ok());
             if let Some(Uri::Sip(uri)) = named.and_then(|named| Uri::parse(named.uri).ok()) {
                 add(uri.host);
             }
         }
-        let contact =
-            message.values(HeaderName::Contact).next().and_then(|value| NameAddr::parse(value).ok());
-        if let Some(Uri::Sip(uri)) = contact.and_then(|contact| Uri::parse(contact.uri).ok()) {
-            add(uri.host);
-        }
+        let vias = message.all(HeaderName::Via).filter(|_| message.is_request());
         vias.flat_map(|header| ListValues::new(header.value))
             .filter_map(|value| Via::parse(value).ok())
             .for_each(|via| add(via.host));
@@ -151,9 +147,7 @@ impl<'a> Hiding<'a> {
     /// A body of several parts (RFC 2046 §5.1), each as one of its type; parts of parts stay.
     fn parts(&self, kind: &[u8], body: &[u8]) -> Option<Vec<u8>> {
         let kind = ContentType::parse(kind).ok()?;
-        let boundary = kind.params.value(b"boundary")?;
-        let boundary = boundary.strip_prefix(b"\"").and_then(|b| b.strip_suffix(b"\"")).unwrap_or(boundary);
-        let delimiter = [b"--", boundary].concat();
+        let delimiter = [b"--", &*kind.params.get(b"boundary")?.unquoted()].concat();
         let mut out = Vec::with_capacity(body.len() + 64);
         let mut part: Option<&[u8]> = None;
         for (at, line) in lines(body) {
@@ -336,16 +330,13 @@ fn address_at(text: &[u8], at: usize) -> Option<Range<usize>> {
     })
 }
 
-/// A host that begins at this place and is no part of a longer word, with its brackets and port.
+/// A host at this place, where a word begins, that is no part of a longer word, with its brackets and port.
 fn host_at(text: &[u8], at: usize, host: &[u8]) -> Option<Range<usize>> {
     let end = at + host.len();
     if !text.get(at..end)?.eq_ignore_ascii_case(host) {
         return None;
     }
     let before = at.checked_sub(1).map(|place| text[place]);
-    if before.is_some_and(is_host_byte) && !is_behind_escape(text, at) {
-        return None;
-    }
     let bracketed = before == Some(b'[') && text.get(end) == Some(&b']');
     let (start, mut end) = if bracketed { (at - 1, end + 1) } else { (at, end) };
     let next = |place: usize| text.get(place).copied().unwrap_or_default();

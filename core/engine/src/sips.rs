@@ -34,6 +34,15 @@ pub(crate) fn plain(uri: &[u8]) -> Cow<'_, [u8]> {
     if is_sips(uri) { Cow::Owned([b"sip:", &uri[5..]].concat()) } else { Cow::Borrowed(uri) }
 }
 
+/// How a target is written for what was asked for: by `sips:` only those are reached that are `sips:` and whose flow is
+/// encrypted, by `sip:` all of them, written so. `None` where it is not to be reached.
+pub(crate) fn as_asked<'u>(asked: &[u8], uri: &'u [u8], flow: &Flow) -> Option<Cow<'u, [u8]>> {
+    if is_sips(asked) {
+        return (is_sips(uri) && may_go(asked, flow)).then_some(Cow::Borrowed(uri));
+    }
+    Some(plain(uri))
+}
+
 /// What our own URI begins with where a request has this one, or goes to it: the same scheme (RFC 3261 §8.1.1.8, §12.1.1),
 /// over TLS.
 pub(crate) fn scheme_towards(uri: &[u8], flow: &Flow) -> &'static str {

@@ -2,11 +2,11 @@
 
 use super::health::{Backends, Change};
 use super::sites::flows_to;
+use crate::call::via;
 use crate::classes::Sent;
 use crate::contract::{Ask, BackendWish, CommandReply, QueryId, ResolvedTarget};
 use crate::facts::{admin, backend as facts};
 use crate::net::{Timer, User};
-use crate::reuse;
 use crate::settings::{ProbeSettings, Settings};
 use crate::state::Wish;
 use crate::tenancy::{Directory, Peer, PeerRef};
@@ -238,7 +238,7 @@ fn send(turn: &mut Turn<'_>, peer: PeerRef) {
 fn probe(turn: &mut Turn<'_>, peer: PeerRef, flow: Flow) -> Option<InFlight> {
     let branch = turn.branch(Method::Options);
     let (host, version) = (turn.advertised(&flow), turn.settings.version.clone());
-    let alias = reuse::parameter(&flow);
+    let via = via(turn.settings, &flow, branch, None);
     let (tag, call) = (turn.entropy.next_u64(), turn.entropy.next_u64());
     let new = Outgoing {
         method: Method::Options,
@@ -250,10 +250,7 @@ fn probe(turn: &mut Turn<'_>, peer: PeerRef, flow: Flow) -> Option<InFlight> {
     };
     let started = turn.request(new, |out| {
         RequestBuilder::new(out, Method::Options, ("sip:", flow.remote))
-            .header(
-                HeaderName::Via,
-                format_args!("SIP/2.0/{} {host};branch={branch};rport{alias}", flow.transport.via()),
-            )
+            .header(HeaderName::Via, &*via)
             .header(HeaderName::MaxForwards, 70_u32)
             .header(HeaderName::From, format_args!("<sip:{host}>;tag={tag:016x}"))
             .header(HeaderName::To, format_args!("<sip:{}>", flow.remote))

@@ -85,16 +85,17 @@ impl Calls {
         request: &Message<&[u8]>,
     ) -> Option<CallUid> {
         let (from, cseq) = (request.from_tag().unwrap_or_default(), request.cseq().number);
-        let called = identity::called(settings, request);
+        let is_for_the_same = |call: &Call| matches!(&call.state, State::Challenged(waits) if waits.called == identity::called(settings, request));
         self.with_call_id(request.call_id())
             .find(|(_, call)| {
                 let caller = &call.core.caller;
-                matches!(&call.state, State::Challenged(waits) if waits.called == called)
+                matches!(call.state, State::Challenged(_))
                     && call.core.tenant == origin.tenant
                     && *caller.call_id == *request.call_id()
                     && *caller.remote_tag == *from
                     && caller.flow.remote == origin.flow.remote
                     && cseq > caller.seen
+                    && is_for_the_same(call)
             })
             .map(|(uid, _)| uid)
     }

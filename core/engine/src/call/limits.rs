@@ -78,12 +78,12 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// Another try may be better.
-    fn later(limit: &str, whose: &str) -> Option<Self> {
-        Some(Self { retry_after: Some(RETRY_AFTER_SECS), ..Self::now(503, limit, whose)? })
+    fn later(limit: &str, whose: &str) -> Self {
+        Self { retry_after: Some(RETRY_AFTER_SECS), ..Self::now(503, limit, whose) }
     }
 
-    fn now(status: u16, limit: &str, whose: &str) -> Option<Self> {
-        Some(Self { status, retry_after: None, limit: Text::from(format!("{limit} of {whose}")) })
+    fn now(status: u16, limit: &str, whose: &str) -> Self {
+        Self { status, retry_after: None, limit: Text::from(format!("{limit} of {whose}")) }
     }
 }
 
@@ -91,18 +91,18 @@ impl Refused {
 pub(crate) fn refused(turn: &mut Turn<'_>, origin: &Origin, request: &Message<&[u8]>) -> Option<Refused> {
     let settings = turn.settings;
     let whose = origin.tenant.as_str();
-    let Some(tenant) = settings.tenant(&origin.tenant) else { return Refused::later("calls", whose) };
+    let Some(tenant) = settings.tenant(&origin.tenant) else { return Some(Refused::later("calls", whose)) };
     let limits = tenant.limits;
     let calls = turn.state.calls();
     if limits.calls.is_some_and(|max| calls.active_of(&origin.tenant) >= max) {
-        return Refused::later("calls", whose);
+        return Some(Refused::later("calls", whose));
     }
     if let Some(peer) = origin.peer().and_then(|at| turn.directory.peer(settings, at))
         && let Some(trunk) = peer.trunk
     {
         let who = Counted::Trunk(trunk.peer.name.clone());
         if is_full(turn, trunk.limits.calls, &who) {
-            return Refused::later("calls", &trunk.peer.name);
+            return Some(Refused::later("calls", &trunk.peer.name));
         }
     }
     if let Some(refused) = refused_by_person(turn, tenant, origin, request) {
@@ -118,12 +118,12 @@ pub(super) fn too_fast(turn: &mut Turn<'_>, origin: &Origin) -> Option<Refused> 
     if let Some(trunk) = origin.peer().and_then(|at| turn.directory.peer(settings, at)?.trunk) {
         let name = || Text::from(format!("trunk/{}", trunk.peer.name));
         if !turn.net.pace.take(trunk.limits.calls_per_second, name, now) {
-            return Refused::later(LIMIT, &trunk.peer.name);
+            return Some(Refused::later(LIMIT, &trunk.peer.name));
         }
     }
     let per_second = settings.tenant(&origin.tenant).and_then(|tenant| tenant.limits.calls_per_second);
     let fits = turn.net.pace.take(per_second, || origin.tenant.text().clone(), now);
-    if fits { None } else { Refused::later(LIMIT, origin.tenant.as_str()) }
+    (!fits).then(|| Refused::later(LIMIT, origin.tenant.as_str()))
 }
 
 /// The caller has as many calls as a user may (403: another try would be no better), or the number that it calls has (486).
@@ -139,16 +139,14 @@ fn refused_by_person(
         && let Some(aor) = crate::facts::call::user_at(turn, origin)
         && is_full(turn, limits.calls_per_user, &Counted::User(name.clone(), aor))
     {
-        return Refused::now(403, "calls_per_user", name);
+        return Some(Refused::now(403, "calls_per_user", name));
     }
     limits.calls_per_number?;
     let dialled = crate::facts::call::user_or_whole(request.request_uri()?);
     // As it is counted: a number is one, however it is written.
     let number = crate::routing::e164_of(&dialled, Some(&tenant.numbering)).unwrap_or(dialled);
-    if !is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number)) {
-        return None;
-    }
-    Refused::now(486, "calls_per_number", name)
+    is_full(turn, limits.calls_per_number, &Counted::Number(name.clone(), number))
+        .then(|| Refused::now(486, "calls_per_number", name))
 }
 
 pub(crate) fn is_full(turn: &Turn<'_>, max: Option<u32>, who: &Counted) -> bool {

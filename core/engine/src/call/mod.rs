@@ -45,6 +45,7 @@ pub(crate) mod written;
 
 pub(crate) use attempt::Target;
 pub(crate) use claims::{CLAIMS, UNTRUSTED, wants_privacy};
+pub(crate) use identity::via;
 pub(crate) use limits::is_emergency;
 pub(crate) use message::{is_request_uri, own_response, pending};
 pub(crate) use names::Names;

@@ -61,6 +61,17 @@ impl Plan {
     fn said(words: Words) -> Self {
         Self { end: Some(Final::Said(words)), ..Self::default() }
     }
+
+    /// Keeps the targets that fit; when that leaves none of those that there were, `or` is how it ends.
+    pub(super) fn keep(&mut self, fits: impl FnMut(&mut Target) -> bool, or: impl FnOnce() -> Final) {
+        if self.targets.is_empty() {
+            return;
+        }
+        self.targets.retain_mut(fits);
+        if self.targets.is_empty() {
+            self.end = Some(or());
+        }
+    }
 }
 
 /// Plans. `first` is the peer that asked for credentials.
@@ -124,11 +135,10 @@ pub(super) fn plan(
     }
     leave_out_busy(turn, origin, request, &mut plan);
     let by_rule = rule.and_then(|rule| rule.template.as_deref());
-    let any = !plan.targets.is_empty();
     name_anew(turn, origin, request, &mut plan.targets, [template, by_rule]);
-    if any && plan.targets.is_empty() {
-        plan.end = Some(Final::Nobody(Nobody::NotFound));
-    }
+    // A number of which nothing is left is none that could be called.
+    let is_named = |target: &mut Target| target.names.as_ref().is_none_or(|names| names.calls_somebody());
+    plan.keep(is_named, || Final::Nobody(Nobody::NotFound));
     if let Some(place) = first.and_then(|name| plan.targets.iter().position(|t| t.peer.name() == name))
         && !plan.fork
     {
@@ -143,16 +153,14 @@ pub(super) fn plan(
 /// Users who have as many calls as they may are not rung; a call that takes another's place is none more.
 fn leave_out_busy(turn: &Turn<'_>, origin: &Origin, request: &Message<&[u8]>, plan: &mut Plan) {
     let max = turn.settings.tenant(&origin.tenant).and_then(|tenant| tenant.limits.calls_per_user);
-    if max.is_none() || plan.targets.is_empty() || names_one(request) {
+    if max.is_none() || names_one(request) {
         return;
     }
-    plan.targets.retain(|target| {
+    let takes_one_more = |target: &mut Target| {
         let who = limits::counted_peer(origin.tenant.text(), &target.peer);
         !target.peer.is_endpoint() || !limits::is_full(turn, max, &who)
-    });
-    if plan.targets.is_empty() {
-        plan.end = Some(Final::Said(Words::busy()));
-    }
+    };
+    plan.keep(takes_one_more, || Final::Said(Words::busy()));
 }
 
 /// Numbers are written as the templates of where the call comes from, of its rule and of where it goes say.
@@ -164,18 +172,16 @@ fn name_anew(
     before: [Option<&Template>; 2],
 ) {
     let numbering = turn.settings.tenant(&origin.tenant).map(|tenant| &tenant.numbering);
-    let known = facts::caller_of(turn, origin, request);
     for target in targets.iter_mut().filter(|target| !target.peer.is_endpoint()) {
         let place = target.peer.place(turn, origin.tenant.as_str());
         let found = place.and_then(|at| turn.directory.peer(turn.settings, at));
         let out = found.and_then(|found| found.trunk?.template_out.as_deref());
         let all: SmallVec<[&Template; 3]> = before.into_iter().chain([out]).flatten().collect();
         if !all.is_empty() {
+            let known = facts::caller_of(turn, origin, request);
             target.renamed(Names::written(&all, numbering, &known, request));
         }
     }
-    // A number of which nothing is left is none that could be called.
-    targets.retain(|target| target.names.as_ref().is_none_or(|names| names.calls_somebody()));
 }
 
 /// Bindings of this and of other edges; what nobody is where there are none.

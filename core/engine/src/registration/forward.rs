@@ -4,20 +4,18 @@ use super::binding::{Asked, Wanted, WithExpires, is_same, token_of, write_params
 use super::register::{Pending, RETRY_SECS, Registrar};
 use super::service_route;
 use crate::backend::{self, Candidate};
-use crate::call::UNTRUSTED;
+use crate::call::{UNTRUSTED, via};
 use crate::classes::Sent;
 use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
-use crate::reuse;
 use crate::settings::{ContactMode, Hide, Settings};
 use crate::sips;
 use crate::standalone::sip_uri;
 use crate::state::BindingKey;
 use crate::turn::{About, Outgoing, Turn};
-use signalbox_base::{EventSeq, Flow, ShortToken};
-use signalbox_sip::header::{NameAddr, Via};
-use signalbox_sip::transaction::Branch;
+use signalbox_base::{EventSeq, Flow};
+use signalbox_sip::header::NameAddr;
 use signalbox_sip::uri::SipUri;
 use signalbox_sip::{Forward, HeaderName, Message, Method, Put, ResponseBuilder, ResponseHead};
 use smallvec::SmallVec;
@@ -42,10 +40,11 @@ impl Registrar {
         };
         let own = EdgeAsHost::of(turn, pending);
         let settings = turn.settings;
+        let via = via(settings, &pending.at.flow, branch, None);
         let hiding = hiding_between(settings, pending, &pending.request, &pending.flow);
         let started = turn.request(new, |out| {
             let start = out.len();
-            write_request(pending, own, branch, (&host, hiding.as_ref()), out);
+            write_request(pending, own, &via, (&host, hiding.as_ref()), out);
             let sides = [None, Some(pending.at.name.as_str())];
             headers::cross(&settings.rules, pending.tenant.as_str(), sides, out, start);
         });
@@ -344,7 +343,7 @@ fn hosts(request: &Message<Box<[u8]>>) -> [Option<SipUri<'_>>; 3] {
 fn write_request(
     pending: &Pending,
     own: EdgeAsHost,
-    branch: Branch,
+    via: &[u8],
     (host, hiding): (&str, Option<&Hiding<'_>>),
     out: &mut Vec<u8>,
 ) {
@@ -357,14 +356,7 @@ fn write_request(
     }
     own.rewrite(&mut forward, request, pending.domain());
     forward.remove(HeaderName::Via);
-    let (id, alias) = (ShortToken(branch.0).digits(), reuse::parameter(&pending.at.flow));
-    forward.insert_first(
-        HeaderName::Via,
-        (
-            "SIP/2.0/",
-            (transport.via(), (" ", (host, (";branch=", (Via::MAGIC_COOKIE, (id, (";rport", alias))))))),
-        ),
-    );
+    forward.insert_first(HeaderName::Via, via);
     forward.remove(HeaderName::Route);
     forward.remove(HeaderName::RecordRoute);
     forward.remove(HeaderName::ProxyRequire);

@@ -12,10 +12,10 @@
 //! Nothing of it is durable: a process that starts registers anew, with another Call-ID.
 
 use crate::backend::flow_to;
+use crate::call::via;
 use crate::classes::Sent;
 use crate::facts::registration as facts;
 use crate::net::{Timer, User};
-use crate::reuse;
 use crate::settings::{Asking, OutboundSettings, Settings};
 use crate::standalone::sip_uri;
 use crate::tenancy::{Directory, PeerRef};
@@ -272,11 +272,12 @@ impl Registration {
             user: User::Outbound(self.number),
             record: None,
         };
-        let (aor, via, version) = (&*self.settings.aor, flow.transport.via(), turn.settings.version.clone());
-        let (call_id, cseq, asked, alias) = (&*self.call_id, self.cseq, self.asked, reuse::parameter(&flow));
+        let (aor, via, version) =
+            (&*self.settings.aor, via(turn.settings, &flow, branch, None), turn.settings.version.clone());
+        let (call_id, cseq, asked) = (&*self.call_id, self.cseq, self.asked);
         let sent = turn.request(new, |out| {
             let mut request = RequestBuilder::new(out, method, &*uri)
-                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport{alias}"))
+                .header(HeaderName::Via, &*via)
                 .header(HeaderName::MaxForwards, 70_u32)
                 .header(HeaderName::From, format_args!("<sip:{aor}>;tag={tag:016x}"))
                 .header(HeaderName::To, format_args!("<sip:{aor}>"))

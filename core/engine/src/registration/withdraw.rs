@@ -2,9 +2,9 @@
 
 use super::register::Registrar;
 use crate::backend::flow_to;
+use crate::call::via;
 use crate::classes::Sent;
 use crate::net::User;
-use crate::reuse;
 use crate::state::BindingKey;
 use crate::turn::{Outgoing, Turn};
 use signalbox_sip::{HeaderName, Method, RequestBuilder};
@@ -29,10 +29,10 @@ impl Registrar {
             String::new()
         };
         let new = Outgoing { method, sent: Sent::Request, flow, branch, user: User::Nobody, record: None };
-        let (via, alias) = (flow.transport.via(), reuse::parameter(&flow));
+        let via = via(turn.settings, &flow, branch, None);
         let sent = turn.request(new, |out| {
             RequestBuilder::new(out, method, ("sip:", &*domain))
-                .header(HeaderName::Via, format_args!("SIP/2.0/{via} {host};branch={branch};rport{alias}"))
+                .header(HeaderName::Via, &*via)
                 .header(HeaderName::MaxForwards, 70_u32)
                 .header(HeaderName::From, format_args!("<sip:{address}>;tag={tag:016x}"))
                 .header(HeaderName::To, format_args!("<sip:{address}>"))

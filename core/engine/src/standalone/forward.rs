@@ -3,13 +3,12 @@
 use super::token::{self, Side, Target};
 use super::{Pending, Standalone, subscription};
 use crate::backend::{self, Candidate};
-use crate::call::{CLAIMS, Names, Target as Called, UNTRUSTED, wants_privacy};
+use crate::call::{CLAIMS, Names, Target as Called, UNTRUSTED, via, wants_privacy};
 use crate::classes::Sent;
 use crate::headers;
 use crate::hiding::{self, Hiding};
 use crate::net::{Timer, User};
 use crate::remote::{self, Located};
-use crate::reuse;
 use crate::settings::{Hide, Settings};
 use crate::sips;
 use crate::state::BindingKey;
@@ -100,11 +99,9 @@ impl Way {
     /// Whether a request may go this way by its scheme (RFC 5630). What is asked for by `sip:` is sent so.
     pub(super) fn fits(&mut self, request: &Message<&[u8]>) -> bool {
         let asked = request.request_uri().unwrap_or_default();
-        if sips::is_sips(asked) {
-            return sips::is_sips(self.uri(request)) && sips::may_go(asked, &self.flow);
-        }
-        if let Some(uri) = self.uri.as_mut().filter(|uri| sips::is_sips(uri.as_bytes())) {
-            *uri = Text::lossy(&sips::plain(uri.as_bytes()));
+        let Some(uri) = sips::as_asked(asked, self.uri(request), &self.flow) else { return false };
+        if let Cow::Owned(uri) = uri {
+            self.uri = Some(Text::lossy(&uri));
         }
         true
     }
@@ -133,9 +130,8 @@ impl Standalone {
         pending.attempt += 1;
         let method = pending.request.method();
         let flow = pending.way.flow;
-        let (branch, host) = (turn.branch(method), turn.advertised(&flow));
-        let (transport, alias) = (flow.transport.via(), reuse::parameter(&flow));
-        let via = format!("SIP/2.0/{transport} {host};branch={branch};rport{alias}");
+        let branch = turn.branch(method);
+        let via = via(turn.settings, &flow, branch, None);
         let asked = pending.way.uri(&pending.request);
         let contact = our_contact(turn, pending, &pending.sender, (asked, &flow));
         let new = Outgoing {
@@ -283,7 +279,7 @@ fn hidden_host(turn: &Turn<'_>, pending: &Pending) -> Option<Text> {
 fn write_request(
     pending: &Pending,
     settings: &Settings,
-    (via, contact): (&str, Option<&str>),
+    (via, contact): (&[u8], Option<&str>),
     hiding: Option<&Hiding<'_>>,
     out: &mut Vec<u8>,
 ) {

@@ -308,8 +308,8 @@ impl Look<'_> {
         let found = trunks.iter().copied().find(|peer| {
             let Some(found) = self.directory.peer(self.settings, *peer) else { return false };
             let template = found.trunk.and_then(|trunk| trunk.template_in.as_deref());
-            let name = Some(found.backend.name.as_str());
-            let asked = Asked::of(&self.settings.rules, None, name, template, Text::default(), request);
+            let dialled = request.request_uri().map(user_or_whole).unwrap_or_default();
+            let asked = Asked::by_numbers(None, template, dialled, Text::default());
             let owner = self.directory.owner_of(self.settings, &asked.number);
             found.tenant.is_none()
                 || owner.is_some() && found.tenant.map(|t| &t.name) == owner.map(|t| &t.name)
